@@ -1,0 +1,2 @@
+//! Tidings: a real-time server over QUIC and WebTransport.
+pub mod wire;

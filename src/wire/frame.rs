@@ -1,0 +1,320 @@
+//! The frames: one type each, with its number (PROTOCOL §4, §5, §8).
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    code::Code,
+    codec::{self, DecodeError, RawFrame},
+    message::{Message, Publication},
+    position::{Epoch, Offset, Position, Timestamp},
+};
+
+macro_rules! frames {
+    ($($number:literal $name:ident $doc:literal)*) => {
+        /// Any frame of this version.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Frame {
+            $(#[doc = $doc] $name($name),)*
+        }
+
+        impl Frame {
+            /// The frame, or `None` where its type is unknown and it is to be skipped (PROTOCOL §3.5).
+            ///
+            /// # Errors
+            /// [`DecodeError::Body`] where the body is not of its type to the last byte.
+            pub fn decode(raw: &RawFrame) -> Result<Option<Self>, DecodeError> {
+                Ok(Some(match raw.kind {
+                    $($number => Self::$name(codec::decode_body(stringify!($name), &raw.body)?),)*
+                    _ => return Ok(None),
+                }))
+            }
+
+            /// Its bytes: length, type, body.
+            #[must_use]
+            pub fn encode(&self) -> Bytes {
+                match self {
+                    $(Self::$name(body) => codec::encode_frame($number, body),)*
+                }
+            }
+
+            /// Its name in the specification.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => stringify!($name),)*
+                }
+            }
+
+            /// Every type of this version with its number.
+            pub const TYPES: &'static [(&'static str, u64)] = &[$((stringify!($name), $number)),*];
+        }
+
+        $(impl From<$name> for Frame {
+            fn from(body: $name) -> Self {
+                Self::$name(body)
+            }
+        })*
+    };
+}
+
+frames! {
+    0x01 Hello "PROTOCOL §4.1"
+    0x02 Welcome "PROTOCOL §4.2"
+    0x03 GoAway "PROTOCOL §4.9"
+    0x10 Subscribe "PROTOCOL §4.4"
+    0x11 Unsubscribe "PROTOCOL §4.5"
+    0x12 Publish "PROTOCOL §4.6"
+    0x13 Ping "PROTOCOL §4.7"
+    0x40 Failed "PROTOCOL §4.8"
+    0x41 Subscribed "PROTOCOL §4.4"
+    0x42 Unsubscribed "PROTOCOL §4.5"
+    0x43 Published "PROTOCOL §4.6"
+    0x44 Pong "PROTOCOL §4.7"
+    0x60 Header "PROTOCOL §5.1"
+    0x61 Publication "PROTOCOL §5.2"
+    0x62 Lagged "PROTOCOL §5.3"
+    0x63 End "PROTOCOL §5.4"
+}
+
+impl Frame {
+    /// The request id of a request, known or not (PROTOCOL §4.3).
+    #[must_use]
+    pub fn request_id(raw: &RawFrame) -> Option<u64> {
+        if !codec::REQUESTS.contains(&raw.kind) {
+            return None;
+        }
+        codec::peek_integer(&raw.body)
+            .ok()
+            .flatten()
+            .map(|(id, _)| id)
+    }
+}
+
+/// First frame of the client: who it is (PROTOCOL §4.1).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`VERSION`](super::VERSION).
+    pub version: u16,
+    /// The credentials.
+    pub token: Option<String>,
+    /// Name and version of the client, for people who read logs.
+    pub client: String,
+    /// Optional parts of the protocol that the client knows.
+    pub features: Vec<String>,
+}
+
+impl std::fmt::Debug for Hello {
+    /// Without the token, which belongs in no log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hello")
+            .field("version", &self.version)
+            .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("client", &self.client)
+            .field("features", &self.features)
+            .finish()
+    }
+}
+
+/// The server's answer to a good [`Hello`] (PROTOCOL §4.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Identity of the session in logs: 64 random bits.
+    pub session: u64,
+    /// The authenticated user.
+    pub user: Option<String>,
+    /// Name and version of the server.
+    pub server: String,
+    /// Optional parts of the protocol that both know.
+    pub features: Vec<String>,
+    /// What the server takes.
+    pub limits: Limits,
+    /// What the session is subscribed to without having asked.
+    pub subscriptions: Vec<AutoSubscription>,
+}
+
+/// What the server takes from a client (PROTOCOL §4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Largest message, in bytes as PROTOCOL §3.4 counts them.
+    pub message: u64,
+    /// Largest length of a frame, in bytes.
+    pub frame: u64,
+    /// Most subscriptions of a session.
+    pub subscriptions: u64,
+}
+
+/// A subscription that the server made by itself (PROTOCOL §4.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoSubscription {
+    /// Its id, as in the header of its stream.
+    pub subscription: u64,
+    /// Its channel.
+    pub channel: String,
+    /// The channel's position when the subscription began.
+    pub position: Position,
+}
+
+/// The server will close the connection (PROTOCOL §4.9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoAway {
+    /// Why.
+    pub code: Code,
+    /// How long it waits for streams to drain, in milliseconds.
+    pub grace: u64,
+}
+
+/// Request: a subscription (PROTOCOL §4.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribe {
+    /// Id of the request.
+    pub request: u64,
+    /// The channel.
+    pub channel: String,
+}
+
+/// Answer to [`Subscribe`]: whatever is accepted for publication after this was sent is delivered (PROTOCOL §4.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribed {
+    /// Id of the request.
+    pub request: u64,
+    /// Id of the subscription, as in the header of its stream.
+    pub subscription: u64,
+    /// The channel's position when the subscription began.
+    pub position: Position,
+}
+
+/// Request: the end of a subscription (PROTOCOL §4.5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsubscribe {
+    /// Id of the request.
+    pub request: u64,
+    /// The subscription.
+    pub subscription: u64,
+}
+
+/// Answer to [`Unsubscribe`] (PROTOCOL §4.5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsubscribed {
+    /// Id of the request.
+    pub request: u64,
+}
+
+/// Request: a publication (PROTOCOL §4.6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publish {
+    /// Id of the request.
+    pub request: u64,
+    /// The channel.
+    pub channel: String,
+    /// The message.
+    pub message: Message,
+}
+
+/// Answer to [`Publish`] (PROTOCOL §4.6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Id of the request.
+    pub request: u64,
+    /// Where the publication stands.
+    pub position: Position,
+    /// How safely it is kept.
+    pub level: Level,
+}
+
+/// How safely an acknowledged publication is kept: a number, of which 0 is known now (PROTOCOL §4.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Level(pub u8);
+
+impl Level {
+    /// In the server's memory.
+    pub const MEMORY: Self = Self(0);
+}
+
+/// Request: a sign of life (PROTOCOL §4.7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// Id of the request.
+    pub request: u64,
+}
+
+/// Answer to [`Ping`] (PROTOCOL §4.7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// Id of the request.
+    pub request: u64,
+    /// The server's clock.
+    pub time: Timestamp,
+}
+
+/// A request was refused (PROTOCOL §4.8).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Id of the request.
+    pub request: u64,
+    /// Why, for programs.
+    pub code: Code,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// First frame of a subscription's stream (PROTOCOL §5.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Id of the subscription.
+    pub subscription: u64,
+    /// Where its publications come from.
+    pub source: Source,
+    /// The channel's name, or the name that an endpoint gave its stream.
+    pub name: String,
+    /// The log.
+    pub epoch: Epoch,
+    /// Offset of the first publication that will follow.
+    pub first: Offset,
+    /// Whether this continues where the client asked to resume.
+    pub recovered: bool,
+    /// How publications are delivered.
+    pub delivery: Delivery,
+}
+
+/// Where the publications of a stream come from: a number (PROTOCOL §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Source(pub u8);
+
+impl Source {
+    /// A channel.
+    pub const CHANNEL: Self = Self(0);
+    /// User code on the server, which also chose the stream's name.
+    pub const ENDPOINT: Self = Self(1);
+}
+
+/// How publications are delivered: a number, of which 0 is known now (PROTOCOL §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Delivery(pub u8);
+
+impl Delivery {
+    /// Every one in order; what fell off the log is told by [`Lagged`].
+    pub const ORDERED: Self = Self(0);
+}
+
+/// The reader fell off the log's tail and misses these publications (PROTOCOL §5.3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lagged {
+    /// First offset missed.
+    pub from: Offset,
+    /// Last offset missed.
+    pub to: Offset,
+}
+
+/// Last frame of a subscription's stream (PROTOCOL §5.4).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Why, for programs.
+    pub code: Code,
+    /// Why, for people.
+    pub reason: String,
+}
