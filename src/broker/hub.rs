@@ -1,0 +1,124 @@
+//! This node's channels: a sharded map with eviction.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use super::channel::Channel;
+use crate::wire::{ChannelName, Timestamp};
+
+/// Enough that publishers on a few dozen cores seldom meet on one lock, few enough that a sweep of an empty hub is nothing.
+const SHARDS: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Hub {
+    shards: Box<[Mutex<HashMap<ChannelName, Arc<Channel>>>]>,
+    hasher: RandomState,
+    channels: AtomicUsize,
+    max_channels: usize,
+}
+
+/// The hub holds as many channels as it may.
+#[derive(Debug)]
+pub(super) struct Full;
+
+impl Hub {
+    pub(super) fn new(max_channels: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            channels: AtomicUsize::new(0),
+            max_channels,
+        }
+    }
+
+    fn shard(&self, name: &ChannelName) -> MutexGuard<'_, HashMap<ChannelName, Arc<Channel>>> {
+        let index = self.hasher.hash_one(name) as usize % SHARDS;
+        self.shards[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn find(&self, name: &ChannelName) -> Option<Arc<Channel>> {
+        self.shard(name).get(name).cloned()
+    }
+
+    pub(super) fn find_or_insert(
+        &self,
+        name: &ChannelName,
+        make: impl FnOnce() -> Channel,
+    ) -> Result<Arc<Channel>, Full> {
+        let mut shard = self.shard(name);
+        if let Some(channel) = shard.get(name) {
+            return Ok(Arc::clone(channel));
+        }
+        if self.channels.fetch_add(1, Ordering::Relaxed) >= self.max_channels {
+            self.channels.fetch_sub(1, Ordering::Relaxed);
+            return Err(Full);
+        }
+        let channel = Arc::new(make());
+        shard.insert(name.clone(), Arc::clone(&channel));
+        Ok(channel)
+    }
+
+    /// Evicts channels that everybody left `idle` milliseconds ago. Lock order: shard, then channel; nothing takes them the
+    /// other way round.
+    pub(super) fn sweep(&self, now: Timestamp, idle: u64) -> usize {
+        let mut evicted = 0;
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = shard.len();
+            shard.retain(|_, channel| !channel.sweep(now, idle));
+            evicted += before - shard.len();
+            if shard.capacity() > 64 && shard.len() < shard.capacity() / 4 {
+                shard.shrink_to_fit();
+            }
+        }
+        self.channels.fetch_sub(evicted, Ordering::Relaxed);
+        evicted
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.channels.load(Ordering::Relaxed)
+    }
+}
+
+/// What happened since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    publications: AtomicU64,
+    lagged: AtomicU64,
+    subscriptions: AtomicUsize,
+}
+
+impl Counters {
+    pub(super) fn published(&self) {
+        self.publications.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn lagged(&self, missed: u64) {
+        self.lagged.fetch_add(missed, Ordering::Relaxed);
+    }
+
+    pub(super) fn subscribed(&self) {
+        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn unsubscribed(&self) {
+        self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self, channels: usize) -> super::Stats {
+        super::Stats {
+            channels,
+            subscriptions: self.subscriptions.load(Ordering::Relaxed),
+            publications: self.publications.load(Ordering::Relaxed),
+            lagged: self.lagged.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Floor 1: who gets what. A channel is a bounded log with a head to wait on, a subscription is a cursor into it.
+//!
+//! No socket, no task, and no `await` while a lock is held. A publication is encoded once, here, and shared by every
+//! subscriber. See ARCHITECTURE.md, "The one idea".
+
+mod channel;
+mod hub;
+mod listener;
+mod log;
+mod subscription;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use self::{
+    channel::Channel,
+    hub::{Counters, Hub},
+    listener::Listener,
+};
+pub use self::{
+    listener::ListenerGuard,
+    log::Retention,
+    subscription::{Delivery, Subscription},
+};
+pub(crate) use subscription::Batch;
+
+use crate::wire::{ChannelName, Code, Epoch, Message, Position, Timestamp, UserId, codec::Draft};
+
+/// The local front door: publish, subscribe, listen. Cloning shares it.
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    hub: Hub,
+    counters: Arc<Counters>,
+    config: Config,
+}
+
+/// Bounds of a [`Broker`], and what it takes from outside so that a test can play it.
+#[derive(Clone)]
+pub struct Config {
+    /// Most channels at a time. Default 1,000,000. An idle one is about 1 KiB.
+    pub max_channels: usize,
+    /// Largest message in bytes, as PROTOCOL §3.4 counts them. Default 64 KiB.
+    pub max_message: usize,
+    /// How long a channel without readers and publications is kept; after it, its epoch is over. Default 60 s.
+    pub idle: Duration,
+    /// How much of which channel is kept.
+    pub retention: Arc<dyn Fn(&ChannelName) -> Retention + Send + Sync>,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Where epochs come from: 64 random bits.
+    pub epochs: Arc<dyn Fn() -> Epoch + Send + Sync>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_channels: 1_000_000,
+            max_message: 64 * 1024,
+            idle: Duration::from_secs(60),
+            retention: Arc::new(|_| Retention::default()),
+            clock: Arc::new(system_time),
+            epochs: Arc::new(|| Epoch(rand::random())),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("max_channels", &self.max_channels)
+            .field("max_message", &self.max_message)
+            .field("idle", &self.idle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The system's clock; 0 for a clock before 1970.
+fn system_time() -> Timestamp {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as Timestamp)
+}
+
+/// Why nothing was published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The message is above [`Config::max_message`].
+    #[error("the message has {size} bytes, {max} are allowed")]
+    TooLarge {
+        /// Its size in bytes, as PROTOCOL §3.4 counts them.
+        size: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The channel is new and there are [`Config::max_channels`].
+    #[error("there are {max} channels, and no room for another now")]
+    TooManyChannels {
+        /// The limit.
+        max: usize,
+    },
+    /// The [`Poster`]'s reader is gone.
+    #[error("nobody can read this any more")]
+    Ended,
+}
+
+impl PublishError {
+    /// Its code in PROTOCOL §7.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::TooLarge { .. } => Code::MESSAGE_TOO_LARGE,
+            Self::TooManyChannels { .. } => Code::TOO_MANY_CHANNELS,
+            Self::Ended => Code::ENDED,
+        }
+    }
+}
+
+/// The channel is new and there are [`Config::max_channels`]. Code: [`Code::TOO_MANY_CHANNELS`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there are {max} channels, and no room for another now")]
+pub struct TooManyChannels {
+    /// The limit.
+    pub max: usize,
+}
+
+/// How much there is, and what happened since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Channels now.
+    pub channels: usize,
+    /// Subscriptions now, those of sessions and of this process.
+    pub subscriptions: usize,
+    /// Publications accepted.
+    pub publications: u64,
+    /// Publications that subscribers were told they missed.
+    pub lagged: u64,
+}
+
+impl Broker {
+    /// A broker without channels.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                hub: Hub::new(config.max_channels),
+                counters: Arc::default(),
+                config,
+            }),
+        }
+    }
+
+    /// Publishes in the server's name. Returns when the publication stands in the log; delivery goes on by itself.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published.
+    pub fn post(
+        &self,
+        channel: &ChannelName,
+        message: impl Into<Message>,
+    ) -> Result<Position, PublishError> {
+        self.publish(channel, None, &message.into())
+    }
+
+    /// Posts a [`Notification`](crate::wire::Notification) to `user-{user}`: every device of the user gets it.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published.
+    pub fn notify(&self, user: &UserId, text: impl Into<String>) -> Result<Position, PublishError> {
+        let message = Message::notification(text, self.now());
+        self.publish(&ChannelName::of_user(user), None, &message)
+    }
+
+    /// Posts an [`Announcement`](crate::wire::Announcement) to `global`: everybody gets it.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published.
+    pub fn announce(&self, text: impl Into<String>) -> Result<Position, PublishError> {
+        let message = Message::announcement(text, self.now());
+        self.publish(&ChannelName::global(), None, &message)
+    }
+
+    /// Publishes in a user's name, or in the server's (`None`). Whether the publisher may is the caller's to check.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published.
+    pub fn publish(
+        &self,
+        channel: &ChannelName,
+        publisher: Option<&UserId>,
+        message: &Message,
+    ) -> Result<Position, PublishError> {
+        self.check_size(message)?;
+        let mut draft = Draft::new(publisher.map(UserId::as_str), message);
+        loop {
+            let found = self
+                .channel(channel)
+                .map_err(|TooManyChannels { max }| PublishError::TooManyChannels { max })?;
+            match found.publish(self.now(), draft) {
+                Ok(position) => {
+                    self.inner.counters.published();
+                    return Ok(position);
+                }
+                // Evicted since the look-up: the next one finds or makes its successor.
+                Err(back) => draft = back,
+            }
+        }
+    }
+
+    /// Reads a channel from its head on. Whatever is accepted for publication after this returned is delivered.
+    ///
+    /// # Errors
+    /// [`TooManyChannels`].
+    pub fn subscribe(&self, channel: &ChannelName) -> Result<Subscription, TooManyChannels> {
+        loop {
+            let found = self.channel(channel)?;
+            if let Ok(start) = found.join() {
+                return Ok(Subscription::new(
+                    found,
+                    start,
+                    Arc::clone(&self.inner.counters),
+                ));
+            }
+        }
+    }
+
+    /// Calls `call` for each publication from now on, in order, one at a time, on the thread that publishes: so it should
+    /// be short. It may publish, to its own channel too. A panic is caught and logged; later publications are still given.
+    ///
+    /// # Errors
+    /// [`TooManyChannels`].
+    pub fn add_listener(
+        &self,
+        channel: &ChannelName,
+        call: impl Fn(Delivery) + Send + Sync + 'static,
+    ) -> Result<ListenerGuard, TooManyChannels> {
+        let mut call: Option<Box<dyn Fn(Delivery) + Send + Sync>> = Some(Box::new(call));
+        loop {
+            let found = self.channel(channel)?;
+            let added = found.add_listener(|cursor| {
+                let call = call.take().unwrap_or_else(|| Box::new(drop));
+                Arc::new(Listener::new(cursor, call))
+            });
+            if let Ok(listener) = added {
+                return Ok(ListenerGuard {
+                    channel: found,
+                    listener,
+                });
+            }
+        }
+    }
+
+    /// A log of its own for one reader, outside the hub: what user code writes to a stream of one client. `name` need not
+    /// be unique.
+    pub(crate) fn private(&self, name: &ChannelName) -> (Poster, Subscription) {
+        let retention = (self.inner.config.retention)(name);
+        let channel = Arc::new(Channel::new(
+            name.clone(),
+            (self.inner.config.epochs)(),
+            retention,
+        ));
+        // A channel that was made a line ago is not evicted.
+        let start = channel.join().unwrap_or_default();
+        let poster = Poster {
+            channel: Arc::clone(&channel),
+            broker: self.clone(),
+        };
+        (
+            poster,
+            Subscription::new(channel, start, Arc::clone(&self.inner.counters)),
+        )
+    }
+
+    /// Where a channel stands, or `None` where this node has no such channel now.
+    #[must_use]
+    pub fn position(&self, channel: &ChannelName) -> Option<Position> {
+        self.inner
+            .hub
+            .find(channel)
+            .map(|channel| channel.position())
+    }
+
+    /// Subscriptions and listeners of a channel now.
+    #[must_use]
+    pub fn readers(&self, channel: &ChannelName) -> usize {
+        self.inner
+            .hub
+            .find(channel)
+            .map_or(0, |channel| channel.readers())
+    }
+
+    /// Bytes of frames that a channel holds now.
+    #[must_use]
+    pub fn retained_bytes(&self, channel: &ChannelName) -> usize {
+        self.inner
+            .hub
+            .find(channel)
+            .map_or(0, |channel| channel.bytes())
+    }
+
+    /// Trims logs by age and evicts idle channels; the number of those. To be called every few seconds: `Server` does.
+    pub fn sweep(&self) -> usize {
+        let idle = u64::try_from(self.inner.config.idle.as_millis()).unwrap_or(u64::MAX);
+        self.inner.hub.sweep(self.now(), idle)
+    }
+
+    /// How much there is, and what happened since the start.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.counters.read(self.inner.hub.len())
+    }
+
+    /// Largest message in bytes, as PROTOCOL §3.4 counts them.
+    #[must_use]
+    pub fn max_message(&self) -> usize {
+        self.inner.config.max_message
+    }
+
+    /// The broker's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        (self.inner.config.clock)()
+    }
+
+    fn check_size(&self, message: &Message) -> Result<(), PublishError> {
+        let (size, max) = (message.size(), self.inner.config.max_message);
+        if size > max {
+            return Err(PublishError::TooLarge { size, max });
+        }
+        Ok(())
+    }
+
+    fn channel(&self, name: &ChannelName) -> Result<Arc<Channel>, TooManyChannels> {
+        let config = &self.inner.config;
+        self.inner
+            .hub
+            .find_or_insert(name, || {
+                Channel::new(name.clone(), (config.epochs)(), (config.retention)(name))
+            })
+            .map_err(|hub::Full| TooManyChannels {
+                max: config.max_channels,
+            })
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("stats", &self.stats())
+            .field("config", &self.inner.config)
+            .finish()
+    }
+}
+
+/// Writes to a log of its own; dropping it ends the log for its reader.
+#[derive(Debug)]
+pub(crate) struct Poster {
+    channel: Arc<Channel>,
+    broker: Broker,
+}
+
+impl Poster {
+    pub(crate) fn post(
+        &self,
+        publisher: Option<&str>,
+        message: &Message,
+    ) -> Result<Position, PublishError> {
+        self.broker.check_size(message)?;
+        if self.channel.readers() == 0 {
+            return Err(PublishError::Ended);
+        }
+        self.channel
+            .publish(self.broker.now(), Draft::new(publisher, message))
+            .map_err(|_| PublishError::Ended)
+    }
+}
+
+impl Drop for Poster {
+    fn drop(&mut self) {
+        self.channel.end();
+    }
+}

@@ -1,0 +1,286 @@
+//! The broker's behaviour, piece by piece. The whole under random load is in [`simulation`].
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use futures_util::{FutureExt, StreamExt};
+
+use super::*;
+
+mod simulation;
+
+fn name(text: &str) -> ChannelName {
+    ChannelName::parse(text).unwrap()
+}
+
+/// A broker whose clock stands still until it is set, and whose epochs are 1, 2, 3 …
+fn broker(change: impl FnOnce(&mut Config)) -> (Broker, Arc<AtomicU64>) {
+    let clock = Arc::new(AtomicU64::new(1_000_000));
+    let epochs = AtomicU64::new(0);
+    let mut config = Config {
+        clock: {
+            let clock = Arc::clone(&clock);
+            Arc::new(move || clock.load(Ordering::Relaxed))
+        },
+        epochs: Arc::new(move || Epoch(epochs.fetch_add(1, Ordering::Relaxed) + 1)),
+        ..Config::default()
+    };
+    change(&mut config);
+    (Broker::new(config), clock)
+}
+
+fn text_of(delivery: Delivery) -> String {
+    match delivery {
+        Delivery::Publication(publication) => publication.message.as_text().unwrap().to_owned(),
+        Delivery::Lagged { from, to } => format!("lagged {from}-{to}"),
+    }
+}
+
+#[tokio::test]
+async fn every_subscriber_gets_what_is_posted_after_it_came() {
+    let (broker, _) = broker(|_| ());
+    broker.post(&name("a"), Message::text("before")).unwrap();
+    let mut first = broker.subscribe(&name("a")).unwrap();
+    assert_eq!(
+        first.position(),
+        Position {
+            epoch: Epoch(1),
+            offset: 1
+        }
+    );
+    assert_eq!(
+        broker.post(&name("a"), Message::text("x")).unwrap().offset,
+        2
+    );
+    let mut second = broker.subscribe(&name("a")).unwrap();
+    broker.post(&name("a"), Message::text("y")).unwrap();
+    broker.post(&name("b"), Message::text("other")).unwrap();
+    assert_eq!(text_of(first.next().await.unwrap()), "x");
+    assert_eq!(text_of(first.next().await.unwrap()), "y");
+    assert_eq!(text_of(second.next().await.unwrap()), "y");
+    assert_eq!(first.next().now_or_never(), None);
+}
+
+#[tokio::test]
+async fn a_waiting_subscriber_is_woken() {
+    let (broker, _) = broker(|_| ());
+    let mut subscription = broker.subscribe(&name("a")).unwrap();
+    let waiting = tokio::spawn(async move { subscription.next().await });
+    tokio::task::yield_now().await;
+    broker.post(&name("a"), Message::text("x")).unwrap();
+    assert_eq!(text_of(waiting.await.unwrap().unwrap()), "x");
+}
+
+#[tokio::test]
+async fn a_reader_that_fell_off_the_log_is_told_what_it_missed() {
+    let (broker, _) = broker(|config| {
+        config.retention = Arc::new(|_| Retention {
+            count: 2,
+            ..Retention::default()
+        });
+    });
+    let mut subscription = broker.subscribe(&name("a")).unwrap();
+    for text in ["1", "2", "3", "4", "5"] {
+        broker.post(&name("a"), Message::text(text)).unwrap();
+    }
+    assert_eq!(
+        subscription.next().await,
+        Some(Delivery::Lagged { from: 1, to: 3 })
+    );
+    assert_eq!(text_of(subscription.next().await.unwrap()), "4");
+    assert_eq!(text_of(subscription.next().await.unwrap()), "5");
+    assert_eq!(broker.stats().lagged, 3);
+}
+
+#[test]
+fn notify_and_announce_reach_their_channels() {
+    let (broker, _) = broker(|_| ());
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let listen = |channel: &str| {
+        let heard = Arc::clone(&heard);
+        let tag = channel.to_owned();
+        broker
+            .add_listener(&name(channel), move |delivery| {
+                let Delivery::Publication(publication) = delivery else {
+                    panic!("lagged")
+                };
+                heard.lock().unwrap().push((tag.clone(), publication));
+            })
+            .unwrap()
+    };
+    let _guards = [listen("user-42"), listen("global"), listen("user-43")];
+    broker
+        .notify(&UserId::parse("42").unwrap(), "shipped")
+        .unwrap();
+    broker.announce("hello").unwrap();
+    let heard = heard.lock().unwrap();
+    assert_eq!(heard.len(), 2);
+    assert_eq!(heard[0].0, "user-42");
+    assert_eq!(
+        heard[0].1.message,
+        Message::notification("shipped", 1_000_000)
+    );
+    assert_eq!(heard[1].0, "global");
+    assert_eq!(
+        heard[1].1.message,
+        Message::announcement("hello", 1_000_000)
+    );
+}
+
+#[test]
+fn a_listener_ends_with_its_guard_and_its_panic_harms_nobody() {
+    let (broker, _) = broker(|_| ());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counting = {
+        let count = Arc::clone(&count);
+        move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let _bad = broker
+        .add_listener(&name("a"), |_| panic!("planted"))
+        .unwrap();
+    let guard = broker.add_listener(&name("a"), counting).unwrap();
+    broker.post(&name("a"), Message::text("x")).unwrap();
+    broker.post(&name("a"), Message::text("y")).unwrap();
+    assert_eq!(count.load(Ordering::Relaxed), 2);
+    drop(guard);
+    broker.post(&name("a"), Message::text("z")).unwrap();
+    assert_eq!(count.load(Ordering::Relaxed), 2);
+    assert_eq!(broker.readers(&name("a")), 1);
+}
+
+#[test]
+fn a_listener_may_post_to_its_own_channel() {
+    let (broker, _) = broker(|_| ());
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let _guard = broker
+        .add_listener(&name("a"), {
+            let (broker, order) = (broker.clone(), Arc::clone(&order));
+            move |delivery| {
+                let text = text_of(delivery);
+                order.lock().unwrap().push(text.clone());
+                if text.len() < 3 {
+                    broker.post(&name("a"), Message::text(text + "x")).unwrap();
+                }
+            }
+        })
+        .unwrap();
+    broker.post(&name("a"), Message::text("x")).unwrap();
+    assert_eq!(*order.lock().unwrap(), ["x", "xx", "xxx"]);
+}
+
+#[test]
+fn listeners_hear_concurrent_publishers_in_order_and_once() {
+    let (broker, _) = broker(|_| ());
+    let offsets = Arc::new(Mutex::new(Vec::new()));
+    let _guard = broker
+        .add_listener(&name("a"), {
+            let offsets = Arc::clone(&offsets);
+            move |delivery| {
+                if let Delivery::Publication(publication) = delivery {
+                    offsets.lock().unwrap().push(publication.offset);
+                }
+            }
+        })
+        .unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    broker.post(&name("a"), Message::text("x")).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(*offsets.lock().unwrap(), (1..=2000).collect::<Vec<_>>());
+}
+
+#[test]
+fn bounds_refuse_with_a_code() {
+    let (broker, _) = broker(|config| {
+        config.max_channels = 1;
+        config.max_message = 3;
+    });
+    let refused = broker
+        .post(&name("a"), Message::notification("four", 0))
+        .unwrap_err();
+    assert_eq!(refused, PublishError::TooLarge { size: 4, max: 3 });
+    assert_eq!(refused.code(), Code::MESSAGE_TOO_LARGE);
+    broker
+        .post(&name("a"), Message::notification("abc", 0))
+        .unwrap();
+    let refused = broker
+        .post(&name("b"), Message::notification("abc", 0))
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::TOO_MANY_CHANNELS);
+    assert_eq!(
+        broker.subscribe(&name("b")).unwrap_err(),
+        TooManyChannels { max: 1 }
+    );
+    assert_eq!(broker.stats().channels, 1);
+}
+
+#[test]
+fn an_idle_channel_goes_and_comes_back_with_another_epoch() {
+    let (broker, clock) = broker(|_| ());
+    let first = broker.post(&name("a"), Message::text("x")).unwrap();
+    let reader = broker.subscribe(&name("b")).unwrap();
+    assert_eq!(
+        broker.sweep(),
+        0,
+        "a channel is idle from the first sweep that finds it so"
+    );
+    clock.fetch_add(59_999, Ordering::Relaxed);
+    assert_eq!(broker.sweep(), 0);
+    clock.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(broker.sweep(), 1);
+    assert_eq!(broker.stats().channels, 1, "a channel with a reader stays");
+    let second = broker.post(&name("a"), Message::text("x")).unwrap();
+    assert_eq!(second.offset, 1);
+    assert_ne!(first.epoch, second.epoch);
+    drop(reader);
+    broker.sweep();
+    clock.fetch_add(60_000, Ordering::Relaxed);
+    broker.sweep();
+    assert_eq!(broker.stats().channels, 0);
+}
+
+#[tokio::test]
+async fn a_private_log_ends_with_its_poster_after_the_last_message() {
+    let (broker, _) = broker(|_| ());
+    let (poster, mut subscription) = broker.private(&name("notification"));
+    poster.post(None, &Message::text("x")).unwrap();
+    assert_eq!(broker.stats().channels, 0, "it is not in the hub");
+    drop(poster);
+    assert_eq!(text_of(subscription.next().await.unwrap()), "x");
+    assert_eq!(subscription.next().await, None);
+    let (poster, subscription) = broker.private(&name("notification"));
+    drop(subscription);
+    assert_eq!(
+        poster.post(None, &Message::text("x")).unwrap_err().code(),
+        Code::ENDED
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_published_while_channels_are_evicted_is_not_lost() {
+    let (broker, _) = broker(|config| config.idle = Duration::ZERO);
+    let sweeper = {
+        let broker = broker.clone();
+        tokio::task::spawn_blocking(move || {
+            for _ in 0..20_000 {
+                broker.sweep();
+            }
+        })
+    };
+    for round in 0..2_000 {
+        let mut subscription = broker.subscribe(&name("a")).unwrap();
+        let text = round.to_string();
+        broker.post(&name("a"), Message::text(&text)).unwrap();
+        assert_eq!(text_of(subscription.next().await.unwrap()), text);
+    }
+    sweeper.await.unwrap();
+}
