@@ -1,6 +1,9 @@
 //! One channel: a bounded log with a head to wait on.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -45,6 +48,15 @@ enum Life {
 #[derive(Debug)]
 pub(super) struct Evicted;
 
+/// Why a channel took nothing.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// Look the name up again; here is the draft.
+    Evicted(Draft),
+    /// The broker takes nothing any more.
+    Closed,
+}
+
 /// What a cursor gets.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -74,12 +86,17 @@ impl Channel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends, then wakes readers and calls listeners. Gives the draft back where the channel has left the hub.
-    pub(super) fn publish(&self, now: Timestamp, draft: Draft) -> Result<Position, Draft> {
+    /// Appends, then wakes readers and calls listeners.
+    ///
+    /// `closed` is read under the lock: whoever finds a reader at the head after `closed` was set knows that nothing follows.
+    pub(super) fn publish(&self, now: Timestamp, draft: Draft, closed: &AtomicBool) -> Result<Position, Refused> {
         let (offset, listeners) = {
             let mut state = self.lock();
             if state.life != Life::Open {
-                return Err(draft);
+                return Err(Refused::Evicted(draft));
+            }
+            if closed.load(Ordering::SeqCst) {
+                return Err(Refused::Closed);
             }
             state.idle_since = None;
             let offset = state

@@ -13,7 +13,10 @@ mod tests;
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -41,6 +44,7 @@ struct Inner {
     hub: Hub,
     counters: Arc<Counters>,
     config: Config,
+    closed: AtomicBool,
 }
 
 /// Bounds of a [`Broker`], and what it takes from outside so that a test can play it.
@@ -108,7 +112,10 @@ pub enum PublishError {
         /// The limit.
         max: usize,
     },
-    /// The [`Poster`]'s reader is gone.
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Closed,
+    /// The reader of a session's own stream is gone.
     #[error("nobody can read this any more")]
     Ended,
 }
@@ -120,6 +127,7 @@ impl PublishError {
         match self {
             Self::TooLarge { .. } => Code::MESSAGE_TOO_LARGE,
             Self::TooManyChannels { .. } => Code::TOO_MANY_CHANNELS,
+            Self::Closed => Code::GOING_AWAY,
             Self::Ended => Code::ENDED,
         }
     }
@@ -156,6 +164,7 @@ impl Broker {
                 hub: Hub::new(config.max_channels),
                 counters: Arc::default(),
                 config,
+                closed: AtomicBool::new(false),
             }),
         }
     }
@@ -206,13 +215,14 @@ impl Broker {
             let found = self
                 .channel(channel)
                 .map_err(|TooManyChannels { max }| PublishError::TooManyChannels { max })?;
-            match found.publish(self.now(), draft) {
+            match found.publish(self.now(), draft, &self.inner.closed) {
                 Ok(position) => {
                     self.inner.counters.published();
                     return Ok(position);
                 }
                 // Evicted since the look-up: the next one finds or makes its successor.
-                Err(back) => draft = back,
+                Err(channel::Refused::Evicted(back)) => draft = back,
+                Err(channel::Refused::Closed) => return Err(PublishError::Closed),
             }
         }
     }
@@ -279,6 +289,12 @@ impl Broker {
             poster,
             Subscription::new(channel, start, Arc::clone(&self.inner.counters)),
         )
+    }
+
+    /// Takes no publication any more. What was accepted before this returns stands in the logs: a reader that then finds itself
+    /// at the head has everything.
+    pub fn close(&self) {
+        self.inner.closed.store(true, Ordering::SeqCst);
     }
 
     /// Where a channel stands, or `None` where this node has no such channel now.
@@ -379,8 +395,10 @@ impl Poster {
         if self.channel.readers() == 0 {
             return Err(PublishError::Ended);
         }
+        // What a session was sent before the end is still transformed and delivered: such a log stays open.
+        let open = AtomicBool::new(false);
         self.channel
-            .publish(self.broker.now(), Draft::new(publisher, message))
+            .publish(self.broker.now(), Draft::new(publisher, message), &open)
             .map_err(|_| PublishError::Ended)
     }
 }

@@ -248,6 +248,14 @@ fn an_idle_channel_goes_and_comes_back_with_another_epoch() {
     assert_eq!(broker.stats().channels, 0);
 }
 
+#[test]
+fn a_closed_broker_takes_nothing() {
+    let (broker, _) = broker(|_| ());
+    broker.close();
+    let refused = broker.post(&name("a"), Message::text("x")).unwrap_err();
+    assert_eq!(refused.code(), Code::GOING_AWAY);
+}
+
 #[tokio::test]
 async fn a_private_log_ends_with_its_poster_after_the_last_message() {
     let (broker, _) = broker(|_| ());

@@ -1,0 +1,83 @@
+//! What authentication yields.
+
+use std::time::SystemTime;
+
+use crate::wire::{ChannelName, Pattern, UserId};
+
+/// Who a session belongs to, for how long, and what it may do apart from what the [`Rules`](super::Rules) say.
+///
+/// The default is [`Grant::anonymous`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// The user; `None` for an anonymous session.
+    pub user: Option<UserId>,
+    /// When the session ends unless it presents a new token; `None` for never.
+    pub expires_at: Option<SystemTime>,
+    /// What it may subscribe to, before the rules are asked.
+    pub subscribe: Permissions,
+    /// What it may publish to, before the rules are asked.
+    pub publish: Permissions,
+}
+
+impl Grant {
+    /// A session of nobody in particular, without end, for which the rules decide everything.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self::default()
+    }
+
+    /// A session of `user`, without end, for which the rules decide everything.
+    #[must_use]
+    pub fn user(user: UserId) -> Self {
+        Self {
+            user: Some(user),
+            ..Self::default()
+        }
+    }
+
+    /// The same, ending at `time`.
+    #[must_use]
+    pub const fn expires_at(mut self, time: SystemTime) -> Self {
+        self.expires_at = Some(time);
+        self
+    }
+
+    /// The same, with these permissions to subscribe.
+    #[must_use]
+    pub fn subscribe(mut self, permissions: Permissions) -> Self {
+        self.subscribe = permissions;
+        self
+    }
+
+    /// The same, with these permissions to publish.
+    #[must_use]
+    pub fn publish(mut self, permissions: Permissions) -> Self {
+        self.publish = permissions;
+        self
+    }
+}
+
+/// Channels that a grant allows or denies by itself. Empty, the default, leaves everything to the rules.
+///
+/// A variable in a pattern stands for any text: `{user}` has no meaning of its own here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// Allowed whatever the rules say, unless denied.
+    pub allow: Vec<Pattern>,
+    /// Denied whatever the rules and `allow` say.
+    pub deny: Vec<Pattern>,
+}
+
+impl Permissions {
+    /// `Some` where these permissions decide about `channel`, `None` where they leave it to the rules. Deny wins over allow.
+    #[must_use]
+    pub fn decide(&self, channel: &ChannelName) -> Option<bool> {
+        if self.deny.iter().any(|pattern| pattern.matches(channel)) {
+            Some(false)
+        } else if self.allow.iter().any(|pattern| pattern.matches(channel)) {
+            Some(true)
+        } else {
+            None
+        }
+    }
+}

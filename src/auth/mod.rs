@@ -1,0 +1,126 @@
+//! Floor 1: who is there, and what may they do.
+//!
+//! An [`Authenticator`] turns [`Credentials`] into a [`Grant`], or says why not ([`Denied`]). [`Rules`] then answer, for a grant
+//! and a channel, whether it may be subscribed to or published to. [`JwtAuthenticator`] is the built-in authenticator;
+//! [`AllowAnonymous`] is the only way to let anybody in without a token.
+//!
+//! Nothing here reads a clock, a file or the environment, but for [`TokenIssuer::issue`], which has to know what time it is.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::SystemTime};
+
+use crate::wire::Code;
+
+pub mod anonymous;
+pub mod grant;
+pub mod rules;
+pub mod token;
+
+pub use anonymous::{AllowAnonymous, NoVerifier};
+pub use grant::{Grant, Permissions};
+pub use rules::{InvalidRule, Rule, Rules, Who};
+pub use token::{Algorithm, Claims, InvalidKey, JwtAuthenticator, TokenIssuer, VerifyingKey};
+
+/// What a client presents, in `Hello` or when it refreshes its token, and where it comes from.
+///
+/// `Debug` prints whether there is a token, never the token.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Credentials<'a> {
+    /// The token, as the client sent it. Its length is bounded only by the frame it came in.
+    pub token: Option<&'a str>,
+    /// What the client says about itself, such as `tidings-web/0.1`. Unverified: for logs only.
+    pub client: &'a str,
+    /// The address the connection comes from. A connection may move later.
+    pub remote: SocketAddr,
+    /// The time to judge the token by.
+    pub now: SystemTime,
+}
+
+impl<'a> Credentials<'a> {
+    /// Credentials of a client at `remote`, to be judged at `now`.
+    #[must_use]
+    pub const fn new(
+        token: Option<&'a str>,
+        client: &'a str,
+        remote: SocketAddr,
+        now: SystemTime,
+    ) -> Self {
+        Self {
+            token,
+            client,
+            remote,
+            now,
+        }
+    }
+}
+
+impl fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("token", &self.token.map(|_| "[redacted]"))
+            .field("client", &self.client)
+            .field("remote", &self.remote)
+            .field("now", &self.now)
+            .finish()
+    }
+}
+
+/// Decides who a client is.
+///
+/// It is asked before anything of the application is allocated for the client, and again whenever the client presents a new
+/// token. The caller bounds how long an answer may take by dropping the future, so an implementation must be cancel safe.
+#[async_trait::async_trait]
+pub trait Authenticator: Send + Sync + 'static {
+    /// What these credentials are good for.
+    ///
+    /// # Errors
+    /// [`Denied`], whose message the client gets to read.
+    async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Grant, Denied>;
+}
+
+#[async_trait::async_trait]
+impl<T: Authenticator + ?Sized> Authenticator for Arc<T> {
+    async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Grant, Denied> {
+        (**self).authenticate(credentials).await
+    }
+}
+
+/// Why a client is not let in.
+///
+/// The client reads the message: it says what is wrong and what to do about it. No reason may contain the token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Denied {
+    /// No token, and this server asks for one.
+    #[error("this server asks for a token: connect with one")]
+    Missing,
+    /// The token does not verify, or is not meant for this server.
+    #[error("the token is not accepted: {0}")]
+    Invalid(String),
+    /// The token's time is over.
+    #[error("the token has expired: connect with a new one")]
+    Expired,
+    /// The token is good, and its owner is still not welcome.
+    #[error("access is not allowed: {0}")]
+    Forbidden(String),
+    /// Whoever has to say cannot be asked now.
+    #[error("the credentials cannot be checked now, try again later: {0}")]
+    Unavailable(String),
+}
+
+impl Denied {
+    /// The code that the connection is closed with (PROTOCOL §7).
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Missing => Code::UNAUTHENTICATED,
+            Self::Invalid(_) => Code::INVALID_TOKEN,
+            Self::Expired => Code::TOKEN_EXPIRED,
+            Self::Forbidden(_) => Code::PERMISSION_DENIED,
+            Self::Unavailable(_) => Code::OVERLOADED,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! Rules: what a channel's name says about who may use it.
+
+use std::{collections::HashSet, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Grant, Permissions};
+use crate::wire::{ChannelName, Pattern};
+
+/// The variable that stands for the session's user.
+const USER: &str = "user";
+
+/// Whom a [`Rule`] lets do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Who {
+    /// Every session, anonymous ones too.
+    Everyone,
+    /// Every session that has a user.
+    Authenticated,
+    /// The session whose user is what the pattern's variable `{user}` stands for.
+    ///
+    /// A user's identity may contain any text that a channel's name may. Where more follows `{user}` than literal text, as in
+    /// `user-{user}:{device}`, the channel `user-a:b:c` belongs to the user `a` and never to the user `a:b`: separate with
+    /// something that no identity contains.
+    Owner,
+    /// No session: only the server itself.
+    Nobody,
+}
+
+/// What the sessions of a server may do with the channels that fit a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rule {
+    /// The channels it is about. A variable has a meaning only where it is `{user}` and [`Who::Owner`] or `auto_subscribe` is
+    /// used.
+    pub pattern: Pattern,
+    /// Who may subscribe.
+    pub subscribe: Who,
+    /// Who may publish.
+    pub publish: Who,
+    /// Whether every session that may subscribe is subscribed from its start. Needs a pattern without a variable other than
+    /// `{user}`.
+    pub auto_subscribe: bool,
+}
+
+impl Rule {
+    /// A rule without automatic subscription.
+    #[must_use]
+    pub const fn new(pattern: Pattern, subscribe: Who, publish: Who) -> Self {
+        Self {
+            pattern,
+            subscribe,
+            publish,
+            auto_subscribe: false,
+        }
+    }
+
+    /// The same, with automatic subscription.
+    #[must_use]
+    pub const fn auto_subscribe(mut self) -> Self {
+        self.auto_subscribe = true;
+        self
+    }
+
+    fn check(&self) -> Result<(), InvalidRule> {
+        let pattern = || self.pattern.to_string();
+        let owned = [self.subscribe, self.publish].contains(&Who::Owner);
+        if owned && !self.pattern.variables().any(|name| name == USER) {
+            return Err(InvalidRule::OwnerWithoutUser(pattern()));
+        }
+        if !self.auto_subscribe {
+            return Ok(());
+        }
+        if self.subscribe == Who::Nobody {
+            return Err(InvalidRule::AutoSubscribeNobody(pattern()));
+        }
+        // `*` is a variable whose name is empty.
+        if self.pattern.variables().any(|name| name != USER) {
+            return Err(InvalidRule::AutoSubscribeVariable(pattern()));
+        }
+        Ok(())
+    }
+
+    /// Whether `who`, one of this rule's two, takes in the session of `grant` for `channel`, which fits the pattern.
+    fn admits(&self, who: Who, grant: &Grant, channel: &ChannelName) -> bool {
+        match who {
+            Who::Everyone => true,
+            Who::Authenticated => grant.user.is_some(),
+            Who::Owner => {
+                let owner = self
+                    .pattern
+                    .captures(channel)
+                    .and_then(|captures| captures.value(USER));
+                // Without a user there is no owner, and without an owner nobody is let in.
+                owner.is_some() && owner == grant.user.as_ref().map(|user| user.as_str())
+            }
+            Who::Nobody => false,
+        }
+    }
+}
+
+/// A [`Rule`] that cannot be meant. Each names the rule's pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidRule {
+    /// [`Who::Owner`] without a variable that says who the owner is.
+    #[error(
+        "the rule for {0:?}: \"owner\" needs the variable {{user}} in the pattern, as in user-{{user}}"
+    )]
+    OwnerWithoutUser(String),
+    /// Nothing says which channels to subscribe to.
+    #[error(
+        "the rule for {0:?}: auto_subscribe allows no variable but {{user}}, since nothing says what another stands for"
+    )]
+    AutoSubscribeVariable(String),
+    /// Everybody would be subscribed to what nobody may subscribe to.
+    #[error("the rule for {0:?}: auto_subscribe contradicts that \"nobody\" may subscribe")]
+    AutoSubscribeNobody(String),
+    /// The second of two rules with one pattern would never be used.
+    #[error("two rules for {0:?}: only the first would ever be used")]
+    Repeated(String),
+}
+
+/// The rules of a server, in order: the first whose pattern fits a channel decides everything about it, and a channel that
+/// fits none is closed to every session.
+///
+/// What a grant allows or denies by itself ([`Permissions`]) comes before every rule. Cloning is cheap: the list is shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules(Arc<[Rule]>);
+
+impl Rules {
+    /// Rules in this order. No rule at all is allowed: then only grants open channels.
+    ///
+    /// # Errors
+    /// [`InvalidRule`] names the pattern of the first rule that cannot be meant.
+    pub fn new(rules: Vec<Rule>) -> Result<Self, InvalidRule> {
+        let mut known = HashSet::new();
+        for rule in &rules {
+            rule.check()?;
+            if !known.insert(rule.pattern.as_str()) {
+                return Err(InvalidRule::Repeated(rule.pattern.to_string()));
+            }
+        }
+        Ok(Self(rules.into()))
+    }
+
+    /// Whether the session of `grant` may subscribe to `channel`.
+    #[must_use]
+    pub fn may_subscribe(&self, grant: &Grant, channel: &ChannelName) -> bool {
+        self.decide(grant, &grant.subscribe, channel, |rule| rule.subscribe)
+    }
+
+    /// Whether the session of `grant` may publish to `channel`.
+    #[must_use]
+    pub fn may_publish(&self, grant: &Grant, channel: &ChannelName) -> bool {
+        self.decide(grant, &grant.publish, channel, |rule| rule.publish)
+    }
+
+    /// The channels that a session of `grant` is subscribed to from its start: in the order of the rules, each once, and only
+    /// those it may subscribe to. A rule with `{user}` gives nothing to an anonymous session.
+    #[must_use]
+    pub fn auto_subscriptions(&self, grant: &Grant) -> Vec<ChannelName> {
+        let user = grant.user.as_ref().map(|user| user.as_str());
+        let mut channels = Vec::new();
+        for rule in self.iter().filter(|rule| rule.auto_subscribe) {
+            let Some(channel) = rule
+                .pattern
+                .expand(|name| user.filter(|_| name == USER))
+                // An earlier rule that fits the channel decides about it, and this one has no say.
+                .filter(|channel| self.matching(channel) == Some(rule))
+            else {
+                continue;
+            };
+            if !channels.contains(&channel) && self.may_subscribe(grant, &channel) {
+                channels.push(channel);
+            }
+        }
+        channels
+    }
+
+    /// The rule that decides about `channel`: the first whose pattern fits.
+    #[must_use]
+    pub fn matching(&self, channel: &ChannelName) -> Option<&Rule> {
+        self.iter().find(|rule| rule.pattern.matches(channel))
+    }
+
+    /// The rules, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Rule> {
+        self.0.iter()
+    }
+
+    fn decide(
+        &self,
+        grant: &Grant,
+        permissions: &Permissions,
+        channel: &ChannelName,
+        who: impl Fn(&Rule) -> Who,
+    ) -> bool {
+        permissions.decide(channel).unwrap_or_else(|| {
+            self.matching(channel)
+                .is_some_and(|rule| rule.admits(who(rule), grant, channel))
+        })
+    }
+}
+
+impl<'a> IntoIterator for &'a Rules {
+    type Item = &'a Rule;
+    type IntoIter = std::slice::Iter<'a, Rule>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// | pattern | subscribe | publish | automatic |
+/// | --- | --- | --- | --- |
+/// | `user-{user}` | owner | nobody | yes |
+/// | `global` | everyone | nobody | yes |
+/// | `chat-room-{room}` | authenticated | authenticated | |
+/// | `topic-{topic}` | authenticated | nobody | |
+impl Default for Rules {
+    fn default() -> Self {
+        use Who::{Authenticated, Everyone, Nobody, Owner};
+        let rules = [
+            ("user-{user}", Owner, Nobody, true),
+            ("global", Everyone, Nobody, true),
+            ("chat-room-{room}", Authenticated, Authenticated, false),
+            ("topic-{topic}", Authenticated, Nobody, false),
+        ];
+        Self(
+            rules
+                .into_iter()
+                .filter_map(|(pattern, subscribe, publish, auto_subscribe)| {
+                    Some(Rule {
+                        // Each is a pattern, as the test of this table shows; if one were not, its channels would be closed.
+                        pattern: Pattern::parse(pattern).ok()?,
+                        subscribe,
+                        publish,
+                        auto_subscribe,
+                    })
+                })
+                .collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The control stream: requests in, answers out, in order (PROTOCOL §4.3).
+
+use bytes::Bytes;
+
+use super::{Close, Session, handshake::protocol_fault, publish, subscribe};
+use crate::{
+    transport::{Connection, FrameError, FrameReader, SendStream},
+    wire::{
+        Code,
+        codec::RawFrame,
+        frame::{Failed, Frame, GoAway, Pong, Subscribed, Unsubscribed},
+    },
+};
+
+pub(super) struct Control {
+    reader: FrameReader,
+    writer: SendStream,
+}
+
+/// A request that was refused; the connection lives on.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) code: Code,
+    pub(super) reason: String,
+}
+
+impl Refusal {
+    pub(super) fn new(code: Code, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into() }
+    }
+}
+
+impl Control {
+    pub(super) const fn new(reader: FrameReader, writer: SendStream) -> Self {
+        Self { reader, writer }
+    }
+
+    /// Answers requests until the session is to be closed. One request is answered before the next is read, so a client that
+    /// does not read its answers is not read either: nothing queues up here.
+    pub(super) async fn run(&mut self, session: &Session) -> Close {
+        let context = &session.inner().context;
+        let mut going_away = false;
+        loop {
+            let answer = tokio::select! {
+                biased;
+                () = context.drain.cancelled(), if !going_away => {
+                    going_away = true;
+                    let grace = u64::try_from(context.config.grace.as_millis()).unwrap_or(u64::MAX);
+                    Frame::from(GoAway { code: Code::GOING_AWAY, grace }).encode()
+                }
+                read = self.reader.next() => match read {
+                    Ok(Some(raw)) => match handle(session, &raw) {
+                        Ok(Some(answer)) => answer,
+                        Ok(None) => continue,
+                        Err(close) => return close,
+                    },
+                    Ok(None) => return Close::new(Code::CLOSED, "the client ended the control stream"),
+                    Err(FrameError::Decode(error)) => return protocol_fault(&error),
+                    Err(FrameError::Reset(_)) => return Close::new(Code::CLOSED, "the client reset the control stream"),
+                    Err(FrameError::Closed) => return session.inner().left().await,
+                },
+            };
+            if self.writer.write_all(&mut [answer]).await.is_err() {
+                return Close::new(Code::CLOSED, "the client stopped the control stream");
+            }
+        }
+    }
+}
+
+/// The answer to one frame, where it has one.
+fn handle(session: &Session, raw: &RawFrame) -> Result<Option<Bytes>, Close> {
+    let Some(frame) = Frame::decode(raw).map_err(|error| protocol_fault(&error))? else {
+        // PROTOCOL §4.3: an unknown request is answered, PROTOCOL §3.5: any other unknown frame is skipped.
+        return Ok(Frame::request_id(raw).map(|request| {
+            let reason = format!("this server knows no request of type {:#04x}", raw.kind);
+            refuse(request, Refusal::new(Code::UNKNOWN_REQUEST, reason))
+        }));
+    };
+    let inner = session.inner();
+    let (request, answer) = match frame {
+        Frame::Publish(publish) => (publish.request, publish::publish(inner, publish)),
+        Frame::Subscribe(subscribe) => (
+            subscribe.request,
+            subscribe::request(inner, &subscribe.channel).map(|(subscription, position)| {
+                Frame::from(Subscribed { request: subscribe.request, subscription, position })
+            }),
+        ),
+        Frame::Unsubscribe(unsubscribe) => (
+            unsubscribe.request,
+            subscribe::unsubscribe(inner, unsubscribe.subscription)
+                .map(|()| Frame::from(Unsubscribed { request: unsubscribe.request })),
+        ),
+        Frame::Ping(ping) => (
+            ping.request,
+            Ok(Frame::from(Pong { request: ping.request, time: inner.context.broker.now() })),
+        ),
+        other => {
+            let reason = format!("{} is not for a client to send now", other.name());
+            return Err(Close::new(Code::UNEXPECTED_FRAME, reason));
+        }
+    };
+    Ok(Some(match answer {
+        Ok(answer) => answer.encode(),
+        Err(refusal) => refuse(request, refusal),
+    }))
+}
+
+fn refuse(request: u64, refusal: Refusal) -> Bytes {
+    tracing::debug!(request, code = %refusal.code, reason = refusal.reason, "request refused");
+    Frame::from(Failed { request, code: refusal.code, reason: refusal.reason }).encode()
+}
+
+/// Refuses every bidirectional stream after the control stream (PROTOCOL §2.3) until the connection is over.
+pub(super) async fn refuse_streams(connection: &Connection) {
+    while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+        send.reset(Code::UNEXPECTED_FRAME);
+        recv.stop(Code::UNEXPECTED_FRAME);
+    }
+}

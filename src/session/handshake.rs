@@ -1,0 +1,86 @@
+//! `Hello`, and who it is (PROTOCOL §4.1). Nothing of the application is touched here.
+
+use std::time::SystemTime;
+
+use tokio::time::timeout;
+
+use super::{Close, Context, MAX_FRAME_BEFORE_WELCOME};
+use crate::{
+    auth::{Credentials, Grant},
+    transport::{Connection, FrameError, FrameReader, SendStream},
+    wire::{
+        Code, DecodeError, VERSION,
+        frame::{Frame, Hello},
+    },
+};
+
+/// A client with good credentials.
+pub(super) struct Greeting {
+    pub(super) reader: FrameReader,
+    pub(super) writer: SendStream,
+    pub(super) hello: Hello,
+    pub(super) grant: Grant,
+}
+
+/// Longest `client` that is kept for logs, in bytes.
+const MAX_CLIENT: usize = 100;
+
+pub(super) async fn greet(connection: &Connection, context: &Context) -> Result<Greeting, Close> {
+    let deadline = context.config.deadline;
+    let (reader, writer, mut hello) = timeout(deadline, read_hello(connection))
+        .await
+        .map_err(|_| {
+            Close::new(Code::HELLO_TIMEOUT, format!("no complete Hello within {} s", deadline.as_secs_f32()))
+        })??;
+    if hello.version != VERSION {
+        let reason = format!("this server speaks version {VERSION}, not {}", hello.version);
+        return Err(Close::new(Code::UNSUPPORTED_VERSION, reason));
+    }
+    hello.client = hello.client.chars().filter(|c| !c.is_control()).take(MAX_CLIENT).collect();
+    let token = hello.token.take();
+    let credentials = Credentials::new(
+        token.as_deref(),
+        &hello.client,
+        connection.remote_address(),
+        SystemTime::now(),
+    );
+    let grant = timeout(deadline, context.authenticator.authenticate(&credentials))
+        .await
+        .map_err(|_| Close::new(Code::OVERLOADED, "authentication took too long"))?
+        .map_err(|denied| Close::new(denied.code(), denied.to_string()))?;
+    Ok(Greeting { reader, writer, hello, grant })
+}
+
+async fn read_hello(connection: &Connection) -> Result<(FrameReader, SendStream, Hello), Close> {
+    let (writer, recv) = connection
+        .accept_bi()
+        .await
+        .map_err(|_| Close::new(Code::CLOSED, "the client left before Hello"))?;
+    let mut reader = FrameReader::new(recv, MAX_FRAME_BEFORE_WELCOME);
+    loop {
+        match reader.next().await {
+            Ok(Some(raw)) => match Frame::decode(&raw) {
+                Ok(Some(Frame::Hello(hello))) => return Ok((reader, writer, hello)),
+                Ok(Some(other)) => {
+                    return Err(Close::new(Code::UNEXPECTED_FRAME, format!("{} before Hello", other.name())));
+                }
+                Ok(None) => {}
+                Err(error) => return Err(protocol_fault(&error)),
+            },
+            Ok(None) => return Err(Close::new(Code::CLOSED, "the control stream ended before Hello")),
+            Err(FrameError::Decode(error)) => return Err(protocol_fault(&error)),
+            Err(FrameError::Reset(_) | FrameError::Closed) => {
+                return Err(Close::new(Code::CLOSED, "the client left before Hello"));
+            }
+        }
+    }
+}
+
+/// The close that bytes deserve which are not what the specification says.
+pub(super) fn protocol_fault(error: &DecodeError) -> Close {
+    let code = match error {
+        DecodeError::TooLarge { .. } => Code::FRAME_TOO_LARGE,
+        _ => Code::PROTOCOL_VIOLATION,
+    };
+    Close::new(code, error.to_string())
+}

@@ -1,0 +1,229 @@
+//! Floor 3: our protocol over one connection, server side (PROTOCOL §4, §5).
+//!
+//! [`serve`] is a session from its first byte to its last. It owns every task of the session: when it returns, none is left.
+
+mod control;
+mod handle;
+mod handshake;
+mod publish;
+mod subscribe;
+mod writer;
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::{Duration, SystemTime}};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    auth::{Authenticator, Rules},
+    broker::Broker,
+    transport::{Connection, Permit},
+    wire::{
+        Code,
+        frame::{AutoSubscription, Frame, Limits, Welcome},
+    },
+};
+
+pub use handle::{PostStream, Session};
+pub use subscribe::SubscribeError;
+
+use control::Control;
+use handle::Inner;
+
+/// What every session of a server shares.
+pub(crate) struct Context {
+    pub(crate) broker: Broker,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) rules: Rules,
+    pub(crate) config: Config,
+    /// User code, called before `Welcome` is sent.
+    pub(crate) opened: Option<Opened>,
+    /// Set when the server is going away.
+    pub(crate) drain: CancellationToken,
+}
+
+pub(crate) type Opened = Arc<dyn Fn(Session) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Bounds of a session.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// What `Welcome` states.
+    pub(crate) limits: Limits,
+    /// Total time from the connection to a complete `Hello`, and again for each of authentication and user code.
+    pub(crate) deadline: Duration,
+    /// Time for streams to drain when the server goes away.
+    pub(crate) grace: Duration,
+}
+
+/// Longest frame before `Welcome`, in bytes (PROTOCOL §4.1).
+const MAX_FRAME_BEFORE_WELCOME: usize = 16 * 1024;
+/// Bytes that an authenticated client may have in flight to us: one frame of the default limit on each stream, and more.
+const RECEIVE_WINDOW: u32 = 1024 * 1024;
+/// Above every subscription: requests and their answers are small and somebody waits for them.
+const CONTROL_PRIORITY: i32 = i32::MAX;
+/// How the server calls itself in `Welcome`.
+const SERVER: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));
+
+/// Why a session is over, as its peer is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Close {
+    pub(crate) code: Code,
+    pub(crate) reason: String,
+}
+
+impl Close {
+    pub(crate) fn new(code: Code, reason: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Runs a session until it is over. `permit` counts it among the handshakes in flight and is dropped with `Welcome`.
+pub(crate) async fn serve(connection: Connection, permit: Permit, context: Arc<Context>) {
+    let close = match open(&connection, &context, permit).await {
+        Ok((control, session)) => {
+            let span = tracing::info_span!(
+                "session",
+                id = %session.id(),
+                user = session.user().map(tracing::field::display),
+                transport = %session.transport(),
+                remote = %session.remote_address(),
+            );
+            async {
+                tracing::info!("opened");
+                let close = run(control, &session).await;
+                // Writers stop before the connection closes under them; whoever is blocked in one is cut off by the close.
+                session.inner().end(&close);
+                connection.close_and_linger(close.code, &close.reason).await;
+                session.inner().tasks.close();
+                session.inner().tasks.wait().await;
+                tracing::info!(code = %close.code, reason = close.reason, "closed");
+            }
+            .instrument(span)
+            .await;
+            return;
+        }
+        Err(close) => close,
+    };
+    tracing::debug!(remote = %connection.remote_address(), code = %close.code, reason = close.reason, "refused");
+    connection.close_and_linger(close.code, &close.reason).await;
+}
+
+/// From the connection to `Welcome`.
+async fn open(connection: &Connection, context: &Arc<Context>, permit: Permit) -> Result<(Control, Session), Close> {
+    let greeting = handshake::greet(connection, context).await?;
+    connection.set_receive_window(RECEIVE_WINDOW);
+    let handshake::Greeting { mut reader, mut writer, hello, grant } = greeting;
+    reader.set_max_frame(usize::try_from(context.config.limits.frame).unwrap_or(usize::MAX));
+    writer.set_priority(CONTROL_PRIORITY);
+
+    let session = Session::new(Inner::new(connection.clone(), Arc::clone(context), grant, hello.client));
+    let welcomed = async {
+        let subscriptions = auto_subscribe(&session);
+        call_user_code(&session).await?;
+        let welcome = Welcome {
+            session: session.inner().id,
+            user: session.user().map(ToString::to_string),
+            server: SERVER.to_owned(),
+            features: Vec::new(),
+            limits: context.config.limits,
+            subscriptions,
+        };
+        let welcome = Frame::from(welcome).encode();
+        match timeout(context.config.deadline, writer.write_all(&mut [welcome])).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Close::new(Code::CLOSED, "the client left before Welcome")),
+            Err(_) => Err(Close::new(Code::HELLO_TIMEOUT, "the client does not read Welcome")),
+        }
+    };
+    // The order matters: what the session already runs must end before the refusal is sent.
+    let refused = match welcomed.await {
+        Ok(()) => None,
+        Err(close) => Some(close),
+    };
+    drop(permit);
+    if let Some(close) = refused {
+        session.inner().end(&close);
+        connection.close(close.code, &close.reason);
+        session.inner().tasks.close();
+        session.inner().tasks.wait().await;
+        return Err(close);
+    }
+    Ok((Control::new(reader, writer), session))
+}
+
+/// Subscribes to what the rules give without being asked. What finds no stream or no room is left out and logged: `Welcome`
+/// lists what there is.
+fn auto_subscribe(session: &Session) -> Vec<AutoSubscription> {
+    let inner = session.inner();
+    let mut made = Vec::new();
+    for channel in inner.context.rules.auto_subscriptions(&inner.grant) {
+        match subscribe::subscribe(inner, &channel) {
+            Ok((subscription, position)) => made.push(AutoSubscription {
+                subscription,
+                channel: channel.to_string(),
+                position,
+            }),
+            Err(error) => tracing::warn!(%channel, %error, "no automatic subscription"),
+        }
+    }
+    made
+}
+
+async fn call_user_code(session: &Session) -> Result<(), Close> {
+    let Some(opened) = &session.inner().context.opened else {
+        return Ok(());
+    };
+    let call = AssertUnwindSafe(opened(session.clone())).catch_unwind();
+    let ended = session.inner().ended.cancelled();
+    tokio::select! {
+        biased;
+        called = timeout(session.inner().context.config.deadline, call) => match called {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => {
+                tracing::error!("session_opened panicked");
+                return Err(Close::new(Code::INTERNAL, "the server's code for this session failed"));
+            }
+            Err(_) => {
+                tracing::error!("session_opened did not return in time: spawn long work with Session::spawn");
+                return Err(Close::new(Code::INTERNAL, "the server's code for this session took too long"));
+            }
+        },
+        () = ended => {}
+    }
+    match session.inner().close_order() {
+        Some(close) => Err(close),
+        None => Ok(()),
+    }
+}
+
+/// From `Welcome` to the reason of the end.
+async fn run(mut control: Control, session: &Session) -> Close {
+    let inner = session.inner();
+    let expiry = async {
+        match inner.grant.expires_at {
+            // A clock that was set back makes it late by as much; one that was set forward is seen at the next session.
+            Some(at) => sleep(at.duration_since(SystemTime::now()).unwrap_or_default()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let drained = async {
+        inner.context.drain.cancelled().await;
+        inner.tasks.close();
+        let _ = timeout(inner.context.config.grace, inner.writers_done()).await;
+    };
+    tokio::select! {
+        close = control.run(session) => close,
+        () = expiry => Close::new(Code::TOKEN_EXPIRED, "the token's time is over"),
+        () = inner.ended.cancelled() => inner
+            .close_order()
+            .unwrap_or_else(|| Close::new(Code::ENDED, "ended by the server")),
+        closed = inner.connection.closed() => Close::new(closed.code.unwrap_or(Code::CLOSED), closed.reason),
+        () = control::refuse_streams(&inner.connection) => Close::new(Code::CLOSED, "the connection is over"),
+        () = drained => Close::new(Code::GOING_AWAY, "the server is shutting down"),
+    }
+}

@@ -1,0 +1,331 @@
+//! The connecting side.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use quinn::{
+    ClientConfig, IdleTimeout, TransportConfig, VarInt,
+    crypto::rustls::{NoInitialCipherSuite, QuicClientConfig},
+};
+use tokio::time::{sleep, timeout};
+use url::Url;
+use web_transport_quinn::{ClientError, ConnectError, Session, proto::ConnectRequest};
+
+use super::{
+    Connection, Transport,
+    tls::{InvalidTls, Trust, client_crypto},
+};
+use crate::wire::{ALPN, SUBPROTOCOL, WEBTRANSPORT_PATH};
+
+/// Port of a URL without one.
+const PORT: u16 = 4433;
+/// Head start of one address over the next, as RFC 8305 §5 recommends.
+const STAGGER: Duration = Duration::from_millis(250);
+/// Bytes of one stream that the server may send and nobody has read. Far below the connection's window, which is unlimited
+/// and so bounded by this times the streams: a channel that is not read holds up no other.
+const STREAM_RECEIVE_WINDOW: u32 = 256 * 1024;
+/// Well below the server's idle timeout of 30 s.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A server's address: `quic://host[:port]` or `https://host[:port][/tidings]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) transport: Transport,
+    host: String,
+    port: u16,
+    url: Url,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The URL cannot be used.
+    #[error("{url:?} is no address of a server: {reason}")]
+    Url {
+        /// The URL.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The trust anchors cannot be used.
+    #[error("{0}")]
+    Tls(Arc<InvalidTls>),
+    /// The name has no address.
+    #[error("the name {host:?} cannot be resolved: {reason}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// No address answered in time.
+    #[error("no answer from {0} in time: is the server running, and does UDP get through?")]
+    TimedOut(String),
+    /// The certificate is not trusted.
+    #[error("the certificate of {host} is not trusted: {reason}")]
+    Untrusted {
+        /// The server.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// The HTTP/3 CONNECT was answered by another status than 200 (PROTOCOL §2.2).
+    #[error("the server refused the WebTransport session with HTTP {0}")]
+    Refused(u16),
+    /// Anything else.
+    #[error("cannot connect to {host}: {reason}")]
+    Failed {
+        /// The server.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Target {
+    pub(crate) fn parse(text: &str) -> Result<Self, DialError> {
+        let fail = |reason: &str| DialError::Url {
+            url: text.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let mut url = Url::parse(text).map_err(|error| fail(&error.to_string()))?;
+        let transport = match url.scheme() {
+            "quic" => Transport::Quic,
+            "https" => Transport::WebTransport,
+            _ => return Err(fail("the scheme is quic:// or https://")),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(fail("credentials go into the token, not into the URL"));
+        }
+        let host = url
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| fail("it has no host"))?;
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let port = match (transport, url.port()) {
+            (_, Some(port)) => port,
+            (Transport::Quic, None) => PORT,
+            (Transport::WebTransport, None) => 443,
+        };
+        if transport == Transport::WebTransport && url.path() == "/" {
+            url.set_path(WEBTRANSPORT_PATH);
+        }
+        Ok(Self {
+            transport,
+            host,
+            port,
+            url,
+        })
+    }
+
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
+        let fail = |reason: String| DialError::Resolve {
+            host: self.host.clone(),
+            reason,
+        };
+        let found: Vec<_> = tokio::net::lookup_host((self.host.as_str(), self.port))
+            .await
+            .map_err(|error| fail(error.to_string()))?
+            .collect();
+        if found.is_empty() {
+            return Err(fail("no address".to_owned()));
+        }
+        Ok(found)
+    }
+}
+
+/// Connects within `deadline`: all addresses of the name, each a moment after the one before, and the first that answers wins.
+pub(crate) async fn dial(
+    target: &Target,
+    trust: &Trust,
+    max_streams: u32,
+    deadline: Duration,
+) -> Result<Connection, DialError> {
+    let config = client_config(target.transport, trust, max_streams)?;
+    let all = async {
+        let addresses = target.resolve().await?;
+        let mut attempts: FuturesUnordered<_> = addresses
+            .into_iter()
+            .zip(0..)
+            .map(|(address, turn)| {
+                let config = config.clone();
+                async move {
+                    sleep(STAGGER * turn).await;
+                    attempt(target, address, config).await
+                }
+            })
+            .collect();
+        let mut last = DialError::TimedOut(format!("{}:{}", target.host, target.port));
+        while let Some(done) = attempts.next().await {
+            match done {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    };
+    timeout(deadline, all).await.unwrap_or_else(|_| {
+        Err(DialError::TimedOut(format!(
+            "{}:{}",
+            target.host, target.port
+        )))
+    })
+}
+
+fn client_config(
+    transport: Transport,
+    trust: &Trust,
+    max_streams: u32,
+) -> Result<ClientConfig, DialError> {
+    let alpn = match transport {
+        Transport::Quic => ALPN,
+        Transport::WebTransport => web_transport_quinn::ALPN,
+    };
+    let tls = |error| DialError::Tls(Arc::new(error));
+    let crypto = client_crypto(trust, alpn.as_bytes()).map_err(tls)?;
+    let crypto = QuicClientConfig::try_from(crypto).map_err(|error: NoInitialCipherSuite| {
+        tls(InvalidTls::Rustls(rustls::Error::General(
+            error.to_string(),
+        )))
+    })?;
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    let mut settings = TransportConfig::default();
+    settings
+        // Three for HTTP/3 itself.
+        .max_concurrent_uni_streams(VarInt::from_u32(max_streams.saturating_add(3)))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .stream_receive_window(STREAM_RECEIVE_WINDOW.into())
+        .datagram_receive_buffer_size(Some(64 * 1024))
+        .datagram_send_buffer_size(64 * 1024)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(IdleTimeout::try_from(IDLE).ok());
+    config.transport_config(Arc::new(settings));
+    Ok(config)
+}
+
+async fn attempt(
+    target: &Target,
+    address: SocketAddr,
+    config: ClientConfig,
+) -> Result<Connection, DialError> {
+    let fail = |reason: String| DialError::Failed {
+        host: target.host.clone(),
+        reason,
+    };
+    let local: SocketAddr = if address.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let endpoint = quinn::Endpoint::client(local).map_err(|error| fail(error.to_string()))?;
+    let connection = endpoint
+        .connect_with(config, address, &target.host)
+        .map_err(|error| fail(error.to_string()))?
+        .await
+        .map_err(|error| judge(target, error))?;
+    match target.transport {
+        Transport::Quic => Ok(Connection::raw(connection)),
+        Transport::WebTransport => {
+            let request = ConnectRequest::new(target.url.clone()).with_protocol(SUBPROTOCOL);
+            match Session::connect(connection, request).await {
+                Ok(session) => Ok(Connection::webtransport(session)),
+                Err(ClientError::HttpError(ConnectError::ErrorStatus(status))) => {
+                    Err(DialError::Refused(status.as_u16()))
+                }
+                Err(error) => Err(fail(error.to_string())),
+            }
+        }
+    }
+}
+
+/// The reason in words that help.
+fn judge(target: &Target, error: quinn::ConnectionError) -> DialError {
+    let host = target.host.clone();
+    match error {
+        quinn::ConnectionError::TimedOut => DialError::TimedOut(format!("{host}:{}", target.port)),
+        quinn::ConnectionError::TransportError(error)
+            if error.code == quinn::TransportErrorCode::crypto(120) =>
+        {
+            DialError::Failed {
+                host,
+                reason: "no protocol in common: it does not speak Tidings on this port".to_owned(),
+            }
+        }
+        // TLS alerts from bad_certificate (42) to unknown_ca (48), raised on this side.
+        quinn::ConnectionError::TransportError(error)
+            if (42..=48).any(|alert| error.code == quinn::TransportErrorCode::crypto(alert)) =>
+        {
+            DialError::Untrusted {
+                host,
+                reason: error.reason,
+            }
+        }
+        quinn::ConnectionError::ConnectionClosed(close)
+            if close.error_code == quinn::TransportErrorCode::crypto(120) =>
+        {
+            DialError::Failed {
+                host,
+                reason: "no protocol in common: it does not speak Tidings on this port".to_owned(),
+            }
+        }
+        quinn::ConnectionError::ConnectionClosed(close)
+            if close.error_code == quinn::TransportErrorCode::CONNECTION_REFUSED =>
+        {
+            DialError::Failed {
+                host,
+                reason: "the server refuses connections now: it is overloaded or shutting down"
+                    .to_owned(),
+            }
+        }
+        other => DialError::Failed {
+            host,
+            reason: other.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_picks_the_transport_and_the_default_port() {
+        let quic = Target::parse("quic://example.org").unwrap();
+        assert_eq!(
+            (quic.transport, quic.port, quic.host.as_str()),
+            (Transport::Quic, 4433, "example.org")
+        );
+        let web = Target::parse("https://[::1]:4433").unwrap();
+        assert_eq!(
+            (web.transport, web.port, web.host.as_str()),
+            (Transport::WebTransport, 4433, "::1")
+        );
+        assert_eq!(web.url.path(), "/tidings");
+        assert_eq!(Target::parse("https://example.org").unwrap().port, 443);
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_says_why() {
+        for (url, wanted) in [
+            ("example.org", "relative URL"),
+            ("http://example.org", "quic:// or https://"),
+            ("quic://u:p@example.org", "token"),
+            ("quic://", "no host"),
+        ] {
+            let error = Target::parse(url).unwrap_err().to_string();
+            assert!(
+                error.contains(wanted) && error.contains(url),
+                "{url}: {error}"
+            );
+        }
+    }
+}

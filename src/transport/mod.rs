@@ -1,0 +1,208 @@
+//! Floor 2: bytes in, bytes out, over QUIC and WebTransport. Knows no channel.
+//!
+//! The only folder that names types of quinn and web-transport. [`Connection`] is one type for both transports: after the
+//! handshake nothing above can tell them apart, and nothing needs to.
+
+mod framed;
+mod stream;
+mod tls;
+
+#[cfg(feature = "client")]
+pub(crate) mod dial;
+#[cfg(feature = "server")]
+pub(crate) mod listener;
+
+#[cfg(feature = "server")]
+pub(crate) use listener::Permit;
+#[cfg(feature = "server")]
+pub use listener::{BindError, Origins};
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::FutureExt;
+use web_transport_quinn::{Session, SessionError, WebTransportError};
+
+use crate::wire::Code;
+
+pub(crate) use framed::{FrameError, FrameReader};
+pub(crate) use stream::{RecvStream, SendStream, StreamError};
+#[cfg(feature = "server")]
+pub use tls::Certificate;
+#[cfg(feature = "client")]
+pub use tls::Trust;
+pub use tls::{InvalidTls, Sha256};
+
+/// Which of the two a connection is (PROTOCOL §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// Raw QUIC (PROTOCOL §2.1).
+    Quic,
+    /// WebTransport over HTTP/3 (PROTOCOL §2.2).
+    WebTransport,
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Quic => "quic",
+            Self::WebTransport => "webtransport",
+        })
+    }
+}
+
+/// First bytes of a WebTransport stream that the server opens: stream type 0x54 and session 0, each a QUIC integer. The
+/// session's id is that of the CONNECT stream, and that is the first bidirectional stream of its connection: we take no
+/// other.
+const WEBTRANSPORT_UNI: &[u8] = &[0x40, 0x54, 0x00];
+
+/// Time that the last words of an end may take to reach the peer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection of either kind. Cloning shares it; it closes when [`close`](Self::close) is called or the last clone and
+/// the last stream are dropped.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    session: Session,
+    transport: Transport,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Closed {
+    /// The code, where the peer's protocol gave one.
+    pub(crate) code: Option<Code>,
+    /// For people.
+    pub(crate) reason: String,
+}
+
+/// No stream was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg(feature = "server")]
+pub(crate) enum OpenError {
+    /// The peer permits no further one now.
+    NoStreamLeft,
+    /// The connection is over.
+    Closed,
+}
+
+impl Connection {
+    pub(crate) fn raw(connection: quinn::Connection) -> Self {
+        Self {
+            session: Session::raw(connection),
+            transport: Transport::Quic,
+        }
+    }
+
+    pub(crate) const fn webtransport(session: Session) -> Self {
+        Self {
+            session,
+            transport: Transport::WebTransport,
+        }
+    }
+
+    pub(crate) const fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    pub(crate) fn remote_address(&self) -> SocketAddr {
+        self.session.remote_address()
+    }
+
+    /// The next bidirectional stream of the peer. Cancel safe.
+    #[cfg(feature = "server")]
+    pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), Closed> {
+        let (send, recv) = self.session.accept_bi().await.map_err(closed)?;
+        Ok((SendStream::wrapped(send), RecvStream::new(recv)))
+    }
+
+    /// Opens a bidirectional stream; waits where the peer permits none now.
+    #[cfg(feature = "client")]
+    pub(crate) async fn open_bi(&self) -> Result<(SendStream, RecvStream), Closed> {
+        let (send, recv) = self.session.open_bi().await.map_err(closed)?;
+        Ok((SendStream::wrapped(send), RecvStream::new(recv)))
+    }
+
+    /// The next unidirectional stream of the peer. Cancel safe.
+    #[cfg(feature = "client")]
+    pub(crate) async fn accept_uni(&self) -> Result<RecvStream, Closed> {
+        self.session
+            .accept_uni()
+            .await
+            .map(RecvStream::new)
+            .map_err(closed)
+    }
+
+    /// Opens a unidirectional stream, or says at once that there is none: `quinn::Connection::open_uni` would wait until the
+    /// peer permits more, which may be never.
+    #[cfg(feature = "server")]
+    pub(crate) fn try_open_uni(&self) -> Result<SendStream, OpenError> {
+        let http3 = self.transport == Transport::WebTransport;
+        match quinn::Connection::open_uni(&self.session).now_or_never() {
+            Some(Ok(stream)) if http3 => Ok(SendStream::direct(stream, WEBTRANSPORT_UNI)),
+            Some(Ok(stream)) => Ok(SendStream::direct(stream, &[])),
+            Some(Err(_)) => Err(OpenError::Closed),
+            None => Err(OpenError::NoStreamLeft),
+        }
+    }
+
+    /// Closes with a code. What was written just before may be lost: finish streams and wait for them first.
+    pub(crate) fn close(&self, code: Code, reason: &str) {
+        self.session.close(code.0, reason.as_bytes());
+    }
+
+    /// Closes, and waits until that is on its way: over WebTransport the code travels on a stream of its own, which the end
+    /// of the connection would overtake.
+    pub(crate) async fn close_and_linger(&self, code: Code, reason: &str) {
+        self.close(code, reason);
+        // Bounded by the library's own wait; the timer is for the case that it changes.
+        let _ = tokio::time::timeout(LINGER, self.session.closed()).await;
+    }
+
+    /// Waits for the end. Cancel safe.
+    pub(crate) async fn closed(&self) -> Closed {
+        closed(self.session.closed().await)
+    }
+
+    /// Bytes that the peer may send on all streams together and we have not read.
+    #[cfg(feature = "server")]
+    pub(crate) fn set_receive_window(&self, bytes: u32) {
+        self.session.set_receive_window(bytes.into());
+    }
+
+    /// Current estimate of the round trip.
+    #[cfg(feature = "client")]
+    pub(crate) fn rtt(&self) -> Duration {
+        quinn::Connection::rtt(&self.session)
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("transport", &self.transport)
+            .field("remote", &self.remote_address())
+            .finish()
+    }
+}
+
+fn closed(error: SessionError) -> Closed {
+    match error {
+        SessionError::WebTransportError(WebTransportError::Closed(code, reason)) => Closed {
+            code: Some(Code(code)),
+            reason,
+        },
+        SessionError::ConnectionError(quinn::ConnectionError::LocallyClosed) => Closed {
+            code: Some(Code::CLOSED),
+            reason: "closed here".to_owned(),
+        },
+        SessionError::ConnectionError(quinn::ConnectionError::TimedOut) => Closed {
+            code: None,
+            reason: "nothing was heard from the peer within the idle timeout".to_owned(),
+        },
+        other => Closed {
+            code: None,
+            reason: other.to_string(),
+        },
+    }
+}
