@@ -18,7 +18,7 @@ pub use claims::{Claims, MAX_PATTERNS};
 pub use issue::TokenIssuer;
 pub use key::{Algorithm, InvalidKey, VerifyingKey};
 
-/// Longest token, in bytes. A token with 128 patterns of moderate length fits; a longer one is refused before it is parsed.
+/// Longest token, in bytes: some 6 KiB of claims. A longer one is refused before it is parsed.
 pub const MAX_TOKEN: usize = 8 * 1024;
 
 /// Most keys of one authenticator. A token without `kid` is tried with every key of its algorithm, so this bounds what one
@@ -151,7 +151,10 @@ impl JwtAuthenticator {
         {
             return Err(invalid("its iss is not the issuer that this server trusts"));
         }
-        let addressed = self.audience.iter().any(|name| presented.has_audience(name));
+        let addressed = self
+            .audience
+            .iter()
+            .any(|name| presented.has_audience(name));
         if !self.audience.is_empty() && !addressed {
             return Err(invalid("its aud does not name this server"));
         }

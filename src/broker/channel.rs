@@ -89,7 +89,12 @@ impl Channel {
     /// Appends, then wakes readers and calls listeners.
     ///
     /// `closed` is read under the lock: whoever finds a reader at the head after `closed` was set knows that nothing follows.
-    pub(super) fn publish(&self, now: Timestamp, draft: Draft, closed: &AtomicBool) -> Result<Position, Refused> {
+    pub(super) fn publish(
+        &self,
+        now: Timestamp,
+        draft: Draft,
+        closed: &AtomicBool,
+    ) -> Result<Position, Refused> {
         let (offset, listeners) = {
             let mut state = self.lock();
             if state.life != Life::Open {

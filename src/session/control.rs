@@ -26,7 +26,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(code: Code, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into() }
+        Self {
+            code,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -82,17 +85,27 @@ fn handle(session: &Session, raw: &RawFrame) -> Result<Option<Bytes>, Close> {
         Frame::Subscribe(subscribe) => (
             subscribe.request,
             subscribe::request(inner, &subscribe.channel).map(|(subscription, position)| {
-                Frame::from(Subscribed { request: subscribe.request, subscription, position })
+                Frame::from(Subscribed {
+                    request: subscribe.request,
+                    subscription,
+                    position,
+                })
             }),
         ),
         Frame::Unsubscribe(unsubscribe) => (
             unsubscribe.request,
-            subscribe::unsubscribe(inner, unsubscribe.subscription)
-                .map(|()| Frame::from(Unsubscribed { request: unsubscribe.request })),
+            subscribe::unsubscribe(inner, unsubscribe.subscription).map(|()| {
+                Frame::from(Unsubscribed {
+                    request: unsubscribe.request,
+                })
+            }),
         ),
         Frame::Ping(ping) => (
             ping.request,
-            Ok(Frame::from(Pong { request: ping.request, time: inner.context.broker.now() })),
+            Ok(Frame::from(Pong {
+                request: ping.request,
+                time: inner.context.broker.now(),
+            })),
         ),
         other => {
             let reason = format!("{} is not for a client to send now", other.name());
@@ -107,7 +120,12 @@ fn handle(session: &Session, raw: &RawFrame) -> Result<Option<Bytes>, Close> {
 
 fn refuse(request: u64, refusal: Refusal) -> Bytes {
     tracing::debug!(request, code = %refusal.code, reason = refusal.reason, "request refused");
-    Frame::from(Failed { request, code: refusal.code, reason: refusal.reason }).encode()
+    Frame::from(Failed {
+        request,
+        code: refusal.code,
+        reason: refusal.reason,
+    })
+    .encode()
 }
 
 /// Refuses every bidirectional stream after the control stream (PROTOCOL §2.3) until the connection is over.

@@ -61,7 +61,12 @@ struct Registered {
 }
 
 impl Inner {
-    pub(super) fn new(connection: Connection, context: Arc<Context>, grant: Grant, client: String) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        context: Arc<Context>,
+        grant: Grant,
+        client: String,
+    ) -> Self {
         Self {
             id: rand::random(),
             connection,
@@ -90,7 +95,9 @@ impl Inner {
             return Err(SubscribeError::Closed);
         }
         let mut register = self.lock();
-        let taken = |known: &Registered| known.end.is_some() && known.source == source && known.name == *name;
+        let taken = |known: &Registered| {
+            known.end.is_some() && known.source == source && known.name == *name
+        };
         if register.entries.values().any(taken) {
             return Err(SubscribeError::AlreadySubscribed(name.clone()));
         }
@@ -101,14 +108,25 @@ impl Inner {
         register.last += 1;
         let id = register.last;
         let (end, ended) = oneshot::channel();
-        register.entries.insert(id, Registered { source, name: name.clone(), end: Some(end) });
+        register.entries.insert(
+            id,
+            Registered {
+                source,
+                name: name.clone(),
+                end: Some(end),
+            },
+        );
         self.writers.send_modify(|count| *count += 1);
         Ok((id, ended))
     }
 
     /// Tells a writer to end; says whether there was one that had not been told.
     pub(super) fn unregister(&self, id: u64) -> bool {
-        let end = self.lock().entries.get_mut(&id).and_then(|entry| entry.end.take());
+        let end = self
+            .lock()
+            .entries
+            .get_mut(&id)
+            .and_then(|entry| entry.end.take());
         end.is_some_and(|end| end.send(Code::UNSUBSCRIBED).is_ok())
     }
 
@@ -142,7 +160,9 @@ impl Inner {
 
 impl Session {
     pub(super) fn new(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     pub(super) const fn inner(&self) -> &Arc<Inner> {
@@ -204,9 +224,15 @@ impl Session {
     ///
     /// # Errors
     /// [`SubscribeError`].
-    pub fn forward(&self, channel: &ChannelName, stream: &ChannelName) -> Result<Position, SubscribeError> {
+    pub fn forward(
+        &self,
+        channel: &ChannelName,
+        stream: &ChannelName,
+    ) -> Result<Position, SubscribeError> {
         let opened = subscribe::open(&self.inner, Source::ENDPOINT, stream, Until::Head, || {
-            self.broker().subscribe(channel).map_err(|_| SubscribeError::TooManyChannels)
+            self.broker()
+                .subscribe(channel)
+                .map_err(|_| SubscribeError::TooManyChannels)
         });
         opened.map(|(_, position)| position)
     }
@@ -223,7 +249,10 @@ impl Session {
         stream: &ChannelName,
         mut transform: impl FnMut(&Publication) -> Option<Message> + Send + 'static,
     ) -> Result<(), SubscribeError> {
-        let mut source = self.broker().subscribe(channel).map_err(|_| SubscribeError::TooManyChannels)?;
+        let mut source = self
+            .broker()
+            .subscribe(channel)
+            .map_err(|_| SubscribeError::TooManyChannels)?;
         let poster = self.open_stream(stream, Until::End)?;
         let drain = self.inner.context.drain.clone();
         self.spawn(async move {
@@ -248,12 +277,18 @@ impl Session {
                     Batch::Ended => return,
                 }
                 for frame in frames.drain(..) {
-                    let Ok(publication) = codec::open_publication(&frame) else { continue };
-                    let Some(message) = transform(&publication) else { continue };
+                    let Ok(publication) = codec::open_publication(&frame) else {
+                        continue;
+                    };
+                    let Some(message) = transform(&publication) else {
+                        continue;
+                    };
                     match poster.post(publication.publisher.as_deref(), &message) {
                         Ok(_) => {}
                         Err(PublishError::Ended) => return,
-                        Err(error) => tracing::warn!(%error, "a transformed message was not forwarded"),
+                        Err(error) => {
+                            tracing::warn!(%error, "a transformed message was not forwarded")
+                        }
                     }
                 }
             }
@@ -271,7 +306,9 @@ impl Session {
 
     fn open_stream(&self, name: &ChannelName, until: Until) -> Result<Poster, SubscribeError> {
         let (poster, subscription) = self.broker().private(name);
-        subscribe::open(&self.inner, Source::ENDPOINT, name, until, || Ok(subscription))?;
+        subscribe::open(&self.inner, Source::ENDPOINT, name, until, || {
+            Ok(subscription)
+        })?;
         Ok(poster)
     }
 

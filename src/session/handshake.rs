@@ -27,16 +27,28 @@ const MAX_CLIENT: usize = 100;
 
 pub(super) async fn greet(connection: &Connection, context: &Context) -> Result<Greeting, Close> {
     let deadline = context.config.deadline;
-    let (reader, writer, mut hello) = timeout(deadline, read_hello(connection))
-        .await
-        .map_err(|_| {
-            Close::new(Code::HELLO_TIMEOUT, format!("no complete Hello within {} s", deadline.as_secs_f32()))
-        })??;
+    let (reader, writer, mut hello) =
+        timeout(deadline, read_hello(connection))
+            .await
+            .map_err(|_| {
+                Close::new(
+                    Code::HELLO_TIMEOUT,
+                    format!("no complete Hello within {} s", deadline.as_secs_f32()),
+                )
+            })??;
     if hello.version != VERSION {
-        let reason = format!("this server speaks version {VERSION}, not {}", hello.version);
+        let reason = format!(
+            "this server speaks version {VERSION}, not {}",
+            hello.version
+        );
         return Err(Close::new(Code::UNSUPPORTED_VERSION, reason));
     }
-    hello.client = hello.client.chars().filter(|c| !c.is_control()).take(MAX_CLIENT).collect();
+    hello.client = hello
+        .client
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_CLIENT)
+        .collect();
     let token = hello.token.take();
     let credentials = Credentials::new(
         token.as_deref(),
@@ -48,7 +60,12 @@ pub(super) async fn greet(connection: &Connection, context: &Context) -> Result<
         .await
         .map_err(|_| Close::new(Code::OVERLOADED, "authentication took too long"))?
         .map_err(|denied| Close::new(denied.code(), denied.to_string()))?;
-    Ok(Greeting { reader, writer, hello, grant })
+    Ok(Greeting {
+        reader,
+        writer,
+        hello,
+        grant,
+    })
 }
 
 async fn read_hello(connection: &Connection) -> Result<(FrameReader, SendStream, Hello), Close> {
@@ -62,12 +79,20 @@ async fn read_hello(connection: &Connection) -> Result<(FrameReader, SendStream,
             Ok(Some(raw)) => match Frame::decode(&raw) {
                 Ok(Some(Frame::Hello(hello))) => return Ok((reader, writer, hello)),
                 Ok(Some(other)) => {
-                    return Err(Close::new(Code::UNEXPECTED_FRAME, format!("{} before Hello", other.name())));
+                    return Err(Close::new(
+                        Code::UNEXPECTED_FRAME,
+                        format!("{} before Hello", other.name()),
+                    ));
                 }
                 Ok(None) => {}
                 Err(error) => return Err(protocol_fault(&error)),
             },
-            Ok(None) => return Err(Close::new(Code::CLOSED, "the control stream ended before Hello")),
+            Ok(None) => {
+                return Err(Close::new(
+                    Code::CLOSED,
+                    "the control stream ended before Hello",
+                ));
+            }
             Err(FrameError::Decode(error)) => return Err(protocol_fault(&error)),
             Err(FrameError::Reset(_) | FrameError::Closed) => {
                 return Err(Close::new(Code::CLOSED, "the client left before Hello"));

@@ -9,7 +9,11 @@ mod publish;
 mod subscribe;
 mod writer;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::{Duration, SystemTime}};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::{sleep, timeout};
@@ -42,6 +46,15 @@ pub(crate) struct Context {
     pub(crate) opened: Option<Opened>,
     /// Set when the server is going away.
     pub(crate) drain: CancellationToken,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("broker", &self.broker)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
 }
 
 pub(crate) type Opened = Arc<dyn Fn(Session) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -114,14 +127,28 @@ pub(crate) async fn serve(connection: Connection, permit: Permit, context: Arc<C
 }
 
 /// From the connection to `Welcome`.
-async fn open(connection: &Connection, context: &Arc<Context>, permit: Permit) -> Result<(Control, Session), Close> {
+async fn open(
+    connection: &Connection,
+    context: &Arc<Context>,
+    permit: Permit,
+) -> Result<(Control, Session), Close> {
     let greeting = handshake::greet(connection, context).await?;
     connection.set_receive_window(RECEIVE_WINDOW);
-    let handshake::Greeting { mut reader, mut writer, hello, grant } = greeting;
+    let handshake::Greeting {
+        mut reader,
+        mut writer,
+        hello,
+        grant,
+    } = greeting;
     reader.set_max_frame(usize::try_from(context.config.limits.frame).unwrap_or(usize::MAX));
     writer.set_priority(CONTROL_PRIORITY);
 
-    let session = Session::new(Inner::new(connection.clone(), Arc::clone(context), grant, hello.client));
+    let session = Session::new(Inner::new(
+        connection.clone(),
+        Arc::clone(context),
+        grant,
+        hello.client,
+    ));
     let welcomed = async {
         let subscriptions = auto_subscribe(&session);
         call_user_code(&session).await?;
@@ -137,7 +164,10 @@ async fn open(connection: &Connection, context: &Arc<Context>, permit: Permit) -
         match timeout(context.config.deadline, writer.write_all(&mut [welcome])).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Close::new(Code::CLOSED, "the client left before Welcome")),
-            Err(_) => Err(Close::new(Code::HELLO_TIMEOUT, "the client does not read Welcome")),
+            Err(_) => Err(Close::new(
+                Code::HELLO_TIMEOUT,
+                "the client does not read Welcome",
+            )),
         }
     };
     // The order matters: what the session already runs must end before the refusal is sent.

@@ -18,5 +18,10 @@ pub(super) fn publish(inner: &Inner, publish: Publish) -> Result<Frame, Refusal>
         .broker
         .publish(&channel, inner.grant.user.as_ref(), &publish.message)
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
-    Ok(Published { request: publish.request, position, level: Level::MEMORY }.into())
+    Ok(Published {
+        request: publish.request,
+        position,
+        level: Level::MEMORY,
+    }
+    .into())
 }

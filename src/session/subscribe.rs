@@ -60,7 +60,8 @@ pub(super) fn request(inner: &Arc<Inner>, channel: &str) -> Result<(u64, Positio
     let channel = ChannelName::parse(channel)
         .map_err(|error| Refusal::new(Code::INVALID_CHANNEL, error.to_string()))?;
     if !inner.context.rules.may_subscribe(&inner.grant, &channel) {
-        let reason = format!("neither a rule nor the token lets this session subscribe to {channel}");
+        let reason =
+            format!("neither a rule nor the token lets this session subscribe to {channel}");
         return Err(Refusal::new(Code::PERMISSION_DENIED, reason));
     }
     subscribe(inner, &channel).map_err(|error| Refusal::new(error.code(), error.to_string()))
@@ -68,9 +69,16 @@ pub(super) fn request(inner: &Arc<Inner>, channel: &str) -> Result<(u64, Positio
 
 /// Subscribes without asking whether the session may. When this returns, the cursor stands: whatever is accepted for
 /// publication from now on is delivered (PROTOCOL §4.4).
-pub(super) fn subscribe(inner: &Arc<Inner>, channel: &ChannelName) -> Result<(u64, Position), SubscribeError> {
+pub(super) fn subscribe(
+    inner: &Arc<Inner>,
+    channel: &ChannelName,
+) -> Result<(u64, Position), SubscribeError> {
     open(inner, Source::CHANNEL, channel, Until::Head, || {
-        inner.context.broker.subscribe(channel).map_err(|_| SubscribeError::TooManyChannels)
+        inner
+            .context
+            .broker
+            .subscribe(channel)
+            .map_err(|_| SubscribeError::TooManyChannels)
     })
 }
 
@@ -87,11 +95,17 @@ pub(super) fn open(
     }
     let (id, ended) = inner.register(source, name)?;
     // From here on every way out leaves the register through this guard.
-    let entry = Entry { inner: Arc::clone(inner), id };
-    let stream = inner.connection.try_open_uni().map_err(|error| match error {
-        OpenError::NoStreamLeft => SubscribeError::NoStreamLeft,
-        OpenError::Closed => SubscribeError::Closed,
-    })?;
+    let entry = Entry {
+        inner: Arc::clone(inner),
+        id,
+    };
+    let stream = inner
+        .connection
+        .try_open_uni()
+        .map_err(|error| match error {
+            OpenError::NoStreamLeft => SubscribeError::NoStreamLeft,
+            OpenError::Closed => SubscribeError::Closed,
+        })?;
     let subscription = reader()?;
     let position = subscription.position();
     let header = Header {
@@ -124,7 +138,10 @@ pub(super) fn unsubscribe(inner: &Inner, subscription: u64) -> Result<(), Refusa
     if inner.unregister(subscription) {
         return Ok(());
     }
-    Err(Refusal::new(Code::NOT_SUBSCRIBED, format!("the session has no subscription {subscription}")))
+    Err(Refusal::new(
+        Code::NOT_SUBSCRIBED,
+        format!("the session has no subscription {subscription}"),
+    ))
 }
 
 /// A place in the session's register, kept as long as its writer runs.

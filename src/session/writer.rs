@@ -43,7 +43,15 @@ pub(super) enum Until {
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(work: Work) {
-    let Work { mut stream, header, mut subscription, until, mut ended, drain, session } = work;
+    let Work {
+        mut stream,
+        header,
+        mut subscription,
+        until,
+        mut ended,
+        drain,
+        session,
+    } = work;
     let mut chunks = vec![header];
     let mut stopped = pin!(stream.stopped());
     let code = loop {
@@ -86,11 +94,21 @@ pub(super) async fn run(work: Work) {
                 tracing::debug!(channel = %subscription.channel(), from, to, "a reader lags");
                 chunks.push(Frame::from(Lagged { from, to }).encode());
             }
-            Batch::Ended => break if drain.is_cancelled() { Code::GOING_AWAY } else { Code::ENDED },
+            Batch::Ended => {
+                break if drain.is_cancelled() {
+                    Code::GOING_AWAY
+                } else {
+                    Code::ENDED
+                };
+            }
         }
     };
     drop(subscription);
-    let end = Frame::from(End { code, reason: reason(code).to_owned() }).encode();
+    let end = Frame::from(End {
+        code,
+        reason: reason(code).to_owned(),
+    })
+    .encode();
     let last_words = async {
         if stream.write_all(&mut [end]).await.is_ok() {
             stream.finish();

@@ -169,12 +169,6 @@ impl Connection {
     pub(crate) fn set_receive_window(&self, bytes: u32) {
         self.session.set_receive_window(bytes.into());
     }
-
-    /// Current estimate of the round trip.
-    #[cfg(feature = "client")]
-    pub(crate) fn rtt(&self) -> Duration {
-        quinn::Connection::rtt(&self.session)
-    }
 }
 
 impl std::fmt::Debug for Connection {

@@ -63,7 +63,12 @@ impl SendStream {
             self.write_prefix().await?;
         }
         let mut rest = chunks;
-        while !rest.is_empty() {
+        while let Some(first) = rest.first() {
+            if first.is_empty() {
+                // Written by a call that was cancelled.
+                rest = &mut rest[1..];
+                continue;
+            }
             let written = match &mut self.inner {
                 Inner::Direct { stream, http3 } => {
                     let http3 = *http3;

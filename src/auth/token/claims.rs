@@ -68,6 +68,12 @@ struct Scopes {
     publish: Scope,
 }
 
+impl Scopes {
+    fn is_empty(&self) -> bool {
+        self.subscribe.is_empty() && self.publish.is_empty()
+    }
+}
+
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 struct Scope {
@@ -131,7 +137,10 @@ impl NumericDate {
 
 impl From<SystemTime> for NumericDate {
     fn from(time: SystemTime) -> Self {
-        let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let seconds = time
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
         Self(seconds.min(Self::MAX))
     }
 }
@@ -176,6 +185,7 @@ pub struct Claims {
     iss: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     aud: Option<Audience>,
+    #[serde(skip_serializing_if = "Scopes::is_empty")]
     tidings: Scopes,
 }
 

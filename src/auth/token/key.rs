@@ -120,8 +120,8 @@ impl VerifyingKey {
             keys: Vec<serde_json::Value>,
         }
 
-        let set: Set = serde_json::from_str(json)
-            .map_err(|error| InvalidKey::Jwks(place(&error)))?;
+        let set: Set =
+            serde_json::from_str(json).map_err(|error| InvalidKey::Jwks(place(&error)))?;
         let mut keys = Vec::new();
         for (index, jwk) in set.keys.iter().enumerate() {
             let key = Self::from_jwk(jwk).map_err(|reason| InvalidKey::Jwk {
@@ -284,7 +284,9 @@ pub enum InvalidKey {
     #[error("this is no {0} public key: PEM with the label PUBLIC KEY is needed")]
     Pem(Algorithm),
     /// Something else than a public key.
-    #[error("this is {0}: only the public key belongs here (openssl pkey -pubout, openssl x509 -pubkey)")]
+    #[error(
+        "this is {0}: only the public key belongs here (openssl pkey -pubout, openssl x509 -pubkey)"
+    )]
     NotPublic(&'static str),
     /// A key whose numbers are missing or make no key.
     #[error("the {0} key is malformed, or on another curve")]
@@ -301,10 +303,12 @@ pub enum InvalidKey {
         /// Its place in the set, counted from 0.
         index: usize,
         /// What is wrong with it.
-        reason: Box<InvalidKey>,
+        reason: Box<Self>,
     },
     /// Nothing to verify a token with.
-    #[error("there is no key to verify tokens with: HS256, ES256 (P-256), EdDSA (Ed25519) or RS256 is needed")]
+    #[error(
+        "there is no key to verify tokens with: HS256, ES256 (P-256), EdDSA (Ed25519) or RS256 is needed"
+    )]
     NoKey,
     /// More keys than a token may be tried with.
     #[error("there are {0} keys: 64 are allowed")]
@@ -330,5 +334,10 @@ pub(super) fn choose_cryptography() {
 
 /// Where parsing failed and of what kind the failure is, without the text, which may hold a secret.
 fn place(error: &serde_json::Error) -> String {
-    format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column())
+    format!(
+        "{:?} error at line {} column {}",
+        error.classify(),
+        error.line(),
+        error.column()
+    )
 }

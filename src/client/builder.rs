@@ -1,0 +1,156 @@
+//! The parts of a client.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Client, ClientError, Shared, State,
+    driver::{self, Driver},
+    link::Link,
+    registry::Registry,
+};
+use crate::transport::{Trust, dial::Target};
+
+/// A [`Client`] in the making.
+#[must_use = "a builder does nothing until it connects"]
+#[derive(Debug)]
+pub struct Builder {
+    url: String,
+    settings: Settings,
+}
+
+/// What every connection of a client is made with.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) token: Token,
+    pub(super) trust: Trust,
+    pub(super) name: String,
+    pub(super) deadline: Duration,
+    pub(super) max_streams: u32,
+    pub(super) max_frame: usize,
+    pub(super) reconnect: bool,
+}
+
+/// Where a token comes from.
+pub(super) enum Token {
+    None,
+    Fixed(String),
+    Asked(Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>),
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Fixed(_) => "Fixed",
+            Self::Asked(_) => "Asked",
+        })
+    }
+}
+
+/// Requests of user code that wait for the connection; above it `Client`'s calls wait.
+const COMMANDS: usize = 64;
+
+impl Builder {
+    pub(super) fn new(url: String) -> Self {
+        Self {
+            url,
+            settings: Settings {
+                token: Token::None,
+                trust: Trust::System,
+                name: concat!("tidings-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+                deadline: Duration::from_secs(10),
+                max_streams: 256,
+                max_frame: 16 << 20,
+                reconnect: true,
+            },
+        }
+    }
+
+    /// The token to show, on every connection.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.settings.token = Token::Fixed(token.into());
+        self
+    }
+
+    /// Where to ask for a token before each connection: so a session that ends with its token is followed by another.
+    pub fn token_from<F>(mut self, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<String, String>> + Send + 'static,
+    {
+        self.settings.token = Token::Asked(Arc::new(move || Box::pin(ask())));
+        self
+    }
+
+    /// Which server to believe. Default: the system's roots.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.settings.trust = trust;
+        self
+    }
+
+    /// How this client calls itself in the server's logs. Default: the library's name.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// Total time for one attempt to connect, up to the server's `Welcome`. Default 10 s.
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.settings.deadline = deadline;
+        self
+    }
+
+    /// Streams that the server may have open, one a subscription. Default 256. Each that is not read holds up to 256 KiB.
+    pub const fn max_streams(mut self, streams: u32) -> Self {
+        self.settings.max_streams = streams;
+        self
+    }
+
+    /// Longest frame that is taken from the server, in bytes. Default 16 MiB.
+    pub const fn max_frame(mut self, bytes: usize) -> Self {
+        self.settings.max_frame = bytes;
+        self
+    }
+
+    /// Whether to connect again when the connection breaks. Default: yes, with full jitter, as the codes allow.
+    pub const fn reconnect(mut self, reconnect: bool) -> Self {
+        self.settings.reconnect = reconnect;
+        self
+    }
+
+    /// Connects. One attempt: only what once worked is made again by itself.
+    ///
+    /// # Errors
+    /// [`ClientError::Dial`], [`Refused`](ClientError::Refused) with the server's code, [`Token`](ClientError::Token),
+    /// [`Protocol`](ClientError::Protocol).
+    pub async fn connect(self) -> Result<Client, ClientError> {
+        let target = Target::parse(&self.url)?;
+        let (link, welcomed) = Link::connect(&target, &self.settings).await?;
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        let (state, states) = watch::channel(State::Connected(welcomed));
+        let registry = Arc::new(Registry::default());
+        let close = CancellationToken::new();
+        let driver = Driver {
+            target,
+            settings: self.settings,
+            registry: Arc::clone(&registry),
+            commands: queue,
+            state,
+            close: close.clone(),
+        };
+        // Owned by `Shared`, which aborts it.
+        let driver = tokio::spawn(driver::run(driver, link)).abort_handle();
+        Ok(Client {
+            shared: Arc::new(Shared {
+                commands,
+                registry,
+                state: states,
+                close,
+                driver,
+            }),
+        })
+    }
+}

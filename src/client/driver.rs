@@ -1,0 +1,128 @@
+//! The client's one task: a connection after the other.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Acknowledgement, ClientError, State, backoff,
+    builder::{Settings, Token},
+    link::{Link, Over},
+    registry::Registry,
+};
+use crate::{
+    transport::dial::Target,
+    wire::{ChannelName, Code, Message, Retry},
+};
+
+/// What user code asks of the task.
+#[derive(Debug)]
+pub(super) enum Command {
+    Publish {
+        name: ChannelName,
+        message: Message,
+        answer: oneshot::Sender<Result<Acknowledgement, ClientError>>,
+    },
+    /// The registry has a claim that is to be asked for.
+    Subscribe,
+    Ping {
+        answer: oneshot::Sender<Result<(), ClientError>>,
+    },
+}
+
+pub(super) struct Driver {
+    pub(super) target: Target,
+    pub(super) settings: Settings,
+    pub(super) registry: Arc<Registry>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) state: watch::Sender<State>,
+    /// User code closes the client.
+    pub(super) close: CancellationToken,
+}
+
+/// Runs until the client is closed or a code says not to come back.
+pub(super) async fn run(mut driver: Driver, mut link: Link) {
+    loop {
+        let over = driver
+            .close
+            .run_until_cancelled(link.run(&driver.registry, &mut driver.commands))
+            .await
+            .unwrap_or(Over::Asked);
+        let (code, reason) = over.reason();
+        let told = match &over {
+            Over::Given(code, _) => *code,
+            Over::Asked | Over::Lost(_) => Code::CLOSED,
+        };
+        let retry = driver.may_retry(over.retry());
+        if retry {
+            driver.state.send_replace(State::Reconnecting {
+                attempt: 0,
+                reason: reason.clone(),
+            });
+        }
+        link.close(told, &reason).await;
+        if !retry {
+            return driver.end(code, reason);
+        }
+        tracing::debug!(reason, "the connection broke");
+        link = match driver.connect_again().await {
+            Ok(link) => link,
+            Err((code, reason)) => return driver.end(code, reason),
+        };
+    }
+}
+
+impl Driver {
+    fn may_retry(&self, retry: Retry) -> bool {
+        self.settings.reconnect
+            && match retry {
+                Retry::No => false,
+                Retry::Backoff => true,
+                Retry::WithNewCredentials => matches!(self.settings.token, Token::Asked(_)),
+            }
+    }
+
+    /// Tries until it works, a code forbids it, or user code closes the client.
+    async fn connect_again(&mut self) -> Result<Link, (Option<Code>, String)> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let wait = backoff::wait(attempt, rand::random());
+            let target = &self.target;
+            let settings = &self.settings;
+            let next = async {
+                sleep(wait).await;
+                Link::connect(target, settings).await
+            };
+            let Some(connected) = self.close.run_until_cancelled(next).await else {
+                return Err(Over::Asked.reason());
+            };
+            match connected {
+                Ok((link, welcomed)) => {
+                    self.state.send_replace(State::Connected(welcomed));
+                    return Ok(link);
+                }
+                Err(error) => {
+                    let retry = error.code().map_or(Retry::Backoff, Code::retry);
+                    if !self.may_retry(retry) {
+                        return Err((error.code(), error.to_string()));
+                    }
+                    tracing::debug!(attempt, %error, "not connected");
+                    self.state.send_replace(State::Reconnecting {
+                        attempt,
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn end(self, code: Option<Code>, reason: String) {
+        self.registry.end(code.unwrap_or(Code::CLOSED), &reason);
+        self.state.send_replace(State::Closed { code, reason });
+    }
+}

@@ -1,0 +1,317 @@
+//! Floor 3: the native client. No server code.
+//!
+//! [`Builder`] connects, [`Client`] subscribes and publishes, [`Subscription`] is a stream of [`Event`]s. A connection that breaks is
+//! made again by itself, as the codes of PROTOCOL §7 allow, and every reader is told of the break.
+
+mod backoff;
+mod builder;
+mod driver;
+mod link;
+mod registry;
+mod subscription;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::AbortHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    transport::dial::DialError,
+    wire::{
+        ChannelName, Code, InvalidChannel, Message, Position, UserId,
+        frame::{Level, Limits, Source},
+    },
+};
+
+pub use crate::transport::{Sha256, Transport, Trust};
+pub use builder::Builder;
+pub use subscription::{Event, Subscription};
+
+use driver::Command;
+use registry::Registry;
+
+/// A connection to a server that is made again when it breaks. Cloning shares it. The connection ends when the last
+/// clone and the last [`Subscription`] are dropped, or with [`close`](Self::close).
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    commands: mpsc::Sender<Command>,
+    registry: Arc<Registry>,
+    state: watch::Receiver<State>,
+    close: CancellationToken,
+    driver: AbortHandle,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.driver.abort();
+        self.registry.end(Code::CLOSED, "the client was dropped");
+    }
+}
+
+/// What a client is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// Connected.
+    Connected(Welcomed),
+    /// Between connections.
+    Reconnecting {
+        /// Attempts since the break.
+        attempt: u32,
+        /// Why the last one failed, or the connection broke.
+        reason: String,
+    },
+    /// Over: [`Client::close`] was called, or a code says not to come back.
+    Closed {
+        /// Why, for programs, where there is a code.
+        code: Option<Code>,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// What the server said at the beginning of a connection (PROTOCOL §4.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Welcomed {
+    /// Identity of the session in the server's logs: 16 hexadecimal digits.
+    pub session: String,
+    /// Who this client is.
+    pub user: Option<UserId>,
+    /// The server's name and version.
+    pub server: String,
+    /// What the server takes.
+    pub limits: Limits,
+    /// Channels that the server subscribed this client to by itself. [`Client::subscribe`] takes them up.
+    pub subscriptions: Vec<ChannelName>,
+    /// How it is connected.
+    pub transport: Transport,
+}
+
+/// Where a publication stands (PROTOCOL §4.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Acknowledgement {
+    /// Its position.
+    pub position: Position,
+    /// How safely it is kept.
+    pub level: Level,
+}
+
+/// Why a client could not do something.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// There is no connection to the server.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The server refused the session, or ended it.
+    #[error("the server says {code}: {reason}")]
+    Refused {
+        /// Why, for programs.
+        code: Code,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The server refused this request (PROTOCOL §4.8).
+    #[error("the server refuses the request with {code}: {reason}")]
+    Request {
+        /// Why, for programs.
+        code: Code,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The channel's name breaks the grammar.
+    #[error("{0:?} is no channel name: {1}")]
+    Channel(String, InvalidChannel),
+    /// The message is above the server's limit. Nothing was sent.
+    #[error("the message has {size} bytes, the server takes {max}")]
+    TooLarge {
+        /// Its size, as PROTOCOL §3.4 counts it.
+        size: usize,
+        /// The limit.
+        max: u64,
+    },
+    /// This client reads the channel already.
+    #[error("this client is subscribed to {0} already")]
+    AlreadySubscribed(ChannelName),
+    /// The connection broke before the answer came: whether the request was carried out is not known.
+    #[error(
+        "the connection broke before the answer came ({0}): whether the request was carried out is not known"
+    )]
+    Interrupted(String),
+    /// The server does not speak the protocol.
+    #[error("the server does not speak the protocol: {0}")]
+    Protocol(String),
+    /// The token could not be had.
+    #[error("no token: {0}")]
+    Token(String),
+    /// The client is closed.
+    #[error("the client is closed: {0}")]
+    Closed(String),
+}
+
+impl ClientError {
+    /// The code of PROTOCOL §7, where the server gave one.
+    #[must_use]
+    pub const fn code(&self) -> Option<Code> {
+        match self {
+            Self::Refused { code, .. } | Self::Request { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}
+
+impl Client {
+    /// A client in the making, for `quic://host[:port]` (raw QUIC, port 4433) or `https://host[:port]` (WebTransport, port 443).
+    pub fn builder(url: impl Into<String>) -> Builder {
+        Builder::new(url.into())
+    }
+
+    /// Subscribes to a channel, or takes up a subscription that the server made by itself. When this returns, the subscription
+    /// stands: whatever is accepted for publication from now on is delivered.
+    ///
+    /// While the client is between two connections this waits for the next one.
+    ///
+    /// # Errors
+    /// [`ClientError::Channel`], [`AlreadySubscribed`](ClientError::AlreadySubscribed),
+    /// [`Request`](ClientError::Request) with the server's code, [`Closed`](ClientError::Closed).
+    pub async fn subscribe(&self, channel: &str) -> Result<Subscription, ClientError> {
+        let name = parse(channel)?;
+        let (answer, answered) = oneshot::channel();
+        let claim = self
+            .shared
+            .registry
+            .claim(Source::CHANNEL, &name, Some(answer))
+            .ok_or_else(|| ClientError::AlreadySubscribed(name.clone()))?;
+        // Dropping this before the answer gives the subscription up.
+        let mut subscription = Subscription::new(claim, Arc::clone(&self.shared));
+        self.send(Command::Subscribe).await?;
+        let position = answered.await.map_err(|_| self.over())??;
+        subscription.start_at(position);
+        Ok(subscription)
+    }
+
+    /// Reads a stream that user code on the server opens for this client under this name (PROTOCOL §5.1, source 1). It need not
+    /// be there yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Channel`], [`AlreadySubscribed`](ClientError::AlreadySubscribed).
+    pub fn stream(&self, name: &str) -> Result<Subscription, ClientError> {
+        let name = parse(name)?;
+        let claim = self
+            .shared
+            .registry
+            .claim(Source::ENDPOINT, &name, None)
+            .ok_or(ClientError::AlreadySubscribed(name))?;
+        Ok(Subscription::new(claim, Arc::clone(&self.shared)))
+    }
+
+    /// Publishes a message and waits for the acknowledgement. While the client is between two connections this waits for the
+    /// next one; it never sends twice.
+    ///
+    /// # Errors
+    /// [`ClientError::Channel`], [`TooLarge`](ClientError::TooLarge), [`Request`](ClientError::Request) with the server's
+    /// code, [`Interrupted`](ClientError::Interrupted), [`Closed`](ClientError::Closed).
+    pub async fn publish(
+        &self,
+        channel: &str,
+        message: impl Into<Message>,
+    ) -> Result<Acknowledgement, ClientError> {
+        let (name, message) = (parse(channel)?, message.into());
+        if let State::Connected(welcomed) = &*self.shared.state.borrow()
+            && message.size() as u64 > welcomed.limits.message
+        {
+            return Err(ClientError::TooLarge {
+                size: message.size(),
+                max: welcomed.limits.message,
+            });
+        }
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Publish {
+            name,
+            message,
+            answer,
+        })
+        .await?;
+        answered.await.map_err(|_| self.over())?
+    }
+
+    /// Asks the server for a sign of life; the time until it came.
+    ///
+    /// # Errors
+    /// [`ClientError::Interrupted`], [`Closed`](ClientError::Closed).
+    pub async fn ping(&self) -> Result<Duration, ClientError> {
+        let start = tokio::time::Instant::now();
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Ping { answer }).await?;
+        answered.await.map_err(|_| self.over())??;
+        Ok(start.elapsed())
+    }
+
+    /// What the client is doing now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shared.state.borrow().clone()
+    }
+
+    /// The state, to wait for changes of.
+    #[must_use]
+    pub fn states(&self) -> watch::Receiver<State> {
+        self.shared.state.clone()
+    }
+
+    /// What the server said at the beginning of this connection; `None` between two of them.
+    #[must_use]
+    pub fn welcome(&self) -> Option<Welcomed> {
+        match self.state() {
+            State::Connected(welcomed) => Some(welcomed),
+            _ => None,
+        }
+    }
+
+    /// Waits until the client is over; why. Cancel safe.
+    pub async fn closed(&self) -> (Option<Code>, String) {
+        let mut state = self.shared.state.clone();
+        let closed = state
+            .wait_for(|state| matches!(state, State::Closed { .. }))
+            .await;
+        match closed.as_deref() {
+            Ok(State::Closed { code, reason }) => (*code, reason.clone()),
+            _ => (None, "the client is closed".to_owned()),
+        }
+    }
+
+    /// Ends the connection and every subscription; returns when the server has been told.
+    pub async fn close(self) {
+        self.shared.close.cancel();
+        self.closed().await;
+    }
+
+    async fn send(&self, command: Command) -> Result<(), ClientError> {
+        self.shared
+            .commands
+            .send(command)
+            .await
+            .map_err(|_| self.over())
+    }
+
+    fn over(&self) -> ClientError {
+        match self.state() {
+            State::Closed { reason, .. } => ClientError::Closed(reason),
+            _ => ClientError::Closed("its task is gone".to_owned()),
+        }
+    }
+}
+
+fn parse(channel: &str) -> Result<ChannelName, ClientError> {
+    ChannelName::parse(channel).map_err(|error| ClientError::Channel(channel.to_owned(), error))
+}

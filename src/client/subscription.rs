@@ -1,0 +1,265 @@
+//! A subscription as user code holds it.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::{Stream, StreamExt, stream};
+
+use super::{
+    Shared,
+    registry::{Claim, Feed, Incoming},
+};
+use crate::wire::{
+    ChannelName, Code, Offset, Position, Publication, Retry, codec::RawFrame, frame::Frame,
+};
+
+/// What a subscription gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The next publication.
+    Publication(Publication),
+    /// This reader was too slow: the server no longer has these offsets, both ends included.
+    Lagged {
+        /// First offset missed.
+        from: Offset,
+        /// Last offset missed.
+        to: Offset,
+    },
+    /// The connection broke and was made again. What was published in between is missing, unless [`Event::missed`] is 0.
+    Break {
+        /// The last position before the break; offset 0 where nothing had come.
+        before: Position,
+        /// Where the subscription goes on: the next publication has the next offset.
+        after: Position,
+    },
+    /// The subscription is over; nothing follows.
+    End {
+        /// Why, for programs.
+        code: Code,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl Event {
+    /// How many publications this event says are missing; `None` where that cannot be known, because the channel's log began
+    /// anew.
+    #[must_use]
+    pub fn missed(&self) -> Option<u64> {
+        match self {
+            Self::Lagged { from, to } => Some(to - from + 1),
+            Self::Break { before, after } if before.epoch == after.epoch => {
+                Some(after.offset.saturating_sub(before.offset))
+            }
+            Self::Break { .. } => None,
+            Self::Publication(_) | Self::End { .. } => Some(0),
+        }
+    }
+}
+
+/// A subscription of a [`Client`](super::Client): a [`Stream`] of [`Event`]s that ends after [`Event::End`].
+///
+/// It reads its QUIC stream itself: a subscription that is not polled makes the server stop writing this channel, after 256 KiB, and
+/// holds up no other. Dropping it unsubscribes. [`next`](Self::next) is cancel safe.
+pub struct Subscription {
+    name: ChannelName,
+    events: Pin<Box<dyn Stream<Item = Event> + Send>>,
+    position: Arc<std::sync::Mutex<Option<Position>>>,
+    /// Keeps the client's task while somebody reads.
+    _client: Arc<Shared>,
+}
+
+/// What the stream of events carries along.
+struct Reading {
+    claim: Claim,
+    current: Option<Incoming>,
+    /// Last position given.
+    at: Option<Position>,
+    start: Arc<std::sync::Mutex<Option<Position>>>,
+    over: bool,
+}
+
+impl Subscription {
+    pub(super) fn new(claim: Claim, client: Arc<Shared>) -> Self {
+        let name = claim.name().clone();
+        let position = Arc::default();
+        let reading = Reading {
+            claim,
+            current: None,
+            at: None,
+            start: Arc::clone(&position),
+            over: false,
+        };
+        let events = stream::unfold(reading, |mut reading| async move {
+            let event = reading.next().await?;
+            Some((event, reading))
+        });
+        Self {
+            name,
+            events: Box::pin(events),
+            position,
+            _client: client,
+        }
+    }
+
+    pub(super) fn start_at(&mut self, position: Position) {
+        *self
+            .position
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(position);
+    }
+
+    /// The channel, or the name of the stream.
+    #[must_use]
+    pub const fn name(&self) -> &ChannelName {
+        &self.name
+    }
+
+    /// Where the subscription began or, after a break, began anew: the first publication has the next offset. `None` for a
+    /// stream of user code that has not arrived.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        *self
+            .position
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The next event; `None` after [`Event::End`].
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.next().await
+    }
+
+    /// The next publication, whatever else happens; `None` at the end. For readers that do not care about gaps.
+    pub async fn next_publication(&mut self) -> Option<Publication> {
+        loop {
+            if let Event::Publication(publication) = self.next().await? {
+                return Some(publication);
+            }
+        }
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.as_mut().poll_next(cx)
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("name", &self.name)
+            .field("position", &self.position())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reading {
+    async fn next(&mut self) -> Option<Event> {
+        if self.over {
+            return None;
+        }
+        loop {
+            let event = match &mut self.current {
+                None => {
+                    let feed = self.claim.mailbox.take().await;
+                    self.take_up(feed)
+                }
+                Some(current) => {
+                    // What came over the connection before is read before what tells of its successor.
+                    match read(current).await {
+                        Some(frame) => self.frame(frame),
+                        None => {
+                            self.current = None;
+                            None
+                        }
+                    }
+                }
+            };
+            if let Some(event) = event {
+                self.over = matches!(event, Event::End { .. });
+                return Some(event);
+            }
+        }
+    }
+
+    fn take_up(&mut self, feed: Feed) -> Option<Event> {
+        match feed {
+            Feed::Stream(incoming) => {
+                let header = &incoming.header;
+                let after = Position {
+                    epoch: header.epoch,
+                    offset: header.first.saturating_sub(1),
+                };
+                *self
+                    .start
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(after);
+                self.current = Some(incoming);
+                let before = self.at.replace(after)?;
+                Some(Event::Break { before, after })
+            }
+            Feed::End(code, reason) => Some(Event::End { code, reason }),
+        }
+    }
+
+    fn frame(&mut self, frame: Frame) -> Option<Event> {
+        match frame {
+            Frame::Publication(publication) => {
+                if let Some(at) = &mut self.at {
+                    at.offset = publication.offset;
+                }
+                Some(Event::Publication(publication))
+            }
+            Frame::Lagged(lagged) => {
+                if let Some(at) = &mut self.at {
+                    at.offset = lagged.to;
+                }
+                Some(Event::Lagged {
+                    from: lagged.from,
+                    to: lagged.to,
+                })
+            }
+            Frame::End(end) if end.code.retry() == Retry::No => Some(Event::End {
+                code: end.code,
+                reason: end.reason,
+            }),
+            // The server goes away, or has no room now: the next connection has the next stream.
+            Frame::End(_) => {
+                self.current = None;
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The next known frame; `None` where the stream was cut off: the connection is over or will be.
+async fn read(incoming: &mut Incoming) -> Option<Frame> {
+    loop {
+        match incoming.reader.next().await {
+            Ok(Some(raw)) => match decode(&raw) {
+                Ok(Some(frame)) => return Some(frame),
+                Ok(None) => {}
+                Err(()) => {
+                    incoming.reader.stop(Code::PROTOCOL_VIOLATION);
+                    return None;
+                }
+            },
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+fn decode(raw: &RawFrame) -> Result<Option<Frame>, ()> {
+    Frame::decode(raw)
+        .map_err(|error| tracing::warn!(%error, "a frame of the server does not decode"))
+}

@@ -1,0 +1,81 @@
+//! The accept loop: from an arrival to a session.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::task::JoinSet;
+
+use crate::{
+    session::{self, Context},
+    transport::listener::{Arrival, Listener},
+    wire::Code,
+};
+
+/// Accepts until the server drains, and returns when the last session is over. Dropping it ends all of them.
+pub(super) async fn run(listener: Arc<Listener>, context: Arc<Context>, max_sessions: usize) {
+    let mut sessions = JoinSet::new();
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        tokio::select! {
+            biased;
+            () = context.drain.cancelled() => break,
+            Some(ended) = sessions.join_next() => log(ended),
+            arrival = listener.accept() => match arrival {
+                Some(arrival) => {
+                    sessions.spawn(one(arrival, Arc::clone(&context), Arc::clone(&open), max_sessions));
+                }
+                None => break,
+            },
+        }
+    }
+    while let Some(ended) = sessions.join_next().await {
+        log(ended);
+    }
+}
+
+fn log(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a session panicked");
+    }
+}
+
+async fn one(arrival: Arrival, context: Arc<Context>, open: Arc<AtomicUsize>, max_sessions: usize) {
+    let remote = arrival.remote_address();
+    match arrival.handshake().await {
+        Ok((connection, permit)) => {
+            let open = Open::new(open);
+            if open.count() > max_sessions {
+                let reason = format!("this server takes {max_sessions} sessions");
+                return connection
+                    .close_and_linger(Code::TOO_MANY_SESSIONS, &reason)
+                    .await;
+            }
+            session::serve(connection, permit, context).await;
+        }
+        Err(error) => tracing::debug!(%remote, %error, "no connection"),
+    }
+}
+
+/// Counts one session.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn new(open: Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(open)
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,314 @@
+//! The parts of a server.
+
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Server, ServerError,
+    certificates::{CertificateFiles, Certificates},
+};
+use crate::{
+    auth::{Authenticator, Rules},
+    broker::{self, Broker, Retention},
+    endpoint::Endpoint,
+    session::{self, Context},
+    transport::{
+        BindError, Certificate, Origins,
+        listener::{self, Listener},
+    },
+    wire::{ChannelName, frame},
+};
+
+/// Bounds of a server. Each overflow is a code that the client gets (PROTOCOL §7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Sessions, and connections on their way to one. Default 100,000. Above: `too_many_sessions`.
+    pub sessions: usize,
+    /// Subscriptions of one session. Default 128. Above: `too_many_subscriptions`.
+    pub subscriptions: u64,
+    /// Bytes of one message (PROTOCOL §3.4). Default 64 KiB. Above: `message_too_large`; 64 KiB further up the frame closes
+    /// the connection with `frame_too_large`.
+    pub message: usize,
+    /// Channels. Default 1,000,000. Above: `too_many_channels`.
+    pub channels: usize,
+    /// Handshakes in flight above which a client must first prove its address, by a QUIC Retry. Default 256.
+    pub soft_handshakes: usize,
+    /// Handshakes in flight above which a client is refused. Default 1024.
+    pub hard_handshakes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 100_000,
+            subscriptions: 128,
+            message: 64 * 1024,
+            channels: 1_000_000,
+            soft_handshakes: 256,
+            hard_handshakes: 1024,
+        }
+    }
+}
+
+/// What a frame may have beyond the message in it: channel, content type, and room for a message slightly above its limit to
+/// be answered instead of closing the connection.
+const FRAME_OVERHEAD: usize = 64 * 1024;
+
+/// A [`Server`] in the making.
+#[must_use = "a builder does nothing until it is bound"]
+pub struct Builder {
+    listen: SocketAddr,
+    certificates: Option<Source>,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    rules: Rules,
+    limits: Limits,
+    origins: Origins,
+    endpoint: Option<Arc<dyn Endpoint>>,
+    deadline: Duration,
+    grace: Duration,
+    idle: Duration,
+    channel_idle: Duration,
+    retention: Arc<dyn Fn(&ChannelName) -> Retention + Send + Sync>,
+    #[cfg(feature = "http")]
+    http: Option<(SocketAddr, super::http::ApiKey)>,
+}
+
+enum Source {
+    Fixed(Certificate),
+    Files(CertificateFiles),
+    SelfSigned,
+}
+
+/// Where the HTTP API is served.
+#[cfg(feature = "http")]
+#[derive(Debug)]
+pub(super) struct Http {
+    pub(super) listener: tokio::net::TcpListener,
+    key: super::http::ApiKey,
+    body_limit: usize,
+}
+
+#[cfg(feature = "http")]
+impl Http {
+    pub(super) async fn run(self, broker: Broker, stop: CancellationToken) {
+        if let Err(error) =
+            super::http::serve(self.listener, broker, self.key, self.body_limit, stop).await
+        {
+            tracing::error!(%error, "the HTTP API ended");
+        }
+    }
+}
+
+/// Names of a self-signed certificate.
+const LOCAL_NAMES: &[&str] = &["localhost", "127.0.0.1", "::1"];
+/// Validity of a self-signed certificate: a day less than browsers allow for one that is pinned.
+const SELF_SIGNED: Duration = Duration::from_secs(13 * 24 * 3600);
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            listen: (Ipv6Addr::UNSPECIFIED, 4433).into(),
+            certificates: None,
+            authenticator: None,
+            rules: Rules::default(),
+            limits: Limits::default(),
+            origins: Origins::List(Vec::new()),
+            endpoint: None,
+            deadline: Duration::from_secs(5),
+            grace: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+            channel_idle: Duration::from_secs(60),
+            retention: Arc::new(|_| Retention::default()),
+            #[cfg(feature = "http")]
+            http: None,
+        }
+    }
+
+    /// UDP address for QUIC and WebTransport; port 0 takes a free one. Default `[::]:4433`.
+    pub const fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        self
+    }
+
+    /// The certificate to show.
+    pub fn certificate(mut self, certificate: Certificate) -> Self {
+        self.certificates = Some(Source::Fixed(certificate));
+        self
+    }
+
+    /// The certificate to show, from files that are read again when they change.
+    pub fn certificate_files(mut self, files: CertificateFiles) -> Self {
+        self.certificates = Some(Source::Files(files));
+        self
+    }
+
+    /// A new self-signed certificate for `localhost`, `127.0.0.1` and `::1`, valid for 13 days: for development and tests.
+    pub fn self_signed(mut self) -> Self {
+        self.certificates = Some(Source::SelfSigned);
+        self
+    }
+
+    /// Who may come in. There is no default: use a [`JwtAuthenticator`](crate::auth::JwtAuthenticator), your own, or, so that
+    /// everybody may, [`AllowAnonymous`](crate::auth::AllowAnonymous).
+    pub fn authenticator(mut self, authenticator: impl Authenticator) -> Self {
+        self.authenticator = Some(Arc::new(authenticator));
+        self
+    }
+
+    /// Who may subscribe and publish to what. Default: [`Rules::default`].
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// Bounds.
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Which pages may connect over WebTransport. Default: none; clients that are no page always may.
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// User code for each session. Default: none.
+    pub fn endpoint(mut self, endpoint: impl Endpoint) -> Self {
+        self.endpoint = Some(Arc::new(endpoint));
+        self
+    }
+
+    /// Total time for each of the QUIC handshake, the WebTransport CONNECT, `Hello`, authentication and
+    /// [`Endpoint::session_opened`]. Default 5 s.
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Time for streams to drain at shutdown. Default 10 s.
+    pub const fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Silence after which a connection is given up. Default 30 s.
+    pub const fn idle(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// How long a channel without readers and publications is kept. Default 60 s; it is looked for every 5 s.
+    pub const fn channel_idle(mut self, idle: Duration) -> Self {
+        self.channel_idle = idle;
+        self
+    }
+
+    /// How much of which channel is kept. Default: [`Retention::default`] of each.
+    pub fn retention(
+        mut self,
+        retention: impl Fn(&ChannelName) -> Retention + Send + Sync + 'static,
+    ) -> Self {
+        self.retention = Arc::new(retention);
+        self
+    }
+
+    /// Serves the HTTP publish API on this TCP address; port 0 takes a free one. Default: not served.
+    #[cfg(feature = "http")]
+    pub fn http(mut self, address: SocketAddr, key: super::http::ApiKey) -> Self {
+        self.http = Some((address, key));
+        self
+    }
+
+    /// Binds the ports. Needs a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// [`ServerError`] says which part is missing or cannot be used.
+    pub async fn bind(self) -> Result<Server, ServerError> {
+        let authenticator = self.authenticator.ok_or(ServerError::NoAuthenticator)?;
+        let certificates = match self.certificates.ok_or(ServerError::NoCertificate)? {
+            Source::Fixed(certificate) => Certificates::fixed(certificate),
+            Source::Files(files) => Certificates::files(files)?,
+            Source::SelfSigned => {
+                let (certificate, ..) =
+                    Certificate::self_signed(LOCAL_NAMES, SystemTime::now(), SELF_SIGNED)
+                        .map_err(BindError::Tls)?;
+                Certificates::fixed(certificate)
+            }
+        };
+        let listener = Listener::bind(
+            self.listen,
+            certificates.first().clone(),
+            listener::Config {
+                origins: self.origins,
+                soft_handshakes: self.limits.soft_handshakes,
+                hard_handshakes: self.limits.hard_handshakes,
+                deadline: self.deadline,
+                idle: self.idle,
+            },
+        )?;
+        #[cfg(feature = "http")]
+        let http = match self.http {
+            Some((address, key)) => Some(Http {
+                listener: tokio::net::TcpListener::bind(address)
+                    .await
+                    .map_err(|source| ServerError::Http { address, source })?,
+                key,
+                // A message as base64 in JSON, and what stands around it.
+                body_limit: self.limits.message * 2 + 4096,
+            }),
+            None => None,
+        };
+        let broker = Broker::new(broker::Config {
+            max_channels: self.limits.channels,
+            max_message: self.limits.message,
+            idle: self.channel_idle,
+            retention: self.retention,
+            ..broker::Config::default()
+        });
+        let context = Context {
+            broker,
+            authenticator,
+            rules: self.rules,
+            config: session::Config {
+                limits: frame::Limits {
+                    message: self.limits.message as u64,
+                    frame: (self.limits.message + FRAME_OVERHEAD) as u64,
+                    subscriptions: self.limits.subscriptions,
+                },
+                deadline: self.deadline,
+                grace: self.grace,
+            },
+            opened: self.endpoint.map(|endpoint| -> session::Opened {
+                Arc::new(move |session| {
+                    let endpoint = Arc::clone(&endpoint);
+                    Box::pin(async move { endpoint.session_opened(&session).await })
+                })
+            }),
+            drain: CancellationToken::new(),
+        };
+        Ok(Server {
+            listener: Arc::new(listener),
+            context: Arc::new(context),
+            certificates,
+            max_sessions: self.limits.sessions,
+            #[cfg(feature = "http")]
+            http,
+        })
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("listen", &self.listen)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}

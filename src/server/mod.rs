@@ -1,0 +1,198 @@
+//! Floor 4: everything that listens, put together.
+//!
+//! [`Builder`] takes the parts, [`Server`] runs until a future that the caller gives is ready, then drains. It spawns
+//! nothing that it does not join.
+
+mod accept;
+mod builder;
+mod certificates;
+#[cfg(feature = "http")]
+pub mod http;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    broker::Broker,
+    session::Context,
+    transport::{BindError, Certificate, InvalidTls, Sha256, listener::Listener},
+    wire::Code,
+};
+
+pub use builder::{Builder, Limits};
+pub use certificates::CertificateFiles;
+
+use certificates::Certificates;
+
+/// How often idle channels are looked for. A channel so lives up to this much longer than its idle time; a sweep of
+/// 100,000 channels takes a few milliseconds.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Beyond the grace: for last words on the way.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A server that is bound to its ports.
+#[derive(Debug)]
+pub struct Server {
+    listener: Arc<Listener>,
+    context: Arc<Context>,
+    certificates: Certificates,
+    max_sessions: usize,
+    #[cfg(feature = "http")]
+    http: Option<builder::Http>,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// The UDP port or the certificate cannot be used.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// No certificate was given.
+    #[error("a server needs a certificate: Builder::certificate, certificate_files or self_signed")]
+    NoCertificate,
+    /// No authenticator was given.
+    #[error("a server needs an authenticator: a JwtAuthenticator, your own, or AllowAnonymous")]
+    NoAuthenticator,
+    /// A certificate file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A certificate file cannot be used.
+    #[error("{chain} and {key}: {source}", chain = .chain.display(), key = .key.display())]
+    Certificate {
+        /// The chain's file.
+        chain: std::path::PathBuf,
+        /// The key's file.
+        key: std::path::PathBuf,
+        /// Why.
+        source: InvalidTls,
+    },
+    /// The TCP port of the HTTP API cannot be used.
+    #[error("cannot listen on TCP {address}: {source}")]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operating system does not say where the server listens.
+    #[error("cannot read the local address: {0}")]
+    LocalAddress(std::io::Error),
+}
+
+impl Server {
+    /// A server in the making.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Where QUIC and WebTransport are served: one UDP port for both.
+    ///
+    /// # Errors
+    /// [`ServerError::LocalAddress`].
+    pub fn local_address(&self) -> Result<SocketAddr, ServerError> {
+        self.listener
+            .local_address()
+            .map_err(ServerError::LocalAddress)
+    }
+
+    /// Where the HTTP API is served, where there is one.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http
+            .as_ref()
+            .and_then(|http| http.listener.local_addr().ok())
+    }
+
+    /// SHA-256 of the certificate that is shown at the start.
+    #[must_use]
+    pub fn certificate_sha256(&self) -> Sha256 {
+        self.certificates.first().sha256()
+    }
+
+    /// The broker: publish and subscribe in this process.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.context.broker
+    }
+
+    /// Exchanges the certificate for the handshakes that follow.
+    pub fn set_certificate(&self, certificate: Certificate) {
+        self.listener.set_certificate(certificate);
+    }
+
+    /// Serves until `shutdown` is ready, then drains: no newcomer is let in, no publication accepted, every session is told
+    /// (`GoAway`), every stream is written to its end, for as long as [`Builder::grace`] allows; then all is closed with `going_away`.
+    /// Whatever was accepted before is delivered to who reads in that time. Dropping the future instead ends everything at once.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self {
+            listener,
+            context,
+            certificates,
+            max_sessions,
+            ..
+        } = self;
+        let mut tasks = JoinSet::new();
+        let stop = CancellationToken::new();
+        tasks.spawn(sweep(context.broker.clone(), stop.clone()));
+        tasks.spawn(certificates.watch(Arc::clone(&listener), stop.clone()));
+        #[cfg(feature = "http")]
+        if let Some(http) = self.http {
+            tasks.spawn(http.run(context.broker.clone(), stop.clone()));
+        }
+        let mut accepting = tokio::spawn(accept::run(
+            Arc::clone(&listener),
+            Arc::clone(&context),
+            max_sessions,
+        ));
+        let guard = AbortOnDrop(accepting.abort_handle());
+
+        shutdown.await;
+        tracing::info!("draining");
+        listener.stop_accepting();
+        // First the broker, then the readers: who is at the head after this has everything.
+        context.broker.close();
+        context.drain.cancel();
+        stop.cancel();
+        let grace = context.config.grace + LAST_WORDS;
+        if timeout(grace, &mut accepting).await.is_err() {
+            tracing::warn!("sessions were cut off at the end of the grace");
+        }
+        drop(guard);
+        listener.close(Code::GOING_AWAY, "the server is shutting down");
+        let _ = timeout(LAST_WORDS, async {
+            while tasks.join_next().await.is_some() {}
+            listener.wait_idle().await;
+        })
+        .await;
+    }
+}
+
+/// The accept loop owns every session, so its end is theirs.
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn sweep(broker: Broker, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let evicted = broker.sweep();
+        if evicted > 0 {
+            tracing::debug!(evicted, "idle channels evicted");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What the integration tests share.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::{future::Future, time::Duration};
+
+use tidings::{
+    client::{Event, Subscription},
+    wire::Publication,
+};
+
+/// Makes two tests of one scenario: over raw QUIC and over WebTransport.
+macro_rules! both {
+    ($scenario:ident) => {
+        mod $scenario {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn quic() {
+                crate::common::bounded(super::$scenario(tidings::client::Transport::Quic)).await;
+            }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn webtransport() {
+                crate::common::bounded(super::$scenario(tidings::client::Transport::WebTransport))
+                    .await;
+            }
+        }
+    };
+}
+pub(crate) use both;
+
+/// A hang is a failure, not a wait for whoever runs the tests.
+pub async fn bounded<T>(test: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), test)
+        .await
+        .expect("the test is not done within a minute: something hangs")
+}
+
+/// The next event, which must be a publication.
+pub async fn publication(subscription: &mut Subscription) -> Publication {
+    match subscription.next().await {
+        Some(Event::Publication(publication)) => publication,
+        other => panic!("no publication but {other:?}"),
+    }
+}
+
+/// Its text.
+pub fn text(publication: &Publication) -> &str {
+    publication.message.as_text().expect("a message with text")
+}

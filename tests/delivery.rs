@@ -1,0 +1,68 @@
+//! Who gets what: notifications, announcements, rooms.
+
+mod common;
+
+use common::{both, publication, text};
+use tidings::{Message, client::Transport, testing::TestServer};
+
+both!(notify_reaches_every_device_of_the_user_and_nobody_else);
+async fn notify_reaches_every_device_of_the_user_and_nobody_else(transport: Transport) {
+    let server = TestServer::start().await;
+    let phone = server.client("42", transport).await.unwrap();
+    let laptop = server.client("42", transport).await.unwrap();
+    let other = server.client("43", transport).await.unwrap();
+    let mut inboxes = [
+        phone.subscribe("user-42").await.unwrap(),
+        laptop.subscribe("user-42").await.unwrap(),
+    ];
+    let mut others = other.subscribe("user-43").await.unwrap();
+    server
+        .broker()
+        .notify(&"42".parse().unwrap(), "your order shipped")
+        .unwrap();
+    server
+        .broker()
+        .notify(&"43".parse().unwrap(), "not yours")
+        .unwrap();
+    for inbox in &mut inboxes {
+        let received = publication(inbox).await;
+        assert_eq!(received.message.kind(), "notification");
+        assert_eq!(text(&received), "your order shipped");
+        assert_eq!((received.offset, received.publisher), (1, None));
+    }
+    // The first thing that the other user gets is the other user's.
+    assert_eq!(text(&publication(&mut others).await), "not yours");
+}
+
+both!(announce_reaches_everybody);
+async fn announce_reaches_everybody(transport: Transport) {
+    let server = TestServer::start().await;
+    let mut readers = Vec::new();
+    for user in ["1", "2", "3"] {
+        let client = server.client(user, transport).await.unwrap();
+        readers.push(client.subscribe("global").await.unwrap());
+    }
+    server.broker().announce("hello").unwrap();
+    for reader in &mut readers {
+        let received = publication(reader).await;
+        assert_eq!(received.message.kind(), "announcement");
+        assert_eq!(text(&received), "hello");
+    }
+}
+
+both!(a_room_carries_what_its_members_publish);
+async fn a_room_carries_what_its_members_publish(transport: Transport) {
+    let server = TestServer::start().await;
+    let alice = server.client("alice", transport).await.unwrap();
+    let bob = server.client("bob", transport).await.unwrap();
+    let mut hears = bob.subscribe("chat-room-7").await.unwrap();
+    let acknowledged = alice
+        .publish("chat-room-7", Message::text("hi"))
+        .await
+        .unwrap();
+    let received = publication(&mut hears).await;
+    assert_eq!(text(&received), "hi");
+    assert_eq!(received.publisher.as_deref(), Some("alice"));
+    assert_eq!(received.offset, acknowledged.position.offset);
+    assert_eq!(hears.position().unwrap().epoch, acknowledged.position.epoch);
+}
