@@ -1,0 +1,155 @@
+"""The server under test: the binary that TIDINGS_BIN names, started for the tests and stopped after them."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tidings_client import connect, make_token
+
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 30.0
+POLL = 0.05
+
+
+class Server:
+    def __init__(self, binary, folder):
+        self.folder = Path(folder)
+        self.log = self.folder / "output.txt"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [binary, "serve", "--dev", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            addresses = self._wait_for_addresses()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
+        self.quic = addresses["quic"]
+        self.webtransport = addresses["webtransport"]
+        self.http = addresses["http"]
+        self.fingerprint = addresses["certificate_sha256"]
+        certificates = self.folder / "certs" / "dev"
+        self.certificate = certificates / "cert.pem"
+        self.secret = (certificates / "token.secret").read_text(encoding="utf-8").strip().encode("utf-8")
+        self.key = (certificates / "api.key").read_text(encoding="utf-8").strip()
+
+    def output(self):
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def _wait_for_addresses(self):
+        file = self.folder / "certs" / "dev" / "server.json"
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            try:
+                return json.loads(file.read_text(encoding="utf-8"))
+            except (FileNotFoundError, json.JSONDecodeError):
+                pass
+            try:
+                code = self.process.wait(POLL)
+            except subprocess.TimeoutExpired:
+                continue
+            raise RuntimeError(f"the server exited with {code} before it listened; its output:\n{self.output()}")
+        raise RuntimeError(f"the server wrote no {file} within {START_TIMEOUT:g} s; its output:\n{self.output()}")
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self):
+        try:
+            return self.process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"the server did not stop within {STOP_TIMEOUT:g} s; its output:\n{self.output()}") from None
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.terminate()
+        code = self.wait()
+        assert code == 0, f"the server ended with {code}; its output:\n{self.output()}"
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    # --- what a client of it needs
+
+    def token(self, user, lifetime=3_600, secret=None, algorithm="HS256", **claims):
+        claims = {"sub": user, "exp": int(time.time()) + lifetime, **claims}
+        claims = {name: value for name, value in claims.items() if value is not None}
+        return make_token(self.secret if secret is None else secret, claims, algorithm)
+
+    def url(self, transport):
+        return {"quic": self.quic, "webtransport": self.webtransport}[transport]
+
+    def connect(self, transport, **options):
+        return connect(self.url(transport), self.certificate, **options)
+
+    def _post(self, path, body):
+        request = urllib.request.Request(
+            self.http + path,
+            data=json.dumps(body).encode("utf-8"),
+            headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
+            method="POST",
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                text = response.read().decode("utf-8")
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"POST {path}: {error.code} {error.read().decode('utf-8', 'replace')}") from None
+        return json.loads(text) if text else None
+
+    async def post(self, path, **body):
+        return await asyncio.to_thread(self._post, path, body)
+
+
+def start(folder):
+    binary = os.environ.get("TIDINGS_BIN")
+    if not binary:
+        pytest.fail(
+            "TIDINGS_BIN is not set: run `cargo build`, then set TIDINGS_BIN to the binary, target/debug/tidings; "
+            "tests/run.sh does both",
+            pytrace=False,
+        )
+    path = Path(binary).resolve()
+    if not path.is_file():
+        pytest.fail(f"TIDINGS_BIN names {path}, which is no file: run `cargo build`; tests/run.sh does it", pytrace=False)
+    return Server(str(path), folder)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    server = start(tmp_path_factory.mktemp("server"))
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    """A server for one test, which may stop it or fill it up."""
+    server = start(tmp_path)
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
+@pytest.fixture(params=["quic", "webtransport"])
+def transport(request):
+    return request.param
