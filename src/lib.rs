@@ -14,7 +14,7 @@ mod session;
 #[cfg(feature = "test-util")]
 pub mod testing;
 #[cfg(feature = "_net")]
-mod transport;
+pub mod transport;
 pub mod wire;
 
 pub use wire::{ChannelName, Code, Message, UserId};

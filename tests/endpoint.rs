@@ -1,0 +1,256 @@
+//! User code per session: the canonical case, and what can go wrong in it.
+
+mod common;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{both, publication, text};
+use tidings::{
+    ChannelName, Code, Message,
+    auth::{AllowAnonymous, Rules},
+    client::{ClientError, Event, Transport},
+    endpoint::{Endpoint, PostStream, Session},
+    server::Server,
+    testing::TestServer,
+};
+
+fn name(text: &str) -> ChannelName {
+    ChannelName::parse(text).unwrap()
+}
+
+fn no_rules() -> Rules {
+    Rules::new(Vec::new()).unwrap()
+}
+
+/// A closure as user code.
+struct Call<F>(F);
+
+#[async_trait::async_trait]
+impl<F: Fn(&Session) + Send + Sync + 'static> Endpoint for Call<F> {
+    async fn session_opened(&self, session: &Session) {
+        (self.0)(session);
+    }
+}
+
+both!(notifications_and_announcements_are_forwarded_onto_named_streams);
+async fn notifications_and_announcements_are_forwarded_onto_named_streams(transport: Transport) {
+    let endpoint = Call(|session: &Session| {
+        let user = session.user().unwrap().clone();
+        session
+            .forward(&ChannelName::of_user(&user), &name("notification"))
+            .unwrap();
+        session
+            .forward(&ChannelName::global(), &name("announcement"))
+            .unwrap();
+    });
+    let server =
+        TestServer::start_with(|builder| builder.endpoint(endpoint).rules(no_rules())).await;
+    let client = server.client("42", transport).await.unwrap();
+    assert_eq!(client.welcome().unwrap().subscriptions, []);
+    // No barrier is needed: the forwarding stands when the client is told that it is in.
+    server
+        .broker()
+        .notify(&"42".parse().unwrap(), "shipped")
+        .unwrap();
+    server.broker().announce("hello").unwrap();
+    let mut notifications = client.stream("notification").unwrap();
+    let mut announcements = client.stream("announcement").unwrap();
+    assert_eq!(text(&publication(&mut notifications).await), "shipped");
+    assert_eq!(text(&publication(&mut announcements).await), "hello");
+}
+
+both!(user_code_can_refuse_a_session);
+async fn user_code_can_refuse_a_session(transport: Transport) {
+    let endpoint = Call(|session: &Session| {
+        if session.user().is_none() {
+            session.close(Code(1001), "log in first");
+        }
+    });
+    let server = TestServer::start_with(|builder| {
+        builder
+            .endpoint(endpoint)
+            .authenticator(AllowAnonymous::only())
+    })
+    .await;
+    let refused = server
+        .client_builder(transport)
+        .connect()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&refused, ClientError::Refused { code: Code(1001), reason } if reason == "log in first"),
+        "{refused}"
+    );
+}
+
+both!(messages_can_be_transformed_and_left_out);
+async fn messages_can_be_transformed_and_left_out(transport: Transport) {
+    let endpoint = Call(|session: &Session| {
+        session
+            .forward_with(&name("numbers"), &name("even"), |publication| {
+                let number: u64 = publication.message.as_text()?.parse().ok()?;
+                number
+                    .is_multiple_of(2)
+                    .then(|| Message::text(format!("{number}!")))
+            })
+            .unwrap();
+    });
+    let server = TestServer::start_with(|builder| builder.endpoint(endpoint)).await;
+    let client = server.client("1", transport).await.unwrap();
+    let mut even = client.stream("even").unwrap();
+    for number in 1..=6 {
+        server
+            .broker()
+            .post(&name("numbers"), Message::text(number.to_string()))
+            .unwrap();
+    }
+    for (offset, wanted) in [(1, "2!"), (2, "4!"), (3, "6!")] {
+        let received = publication(&mut even).await;
+        assert_eq!((received.offset, text(&received)), (offset, wanted));
+    }
+    server.stop().await;
+    assert!(matches!(even.next().await, None | Some(Event::End { .. })));
+}
+
+both!(a_transformed_stream_is_drained_too);
+async fn a_transformed_stream_is_drained_too(transport: Transport) {
+    let endpoint = Call(|session: &Session| {
+        session
+            .forward_with(&name("numbers"), &name("all"), |publication| {
+                Some(publication.message.clone())
+            })
+            .unwrap();
+    });
+    let mut server = TestServer::start_with(|builder| builder.endpoint(endpoint)).await;
+    let client = server
+        .client_builder(transport)
+        .token(server.token("1"))
+        .reconnect(false);
+    let client = client.connect().await.unwrap();
+    let mut all = client.stream("all").unwrap();
+    for number in 1..=500 {
+        server
+            .broker()
+            .post(&name("numbers"), Message::text(number.to_string()))
+            .unwrap();
+    }
+    server.begin_stop();
+    for number in 1..=500 {
+        assert_eq!(text(&publication(&mut all).await), number.to_string());
+    }
+    assert!(matches!(
+        all.next().await,
+        Some(Event::End {
+            code: Code::GOING_AWAY,
+            ..
+        })
+    ));
+}
+
+both!(user_code_can_post_to_one_client);
+async fn user_code_can_post_to_one_client(transport: Transport) {
+    let (sender, mut streams) = tokio::sync::mpsc::channel::<PostStream>(1);
+    let endpoint = Call(move |session: &Session| {
+        sender
+            .try_send(session.stream(&name("private")).unwrap())
+            .unwrap();
+        assert!(
+            session.stream(&name("private")).is_err(),
+            "the name is taken"
+        );
+    });
+    let server = TestServer::start_with(|builder| builder.endpoint(endpoint)).await;
+    let client = server.client("1", transport).await.unwrap();
+    let mut private = client.stream("private").unwrap();
+    let stream = streams.recv().await.unwrap();
+    stream.post(Message::text("x")).unwrap();
+    stream.post(Message::text("y")).unwrap();
+    drop(stream);
+    assert_eq!(text(&publication(&mut private).await), "x");
+    assert_eq!(text(&publication(&mut private).await), "y");
+    assert!(matches!(
+        private.next().await,
+        Some(Event::End {
+            code: Code::ENDED,
+            ..
+        })
+    ));
+    assert_eq!(private.next().await, None);
+}
+
+both!(a_panic_in_user_code_ends_one_session_and_harms_no_other);
+async fn a_panic_in_user_code_ends_one_session_and_harms_no_other(transport: Transport) {
+    let endpoint = Call(|session: &Session| {
+        assert_ne!(session.user().unwrap().as_str(), "bad", "planted");
+        session.spawn(async { panic!("planted too") });
+    });
+    let server = TestServer::start_with(|builder| builder.endpoint(endpoint)).await;
+    let good = server.client("good", transport).await.unwrap();
+    let refused = server.client("bad", transport).await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::INTERNAL), "{refused}");
+    good.ping().await.unwrap();
+    server
+        .client("good", transport)
+        .await
+        .unwrap()
+        .ping()
+        .await
+        .unwrap();
+}
+
+both!(user_code_that_does_not_return_is_given_up);
+async fn user_code_that_does_not_return_is_given_up(transport: Transport) {
+    struct Forever;
+    #[async_trait::async_trait]
+    impl Endpoint for Forever {
+        async fn session_opened(&self, _: &Session) {
+            std::future::pending().await
+        }
+    }
+    let server = TestServer::start_with(|builder| {
+        builder
+            .endpoint(Forever)
+            .deadline(Duration::from_millis(500))
+    })
+    .await;
+    let refused = server.client("1", transport).await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::INTERNAL), "{refused}");
+}
+
+both!(tasks_of_a_session_end_with_it);
+async fn tasks_of_a_session_end_with_it(transport: Transport) {
+    let alive = Arc::new(());
+    let held = Arc::clone(&alive);
+    let endpoint = Call(move |session: &Session| {
+        let held = Arc::clone(&held);
+        session.spawn(async move {
+            let _held = held;
+            std::future::pending().await
+        });
+    });
+    let server = TestServer::start_with(|builder| builder.endpoint(endpoint)).await;
+    let client = server.client("1", transport).await.unwrap();
+    assert_eq!(Arc::strong_count(&alive), 3);
+    client.close().await;
+    while Arc::strong_count(&alive) > 2 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_its_parts_says_which() {
+    let error = Server::builder()
+        .self_signed()
+        .bind()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("authenticator"), "{error}");
+    let error = Server::builder()
+        .authenticator(AllowAnonymous::only())
+        .bind()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("certificate"), "{error}");
+}

@@ -1,0 +1,89 @@
+//! A reader that stalls on one channel delays no other channel of its connection and no other connection.
+
+mod common;
+
+use common::{both, publication};
+use tidings::{
+    ChannelName, Message,
+    client::{Event, Transport},
+    testing::TestServer,
+};
+
+const PER_CHANNEL: u64 = 100;
+
+both!(a_stalled_channel_holds_up_nothing_else);
+async fn a_stalled_channel_holds_up_nothing_else(transport: Transport) {
+    let server = TestServer::start().await;
+    let client = server.client("1", transport).await.unwrap();
+    let other = server.client("2", transport).await.unwrap();
+    let mut stalled = client.subscribe("chat-room-stalled").await.unwrap();
+    let mut others = other.subscribe("chat-room-stalled").await.unwrap();
+    let mut flowing = Vec::new();
+    for number in 0..9 {
+        flowing.push(
+            client
+                .subscribe(&format!("chat-room-{number}"))
+                .await
+                .unwrap(),
+        );
+    }
+    let channel = ChannelName::parse("chat-room-stalled").unwrap();
+    let big = Message::data("a/b", vec![1; 60_000]);
+    for round in 1..=PER_CHANNEL {
+        // 6 MB in the end: the stream's window, the connection's share and the log are all full long before.
+        server.broker().post(&channel, big.clone()).unwrap();
+        assert_eq!(
+            publication(&mut others).await.offset,
+            round,
+            "another connection reads the same channel"
+        );
+        for (number, subscription) in flowing.iter_mut().enumerate() {
+            let channel = ChannelName::parse(&format!("chat-room-{number}")).unwrap();
+            server
+                .broker()
+                .post(&channel, Message::data("a/b", vec![2; 2_000]))
+                .unwrap();
+            assert_eq!(publication(subscription).await.offset, round);
+        }
+        // Requests of the same connection go on too.
+        client.ping().await.unwrap();
+    }
+    // The stalled reader wakes: it gets the rest, and is told what it missed.
+    let (mut next, mut lagged) = (1, false);
+    while next <= PER_CHANNEL {
+        match stalled.next().await.unwrap() {
+            Event::Publication(publication) => {
+                assert_eq!(publication.offset, next);
+                next += 1;
+            }
+            Event::Lagged { from, to } => {
+                assert_eq!(from, next);
+                lagged = true;
+                next = to + 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(lagged, "it was not stalled at all");
+}
+
+both!(a_stalled_subscription_can_be_given_up);
+async fn a_stalled_subscription_can_be_given_up(transport: Transport) {
+    let server = TestServer::start().await;
+    let client = server.client("1", transport).await.unwrap();
+    let stalled = client.subscribe("chat-room-stalled").await.unwrap();
+    let channel = ChannelName::parse("chat-room-stalled").unwrap();
+    for _ in 0..50 {
+        server
+            .broker()
+            .post(&channel, Message::data("a/b", vec![1; 60_000]))
+            .unwrap();
+    }
+    drop(stalled);
+    // The same connection takes it up again, from the head on.
+    let mut again = client.subscribe("chat-room-stalled").await.unwrap();
+    assert_eq!(again.position().unwrap().offset, 50);
+    server.broker().post(&channel, Message::text("x")).unwrap();
+    assert_eq!(publication(&mut again).await.offset, 51);
+    assert_eq!(server.broker().readers(&channel), 1);
+}
