@@ -194,6 +194,9 @@ pub enum InvalidPattern {
     /// The same variable twice.
     #[error("in the pattern {0:?}: a variable stands twice")]
     Repeated(String),
+    /// More variables than [`Pattern::MAX_VARIABLES`].
+    #[error("in the pattern {0:?}: more than {max} variables", max = Pattern::MAX_VARIABLES)]
+    TooMany(String),
 }
 
 impl Pattern {
@@ -305,7 +308,7 @@ fn push_variable(parts: &mut Vec<Part>, name: &str, text: &str) -> Result<(), In
         return Err(InvalidPattern::Repeated(text.to_owned()));
     }
     if variables.count() == Pattern::MAX_VARIABLES {
-        return Err(InvalidPattern::Variable(text.to_owned()));
+        return Err(InvalidPattern::TooMany(text.to_owned()));
     }
     parts.push(Part::Variable(name.to_owned()));
     Ok(())
@@ -463,6 +466,7 @@ mod tests {
             ("{a b}", "a variable's name"),
             ("{a}{b}", "two variables need text between them"),
             ("{a}-{a}", "a variable stands twice"),
+            ("*-*-*-*-*-*-*-*-*", "more than 8 variables"),
             ("", "the name is empty"),
             ("a b", "not allowed in a name"),
         ] {
