@@ -1,4 +1,4 @@
-//! Framing and bincode (PROTOCOL §3.5, §3.6). The only file that names bincode.
+//! Framing and encoding (PROTOCOL §3.5, §3.6). The only file that uses bincode, for writing; `reader.rs` reads.
 //!
 //! bincode 2.0.1 is unmaintained; the format is ours by specification, so it can be replaced here alone.
 
@@ -11,6 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     message::{Message, Publication},
     position::{Offset, Timestamp},
+    reader,
 };
 
 /// Requests: a type in this range begins its body with the request's id, so that even an unknown one can be answered
@@ -244,31 +245,15 @@ pub(crate) fn open_publication(frame: &Bytes) -> Result<Publication, DecodeError
     }
 }
 
-/// Reads a body to its last byte.
+/// Reads a body to its last byte. What it holds at once is bounded by the body: see [`reader::read`].
 pub(crate) fn decode_body<T: DeserializeOwned>(
     frame: &'static str,
     body: &[u8],
 ) -> Result<T, DecodeError> {
-    let error = |reason| DecodeError::Body { frame, reason };
-    let (value, used) = decode_bounded(body).map_err(|reason| error(reason.to_string()))?;
-    if used != body.len() {
-        return Err(error(format!("{} bytes after its end", body.len() - used)));
-    }
-    Ok(value)
-}
-
-/// The bound keeps a length inside the body from allocating what the body cannot hold: bincode counts the memory of what it
-/// builds against it, before it builds it. Steps, because it is a constant of the type.
-fn decode_bounded<T: DeserializeOwned>(
-    body: &[u8],
-) -> Result<(T, usize), bincode::error::DecodeError> {
-    use bincode::serde::decode_from_slice;
-    match body.len() {
-        0..=0x400 => decode_from_slice(body, CONFIG.with_limit::<0x4000>()),
-        0x401..=0x4000 => decode_from_slice(body, CONFIG.with_limit::<0x2_0000>()),
-        0x4001..=0x4_0000 => decode_from_slice(body, CONFIG.with_limit::<0x10_0000>()),
-        _ => decode_from_slice(body, CONFIG.with_limit::<0x800_0000>()),
-    }
+    reader::read(body).map_err(|reason| DecodeError::Body {
+        frame,
+        reason: reason.to_string(),
+    })
 }
 
 pub(crate) fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {

@@ -95,7 +95,8 @@ impl Message {
     /// The value that [`Message::of`] was given.
     ///
     /// # Errors
-    /// [`DecodeError::Body`] where this is another kind of message or another type's bytes.
+    /// [`DecodeError::Body`] where this is another kind of message or another type's bytes, where lists or structs are nested more
+    /// than 128 deep, or where the items of a list take no bytes, as in `Vec<()>`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
         match self {
             Self::Data(data) if data.content_type == BINCODE => codec::decode_value(&data.bytes),

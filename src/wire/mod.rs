@@ -9,6 +9,7 @@ pub mod codec;
 pub mod frame;
 pub mod message;
 pub mod position;
+mod reader;
 
 pub use channel::{ChannelName, InvalidChannel, InvalidPattern, Pattern, UserId};
 pub use code::{Code, Fault, Retry};
