@@ -1,7 +1,7 @@
 //! Who reads what: the meeting place of streams that the server opens and subscriptions that user code holds.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -30,28 +30,38 @@ pub(super) enum Feed {
     End(Code, String),
 }
 
-/// Holds the latest thing that a subscription was told: an older stream is of a connection that is over.
+/// What a subscription was told and has not taken up. A stream of a connection that is over may still hold what was delivered, so
+/// it is kept; of more than [`MAILBOX`] the second goes, and the positions of its neighbours tell the reader what that cost.
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
-    latest: Mutex<Option<Feed>>,
+    feeds: Mutex<VecDeque<Feed>>,
     arrived: Notify,
 }
 
+/// A reader that sleeps through more connections than this keeps the first stream and the latest ones, 256 KiB each.
+const MAILBOX: usize = 4;
+
 impl Mailbox {
     fn put(&self, feed: Feed) {
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(feed);
+        {
+            let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
+            if feeds.len() == MAILBOX {
+                feeds.remove(1);
+            }
+            feeds.push_back(feed);
+        }
         self.arrived.notify_one();
     }
 
     /// Cancel safe.
     pub(super) async fn take(&self) -> Feed {
         loop {
-            let latest = self
-                .latest
+            let next = self
+                .feeds
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .take();
-            match latest {
+                .pop_front();
+            match next {
                 Some(feed) => return feed,
                 None => self.arrived.notified().await,
             }

@@ -132,7 +132,8 @@ impl Server {
 
     /// Serves until `shutdown` is ready, then drains: no newcomer is let in, no publication accepted, every session is told
     /// (`GoAway`), every stream is written to its end, for as long as [`Builder::grace`] allows; then all is closed with `going_away`.
-    /// Whatever was accepted before is delivered to who reads in that time. Dropping the future instead ends everything at once.
+    /// Whatever was accepted before is delivered to who reads in that time. When
+    /// this returns the ports are free. Dropping the future instead ends everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self {
             listener,
@@ -172,6 +173,9 @@ impl Server {
         let _ = timeout(LAST_WORDS, async {
             while tasks.join_next().await.is_some() {}
             listener.wait_idle().await;
+            if let Some(listener) = Arc::into_inner(listener) {
+                listener.release().await;
+            }
         })
         .await;
     }

@@ -3,14 +3,14 @@
 use std::{
     net::{SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use quinn::{
-    EndpointConfig, IdleTimeout, TransportConfig, VarInt,
+    EndpointConfig, IdleTimeout, Runtime, TransportConfig, VarInt,
     crypto::rustls::{HandshakeData, QuicServerConfig},
 };
 use tokio::time::timeout;
@@ -83,6 +83,7 @@ const UNI_STREAMS: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Listener {
     endpoint: quinn::Endpoint,
+    socket: Weak<dyn quinn::AsyncUdpSocket>,
     certificates: Arc<CertificateStore>,
     config: Arc<Config>,
     in_flight: Arc<AtomicUsize>,
@@ -154,15 +155,19 @@ impl Listener {
             .incoming_buffer_size_total(4 * 1024 * 1024);
         let fail = |source| BindError::Socket { address, source };
         let socket = UdpSocket::bind(address).map_err(fail)?;
-        let endpoint = quinn::Endpoint::new(
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let socket = runtime.wrap_udp_socket(socket).map_err(fail)?;
+        let held = Arc::downgrade(&socket);
+        let endpoint = quinn::Endpoint::new_with_abstract_socket(
             EndpointConfig::default(),
             Some(server),
             socket,
-            Arc::new(quinn::TokioRuntime),
+            runtime,
         )
         .map_err(fail)?;
         Ok(Self {
             endpoint,
+            socket: held,
             certificates,
             config: Arc::new(config),
             in_flight: Arc::default(),
@@ -220,6 +225,18 @@ impl Listener {
     /// Waits until every connection has said its last word.
     pub(crate) async fn wait_idle(&self) {
         self.endpoint.wait_idle().await;
+    }
+
+    /// Waits until the port is free again, once nothing else holds the listener: quinn's own task has the socket a moment
+    /// longer.
+    pub(crate) async fn release(self) {
+        let Self {
+            endpoint, socket, ..
+        } = self;
+        drop(endpoint);
+        while socket.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 

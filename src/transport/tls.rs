@@ -133,9 +133,9 @@ mod server {
             Ok(Self { key: Arc::new(key) })
         }
 
-        /// Makes a self-signed P-256 certificate for `names` (host names or IP addresses), valid from one hour before `now` for
-        /// `valid_for`; returns it with the PEM text of certificate and key. Browsers pin such a certificate by its hash if it is valid for 14 days
-        /// at most.
+        /// Makes a self-signed P-256 certificate for `names` (host names or IP addresses), valid from one hour before `now`, for
+        /// clocks that run late, until `valid_for` after it; returns it with the PEM text of certificate and key. Browsers pin
+        /// such a certificate by its hash if it is valid for 14 days at most, that hour included.
         ///
         /// # Errors
         /// [`InvalidTls::Generate`].
@@ -148,7 +148,7 @@ mod server {
             let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
             let mut params = rcgen::CertificateParams::new(names).map_err(fail)?;
             params.not_before = time::OffsetDateTime::from(now) - time::Duration::HOUR;
-            params.not_after = time::OffsetDateTime::from(now + valid_for) - time::Duration::HOUR;
+            params.not_after = time::OffsetDateTime::from(now + valid_for);
             params.distinguished_name = rcgen::DistinguishedName::new();
             params
                 .distinguished_name
