@@ -7,7 +7,7 @@ use crate::{
     transport::{Connection, FrameError, FrameReader, SendStream},
     wire::{
         Code,
-        codec::RawFrame,
+        codec::{REQUESTS, RawFrame},
         frame::{Failed, Frame, GoAway, Pong, Subscribed, Unsubscribed},
     },
 };
@@ -73,11 +73,7 @@ impl Control {
 /// The answer to one frame, where it has one.
 fn handle(session: &Session, raw: &RawFrame) -> Result<Option<Bytes>, Close> {
     let Some(frame) = Frame::decode(raw).map_err(|error| protocol_fault(&error))? else {
-        // PROTOCOL §4.3: an unknown request is answered, PROTOCOL §3.5: any other unknown frame is skipped.
-        return Ok(Frame::request_id(raw).map(|request| {
-            let reason = format!("this server knows no request of type {:#04x}", raw.kind);
-            refuse(request, Refusal::new(Code::UNKNOWN_REQUEST, reason))
-        }));
+        return unknown(raw);
     };
     let inner = session.inner();
     let (request, answer) = match frame {
@@ -116,6 +112,22 @@ fn handle(session: &Session, raw: &RawFrame) -> Result<Option<Bytes>, Close> {
         Ok(answer) => answer.encode(),
         Err(refusal) => refuse(request, refusal),
     }))
+}
+
+/// An unknown request is answered (PROTOCOL §4.3), any other unknown frame skipped (PROTOCOL §3.5).
+fn unknown(raw: &RawFrame) -> Result<Option<Bytes>, Close> {
+    if !REQUESTS.contains(&raw.kind) {
+        return Ok(None);
+    }
+    let Some(request) = Frame::request_id(raw) else {
+        let reason = format!("a request of type {:#04x} without an id", raw.kind);
+        return Err(Close::new(Code::PROTOCOL_VIOLATION, reason));
+    };
+    let reason = format!("this server knows no request of type {:#04x}", raw.kind);
+    Ok(Some(refuse(
+        request,
+        Refusal::new(Code::UNKNOWN_REQUEST, reason),
+    )))
 }
 
 fn refuse(request: u64, refusal: Refusal) -> Bytes {

@@ -67,7 +67,7 @@ pub(super) async fn run(work: Work) {
             code = &mut ended => return stream.reset(code.unwrap_or(Code::UNSUBSCRIBED)),
             written = write => match written {
                 Ok(()) => {}
-                Err(StreamError::Peer(_) | StreamError::Closed) => return,
+                Err(StreamError::Peer(_) | StreamError::Closed) => return stream.reset(Code::UNSUBSCRIBED),
             },
         }
         let batch = match subscription.try_batch(&mut chunks) {
@@ -83,7 +83,8 @@ pub(super) async fn run(work: Work) {
                 biased;
                 () = session.cancelled() => return,
                 code = &mut ended => break code.unwrap_or(Code::UNSUBSCRIBED),
-                _ = &mut stopped => return,
+                // The client stopped it, or the connection is over.
+                _ = &mut stopped => return stream.reset(Code::UNSUBSCRIBED),
                 batch = subscription.next_batch(&mut chunks) => batch,
                 () = drain.cancelled(), if until == Until::Head => continue,
             },
