@@ -1,0 +1,328 @@
+//! Judges what was observed by what should have been. It has never seen a broker.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::super::super::{PublishError, Stats};
+use super::{
+    event::{Event, Found, Key, ReaderId, Seen, Via, tag},
+    model::Log,
+    plan::Plan,
+    reader::Reader,
+    violation::{Kind, Verdict, Violation, broken},
+};
+use crate::wire::{Epoch, Offset, Timestamp};
+
+pub(super) struct Checker {
+    plan: Plan,
+    /// Those that should be there now.
+    logs: BTreeMap<Key, Log>,
+    readers: BTreeMap<ReaderId, Reader>,
+    /// The last offset of every epoch that there was.
+    epochs: HashMap<Epoch, Offset>,
+    /// Where each tagged message was published.
+    owners: HashMap<u64, Key>,
+    pub(super) tally: Tally,
+}
+
+/// What happened, so that a simulation in which little happens is noticed.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Tally {
+    /// In the hub.
+    pub(super) publications: u64,
+    pub(super) delivered: u64,
+    /// Publications that subscribers were told they missed.
+    pub(super) lagged: u64,
+    /// Times that listeners were told so.
+    pub(super) listeners_lagged: u64,
+    pub(super) woken: u64,
+    pub(super) waited: u64,
+    pub(super) evicted: u64,
+    pub(super) refused: u64,
+    pub(super) ended: u64,
+    pub(super) left: u64,
+}
+
+impl Checker {
+    pub(super) fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            logs: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            epochs: HashMap::new(),
+            owners: HashMap::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    pub(super) fn check(&mut self, event: &Event) -> Verdict {
+        match event {
+            Event::Nothing => Ok(()),
+            Event::Made { log, epoch } => self.open(*log, *epoch),
+            Event::Accepted { log, epoch, sent } => self.accepted(*log, *epoch, sent),
+            Event::Refused { log, size, error } => self.refused(*log, *size, error),
+            Event::JoinRefused { log } => self.full(*log),
+            Event::Joined {
+                log,
+                reader,
+                via,
+                position,
+            } => {
+                self.open(*log, position.epoch)?;
+                let log_now = self.log(*log);
+                let head = log_now.head();
+                if position.offset != head {
+                    return broken(Kind::WrongStart, format!("{position}, the head is {head}"));
+                }
+                log_now.readers.insert(*reader);
+                log_now.idle_since = None;
+                self.readers
+                    .insert(*reader, Reader::new(*log, *via, position.offset));
+                Ok(())
+            }
+            Event::Left { reader } => self.left(*reader),
+            Event::Woken { reader, waker } => {
+                // A subscription that goes may tell its waker a last time.
+                if let Some(reader) = self.readers.get_mut(reader) {
+                    reader.woken(*waker);
+                    self.tally.woken += 1;
+                }
+                Ok(())
+            }
+            Event::Batch { reader, .. }
+            | Event::Handed { reader, .. }
+            | Event::Lagged { reader, .. }
+            | Event::Waiting { reader, .. }
+            | Event::Ended { reader } => self.saw(*reader, event),
+            Event::Closed { log } => {
+                self.log(*log).closed = true;
+                self.owe(*log);
+                self.forget_private(*log);
+                Ok(())
+            }
+            Event::Swept { now, evicted } => self.swept(*now, *evicted),
+            Event::Looked { log, found } => self.looked(*log, *found),
+            Event::Counted(stats) => self.counted(stats),
+            Event::Settled { step, action } => self.settled(*step, action),
+            Event::Over => match (self.live(), self.readers.len()) {
+                (0, 0) => Ok(()),
+                (0, readers) => broken(Kind::AfterLeave, format!("{readers} are left")),
+                (logs, _) => broken(Kind::IdleChannelStays, format!("{logs} are left")),
+            },
+        }
+    }
+
+    fn accepted(&mut self, key: Key, epoch: Epoch, sent: &Seen) -> Verdict {
+        let (offset, size) = (sent.0.offset, sent.0.message.size());
+        if size > self.plan.max_message {
+            return broken(Kind::TooLarge, format!("{size} bytes"));
+        }
+        let used = self.epochs.get(&epoch).copied().unwrap_or_default();
+        let live = self.logs.get(&key).is_some_and(|log| log.epoch == epoch);
+        if !live && offset <= used {
+            return broken(Kind::OffsetReused, format!("{epoch}:{offset}"));
+        }
+        self.open(key, epoch)?;
+        let log = self.log(key);
+        if offset != log.head() + 1 {
+            let head = log.head();
+            return broken(Kind::Acknowledged, format!("{offset} after {head}"));
+        }
+        log.idle_since = None;
+        log.accept(sent);
+        self.epochs.insert(epoch, offset);
+        if let Some(tag) = tag(&sent.0.message) {
+            self.owners.insert(tag, key);
+        }
+        self.owe(key);
+        if let Key::Hub(_) = key {
+            self.tally.publications += 1;
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, key: Key, size: usize, error: &PublishError) -> Verdict {
+        let max = self.plan.max_message;
+        let just = match (error, key) {
+            (PublishError::TooLarge { .. }, _) => size > max,
+            (PublishError::TooManyChannels { .. }, Key::Hub(_)) => return self.full(key),
+            (PublishError::Ended, Key::Private(_)) => self.log(key).readers.is_empty(),
+            _ => false,
+        };
+        match just {
+            true => Ok(()),
+            false => broken(Kind::Refused, format!("{key:?}: {error}")),
+        }
+    }
+
+    /// A channel was refused.
+    fn full(&mut self, key: Key) -> Verdict {
+        let live = self.live();
+        if self.logs.contains_key(&key) || live < self.plan.max_channels {
+            return broken(Kind::Refused, format!("{key:?}, there are {live}"));
+        }
+        self.tally.refused += 1;
+        Ok(())
+    }
+
+    /// Makes sure that a log of this epoch may be there.
+    fn open(&mut self, key: Key, epoch: Epoch) -> Verdict {
+        let old = self.epochs.contains_key(&epoch);
+        match self.logs.get(&key) {
+            Some(log) if log.epoch == epoch => return Ok(()),
+            _ if old => return broken(Kind::OldEpoch, format!("{epoch} of {key:?}")),
+            Some(_) => return broken(Kind::EpochChanged, format!("{key:?} to {epoch}")),
+            None => {}
+        }
+        if matches!(key, Key::Hub(_)) && self.live() >= self.plan.max_channels {
+            return broken(Kind::ChannelsAboveBound, format!("{key:?}"));
+        }
+        self.epochs.insert(epoch, 0);
+        self.logs
+            .insert(key, Log::new(epoch, self.plan.retention(key)));
+        Ok(())
+    }
+
+    fn saw(&mut self, id: ReaderId, event: &Event) -> Verdict {
+        let Some(reader) = self.readers.get_mut(&id) else {
+            return broken(Kind::AfterLeave, format!("{event:?}"));
+        };
+        let seen: &[Seen] = match event {
+            Event::Batch { seen, .. } => seen,
+            Event::Handed { seen, .. } => std::slice::from_ref(seen),
+            _ => &[],
+        };
+        for seen in seen {
+            let owner = tag(&seen.0.message).and_then(|tag| self.owners.get(&tag));
+            if owner.is_some_and(|owner| *owner != reader.log) {
+                return broken(Kind::WrongChannel, format!("{seen:?} of {owner:?}"));
+            }
+        }
+        reader.saw(&self.logs[&reader.log], event)?;
+        let tally = &mut self.tally;
+        tally.delivered += seen.len() as u64;
+        match event {
+            Event::Lagged { .. } if reader.via == Via::Listener => tally.listeners_lagged += 1,
+            Event::Lagged { from, to, .. } => tally.lagged += to - from + 1,
+            Event::Waiting { .. } => tally.waited += 1,
+            Event::Ended { .. } => tally.ended += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn settled(&self, step: usize, action: &str) -> Verdict {
+        for (id, reader) in &self.readers {
+            reader
+                .settled(&self.logs[&reader.log])
+                .map_err(|violation| Violation {
+                    what: format!("{id} after {action} in step {step}: {}", violation.what),
+                    ..violation
+                })?;
+        }
+        Ok(())
+    }
+
+    fn left(&mut self, id: ReaderId) -> Verdict {
+        let Some(reader) = self.readers.remove(&id) else {
+            return broken(Kind::AfterLeave, format!("{id} left twice"));
+        };
+        self.tally.left += 1;
+        self.log(reader.log).readers.remove(&id);
+        self.forget_private(reader.log);
+        Ok(())
+    }
+
+    fn swept(&mut self, now: Timestamp, evicted: usize) -> Verdict {
+        let idle = self.plan.idle;
+        let before = self.live();
+        self.logs.retain(|key, log| {
+            if let Key::Private(_) = key {
+                return true;
+            }
+            log.trim(now);
+            if !log.readers.is_empty() {
+                return true;
+            }
+            now.saturating_sub(*log.idle_since.get_or_insert(now)) < idle
+        });
+        let right = before - self.live();
+        self.tally.evicted += right as u64;
+        let what = format!("{evicted} went, {right} should have");
+        match evicted.cmp(&right) {
+            std::cmp::Ordering::Less => broken(Kind::IdleChannelStays, what),
+            std::cmp::Ordering::Greater => broken(Kind::EvictedEarly, what),
+            std::cmp::Ordering::Equal => Ok(()),
+        }
+    }
+
+    fn looked(&self, key: Key, found: Option<Found>) -> Verdict {
+        let (log, found) = match (self.logs.get(&key), found) {
+            (Some(log), Some(found)) => (log, found),
+            (None, None) => return Ok(()),
+            (Some(_), None) => return broken(Kind::EvictedEarly, format!("{key:?}")),
+            (None, Some(_)) => return broken(Kind::IdleChannelStays, format!("{key:?}")),
+        };
+        let what = format!(
+            "{key:?}: {found:?}, not {}:{} with {} and {} bytes",
+            log.epoch,
+            log.head(),
+            log.readers.len(),
+            log.bytes()
+        );
+        if found.position.epoch != log.epoch {
+            broken(Kind::EpochChanged, what)
+        } else if found.position.offset != log.head() {
+            broken(Kind::Count, what)
+        } else if found.readers != log.readers.len() {
+            broken(Kind::ReaderCount, what)
+        } else if found.bytes > log.bytes() {
+            broken(Kind::MemoryBound, what)
+        } else if found.bytes < log.bytes() {
+            broken(Kind::TrimmedEarly, what)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn counted(&self, stats: &Stats) -> Verdict {
+        let readers = self.readers.values();
+        let subscriptions = readers.filter(|reader| reader.via != Via::Listener).count();
+        let tally = &self.tally;
+        if stats.channels > self.plan.max_channels {
+            return broken(Kind::ChannelsAboveBound, format!("{stats:?}"));
+        }
+        if stats.subscriptions != subscriptions {
+            return broken(Kind::ReaderCount, format!("{stats:?}, not {subscriptions}"));
+        }
+        if (stats.channels, stats.publications, stats.lagged)
+            != (self.live(), tally.publications, tally.lagged)
+        {
+            let live = self.live();
+            return broken(Kind::Count, format!("{stats:?}, not {live} and {tally:?}"));
+        }
+        Ok(())
+    }
+
+    /// Channels that should be in the hub.
+    fn live(&self) -> usize {
+        self.logs.range(..Key::Private(0)).count()
+    }
+
+    fn log(&mut self, key: Key) -> &mut Log {
+        self.logs.get_mut(&key).expect("the log is there")
+    }
+
+    fn owe(&mut self, key: Key) {
+        for reader in &self.logs[&key].readers {
+            self.readers.get_mut(reader).expect("it is there").owe();
+        }
+    }
+
+    /// A private log is over when both its ends are gone.
+    fn forget_private(&mut self, key: Key) {
+        let log = self.log(key);
+        if matches!(key, Key::Private(_)) && log.closed && log.readers.is_empty() {
+            self.logs.remove(&key);
+        }
+    }
+}

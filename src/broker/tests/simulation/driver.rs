@@ -1,0 +1,327 @@
+//! Publishers, readers and everybody else, as the dice have it.
+
+use super::super::super::{Broker, Poster, Subscription};
+use super::{
+    actor::Actor,
+    event::{Event, Found, Key, ReaderId, Via},
+    plan::{Dice, Plan},
+    planted::Bug,
+    stage::{Stage, name_of},
+};
+use crate::wire::ChannelName;
+
+/// Name of all private logs.
+const PRIVATE: &str = "private";
+
+pub(super) struct Driver {
+    pub(super) stage: Stage,
+    broker: Broker,
+    plan: Plan,
+    dice: Dice,
+    bug: Option<Bug>,
+    actors: Vec<Actor>,
+    posters: Vec<(Key, Poster)>,
+    /// One that left but for a planted bug.
+    leaked: Option<Subscription>,
+    readers: ReaderId,
+    privates: usize,
+}
+
+impl Driver {
+    pub(super) fn new(mut dice: Dice, plan: Plan, bug: Option<Bug>) -> Self {
+        let (stage, broker) = Stage::new(Dice::new(dice.roll()), &plan, bug);
+        Self {
+            stage,
+            broker,
+            plan,
+            dice,
+            bug,
+            actors: Vec::new(),
+            posters: Vec::new(),
+            leaked: None,
+            readers: 0,
+            privates: 0,
+        }
+    }
+
+    /// Does something and names it.
+    pub(super) fn step(&mut self) -> &'static str {
+        self.stage.lock().budget = 4;
+        match self.dice.below(100) {
+            0..33 => self.publish(),
+            33..38 => self.post(),
+            38..64 => self.read_some(),
+            64..68 => self.drain_one(),
+            68..76 => self.join(),
+            76..80 => self.leave(),
+            80..84 => self.pause(),
+            84..87 => self.listen(),
+            87..89 => self.stop_listening(),
+            89..91 => self.open_private(),
+            91..92 => self.close_private(),
+            92..95 => self.jump(),
+            95..98 => self.sweep(),
+            _ => self.publish_amid_eviction(),
+        }
+    }
+
+    /// The end of every seed: one thing after the other until there is none.
+    pub(super) fn finish(&mut self, phase: usize) -> Option<&'static str> {
+        self.stage.lock().budget = 0;
+        Some(match phase {
+            0 => {
+                for index in 0..self.actors.len() {
+                    self.actors[index].drain(&mut self.dice, &self.stage);
+                }
+                "drain all"
+            }
+            1 => {
+                while !self.actors.is_empty() {
+                    self.leave();
+                }
+                while !self.stage.lock().guards.is_empty() {
+                    self.stop_listening();
+                }
+                while !self.posters.is_empty() {
+                    self.close_private();
+                }
+                "leave all"
+            }
+            2 => {
+                let highest = self.stage.lock().highest;
+                self.stage.lock().clock = highest;
+                self.stage.sweep();
+                self.stage.pass(self.plan.idle);
+                self.stage.sweep();
+                self.stage.record(Event::Over);
+                "empty"
+            }
+            3 => {
+                for name in 0..self.plan.names {
+                    self.stage.publish(name, 0);
+                }
+                "begin again"
+            }
+            _ => return None,
+        })
+    }
+
+    fn publish(&mut self) -> &'static str {
+        let name = self.dice.below(self.plan.names);
+        let burst = match self.dice.below(30) {
+            0 if self.plan.large == 0 => 100,
+            roll => 1 + roll % 6,
+        };
+        for _ in 0..burst {
+            let padding = self.padding();
+            self.stage.publish(name, padding);
+        }
+        "publish"
+    }
+
+    fn padding(&mut self) -> usize {
+        match self.dice.percent(self.plan.large) {
+            true => self.dice.below(self.plan.max_message + 50),
+            false => self.dice.below(60),
+        }
+    }
+
+    fn publish_amid_eviction(&mut self) -> &'static str {
+        let jump = self.dice.pick(&[self.plan.idle, self.plan.idle / 2]);
+        self.stage.lock().interruption = Some(jump);
+        let name = self.dice.below(self.plan.names);
+        self.stage.publish(name, 0);
+        self.stage.lock().interruption = None;
+        "publish amid eviction"
+    }
+
+    fn post(&mut self) -> &'static str {
+        for _ in 0..=self.dice.below(4) {
+            let padding = self.padding();
+            if !self.posters.is_empty() {
+                let (log, poster) = &self.posters[self.dice.below(self.posters.len())];
+                self.stage.post(*log, poster, padding);
+            }
+        }
+        "post"
+    }
+
+    fn read_some(&mut self) -> &'static str {
+        for _ in 0..=self.dice.below(4) {
+            if let Some(index) = self.anybody().filter(|index| !self.actors[*index].paused) {
+                self.actors[index].read(&mut self.dice, &self.stage);
+            }
+        }
+        "read"
+    }
+
+    fn drain_one(&mut self) -> &'static str {
+        if let Some(index) = self.anybody() {
+            self.actors[index].drain(&mut self.dice, &self.stage);
+        }
+        "drain"
+    }
+
+    fn anybody(&mut self) -> Option<usize> {
+        match self.actors.len() {
+            0 => None,
+            count => Some(self.dice.below(count)),
+        }
+    }
+
+    fn join(&mut self) -> &'static str {
+        if self.actors.len() < self.plan.readers {
+            let name = self.dice.below(self.plan.names);
+            match self.broker.subscribe(&name_of(name)) {
+                Ok(subscription) => self.seat(Key::Hub(name), subscription),
+                Err(_) => self.stage.record(Event::JoinRefused {
+                    log: Key::Hub(name),
+                }),
+            }
+        }
+        "join"
+    }
+
+    fn seat(&mut self, log: Key, subscription: Subscription) {
+        self.readers += 1;
+        let via = self.dice.pick(&[Via::Stream, Via::Batch]);
+        let actor = Actor::new(self.readers, via, subscription);
+        self.stage.record(Event::Joined {
+            log,
+            reader: actor.id,
+            via: actor.via,
+            position: actor.subscription.position(),
+        });
+        self.actors.push(actor);
+    }
+
+    fn leave(&mut self) -> &'static str {
+        if let Some(index) = self.anybody() {
+            let actor = self.actors.swap_remove(index);
+            self.stage.record(Event::Left { reader: actor.id });
+            let of_hub = actor.subscription.channel().as_str() != PRIVATE;
+            if of_hub && self.leaked.is_none() && self.bug.is_some_and(Bug::leaks) {
+                self.leaked = Some(actor.subscription);
+            }
+        }
+        "leave"
+    }
+
+    fn pause(&mut self) -> &'static str {
+        if let Some(index) = self.anybody() {
+            self.actors[index].paused ^= true;
+        }
+        "pause or resume"
+    }
+
+    fn listen(&mut self) -> &'static str {
+        if self.stage.lock().guards.len() < 4 {
+            let (name, names) = (self.dice.below(self.plan.names), self.plan.names);
+            self.readers += 1;
+            let (log, reader, stage) = (Key::Hub(name), self.readers, self.stage.clone());
+            let call = move |delivery| stage.hear(reader, names, delivery);
+            let event = match self.broker.add_listener(&name_of(name), call) {
+                Ok(guard) => {
+                    let position = guard.channel.position();
+                    self.stage.lock().guards.insert(reader, guard);
+                    Event::Joined {
+                        log,
+                        reader,
+                        via: Via::Listener,
+                        position,
+                    }
+                }
+                Err(_) => Event::JoinRefused { log },
+            };
+            self.stage.record(event);
+        }
+        "listen"
+    }
+
+    fn stop_listening(&mut self) -> &'static str {
+        let ids: Vec<_> = self.stage.lock().guards.keys().copied().collect();
+        if !ids.is_empty() {
+            self.stage.remove_listener(self.dice.pick(&ids));
+        }
+        "stop listening"
+    }
+
+    fn open_private(&mut self) -> &'static str {
+        if self.posters.len() < 3 {
+            self.privates += 1;
+            let log = Key::Private(self.privates);
+            let (poster, subscription) = self.broker.private(&ChannelName::parse(PRIVATE).unwrap());
+            self.posters.push((log, poster));
+            self.seat(log, subscription);
+        }
+        "open a private log"
+    }
+
+    fn close_private(&mut self) -> &'static str {
+        if !self.posters.is_empty() {
+            let index = self.dice.below(self.posters.len());
+            let (log, poster) = self.posters.swap_remove(index);
+            self.stage.record(Event::Closed { log });
+            drop(poster);
+        }
+        "close a private log"
+    }
+
+    fn jump(&mut self) -> &'static str {
+        let idle = self.plan.idle;
+        let jump = self.dice.pick(&[1, 2, 5, 30, 200, 2_000, idle, idle + 1]);
+        match self.dice.percent(20) {
+            true => self.stage.lock().clock -= jump,
+            false => self.stage.pass(jump),
+        }
+        "jump"
+    }
+
+    fn sweep(&mut self) -> &'static str {
+        self.stage.sweep();
+        "sweep"
+    }
+
+    /// What happened since the last time, with a look at the channels in which something did, and at one more.
+    pub(super) fn observe(&mut self) -> Vec<Event> {
+        let mut events = std::mem::take(&mut self.stage.lock().events);
+        let mut keys = vec![Key::Hub(self.dice.below(self.plan.names))];
+        for event in &events {
+            match event {
+                Event::Accepted { log, .. } if !keys.contains(log) => keys.push(*log),
+                Event::Swept { .. } => keys.extend((0..self.plan.names).map(Key::Hub)),
+                _ => {}
+            }
+        }
+        for log in keys {
+            let found = match log {
+                Key::Hub(name) => {
+                    let (broker, name) = (&self.broker, name_of(name));
+                    broker.position(&name).map(|position| Found {
+                        position,
+                        readers: broker.readers(&name),
+                        bytes: broker.retained_bytes(&name),
+                    })
+                }
+                Key::Private(_) => {
+                    let poster = self.posters.iter().find(|(key, _)| *key == log);
+                    let channel = &poster.expect("it was posted to").1.channel;
+                    Some(Found {
+                        position: channel.position(),
+                        readers: channel.readers(),
+                        bytes: channel.bytes(),
+                    })
+                }
+            };
+            events.push(Event::Looked { log, found });
+        }
+        events.push(Event::Counted(self.broker.stats()));
+        events
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.stage.clear();
+    }
+}

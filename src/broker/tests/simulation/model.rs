@@ -1,0 +1,117 @@
+//! What a log should be: all that was accepted, and from where on it is still held.
+
+use std::collections::BTreeSet;
+
+use super::super::super::Retention;
+use super::event::{ReaderId, Seen};
+use crate::wire::{Epoch, Offset, Publication, Timestamp, codec::Draft};
+
+/// What `Subscription` promises of one batch.
+pub(super) const BATCH_COUNT: Offset = 64;
+pub(super) const BATCH_BYTES: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) epoch: Epoch,
+    pub(super) readers: BTreeSet<ReaderId>,
+    /// When a sweep first found nobody, since the last publication or arrival.
+    pub(super) idle_since: Option<Timestamp>,
+    /// Its poster is gone.
+    pub(super) closed: bool,
+    retention: Retention,
+    /// Never trimmed: entry `n` has offset `n + 1`.
+    entries: Vec<Entry>,
+    first: Offset,
+}
+
+#[derive(Debug)]
+struct Entry {
+    publication: Publication,
+    /// Bytes of this frame and of all before it.
+    end: usize,
+}
+
+impl Log {
+    pub(super) const fn new(epoch: Epoch, retention: Retention) -> Self {
+        Self {
+            epoch,
+            readers: BTreeSet::new(),
+            idle_since: None,
+            closed: false,
+            retention,
+            entries: Vec::new(),
+            first: 1,
+        }
+    }
+
+    pub(super) fn head(&self) -> Offset {
+        self.entries.len() as Offset
+    }
+
+    /// Oldest offset that is held.
+    pub(super) const fn first(&self) -> Offset {
+        self.first
+    }
+
+    /// The publication as every reader should see it.
+    pub(super) fn at(&self, offset: Offset) -> &Publication {
+        &self.entries[offset as usize - 1].publication
+    }
+
+    /// Takes a publication whose time is the clock's.
+    pub(super) fn accept(&mut self, sent: &Seen) {
+        let now = sent.0.time;
+        let mut publication = sent.0.clone();
+        publication.time = self
+            .entries
+            .last()
+            .map_or(now, |newest| newest.publication.time.max(now));
+        let frame = Draft::new(publication.publisher.as_deref(), &publication.message)
+            .seal(publication.offset, publication.time);
+        let end = self.end(self.head()) + frame.len();
+        self.entries.push(Entry { publication, end });
+        self.trim(now);
+    }
+
+    /// From now on the log begins with the oldest publication from which all fits, or with the newest.
+    pub(super) fn trim(&mut self, now: Timestamp) {
+        let head = self.head();
+        self.first = (self.first..head)
+            .find(|first| self.fits(*first, now))
+            .unwrap_or(head)
+            .max(self.first);
+    }
+
+    fn fits(&self, first: Offset, now: Timestamp) -> bool {
+        let age = now.saturating_sub(self.at(first).time);
+        self.head() - first < self.retention.count as Offset
+            && self.end(self.head()) - self.end(first - 1) <= self.retention.bytes
+            && u128::from(age) <= self.retention.age.as_millis()
+    }
+
+    /// Bytes of frames that are held.
+    pub(super) fn bytes(&self) -> usize {
+        self.size(self.first, self.head())
+    }
+
+    /// Bytes of the frames with these offsets, both ends included.
+    pub(super) fn size(&self, from: Offset, to: Offset) -> usize {
+        self.end(to) - self.end(from - 1)
+    }
+
+    fn end(&self, offset: Offset) -> usize {
+        match offset {
+            0 => 0,
+            _ => self.entries[offset as usize - 1].end,
+        }
+    }
+
+    /// Last offset of a batch that begins with `next` and is read now.
+    pub(super) fn batch_end(&self, next: Offset) -> Offset {
+        let last = self.head().min(next + BATCH_COUNT - 1);
+        (next..=last)
+            .take_while(|offset| *offset == next || self.size(next, *offset) <= BATCH_BYTES)
+            .last()
+            .unwrap_or(next)
+    }
+}

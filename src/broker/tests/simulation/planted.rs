@@ -1,0 +1,270 @@
+//! Bugs on purpose, so that it is known that the checker sees them: most stand between what happened and the checker, some
+//! in how the broker is made and left.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::super::super::{Config, Retention};
+use super::{
+    event::{Event, Key, ReaderId, Seen, Via, tagged},
+    violation::Kind,
+};
+use crate::wire::{Epoch, Offset};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bug {
+    Skipped,
+    Duplicated,
+    Swapped,
+    LaggedSwallowed,
+    LaggedTooFar,
+    LaggedTooShort,
+    LaggedTooLate,
+    WrongPayload,
+    WrongTime,
+    WrongChannel,
+    BeforeJoin,
+    EndedEarly,
+    WakeupMissed,
+    OldEpoch,
+    OffsetReused,
+    AcknowledgedElsewhere,
+    RefusedWithRoom,
+    /// A reader that left is still counted in, so its channel never goes.
+    NeverLeaves,
+    /// The same, and the counts do not show it.
+    NeverLeavesUnseen,
+    NoRetention,
+    OneChannelTooMany,
+    EvictedEarly,
+}
+
+impl Bug {
+    /// The promises of which one should be found broken.
+    pub(super) const fn breaks(self) -> &'static [Kind] {
+        match self {
+            Self::Skipped => &[Kind::Gap],
+            // By what comes next, another `Lagged` perhaps.
+            Self::LaggedSwallowed => &[Kind::Gap, Kind::LaggedTooLittle],
+            Self::Duplicated => &[Kind::Duplicate],
+            Self::Swapped => &[Kind::OutOfOrder],
+            Self::LaggedTooFar => &[Kind::LaggedTooMuch],
+            Self::LaggedTooShort | Self::LaggedTooLate => &[Kind::LaggedTooLittle],
+            Self::WrongPayload => &[Kind::WrongPayload],
+            Self::WrongTime => &[Kind::WrongTime],
+            Self::WrongChannel => &[Kind::WrongChannel],
+            Self::BeforeJoin => &[Kind::BeforeJoin],
+            Self::EndedEarly => &[Kind::EndedEarly],
+            Self::WakeupMissed => &[Kind::LostWakeup],
+            Self::OldEpoch => &[Kind::OldEpoch],
+            Self::OffsetReused => &[Kind::OffsetReused],
+            Self::AcknowledgedElsewhere => &[Kind::Acknowledged],
+            Self::RefusedWithRoom => &[Kind::Refused],
+            Self::NeverLeaves => &[Kind::ReaderCount],
+            Self::NeverLeavesUnseen => &[Kind::IdleChannelStays],
+            // By its size, or by a reader who gets what should be gone.
+            Self::NoRetention => &[Kind::MemoryBound, Kind::HeldTooLong],
+            Self::OneChannelTooMany => &[Kind::ChannelsAboveBound],
+            Self::EvictedEarly => &[Kind::EvictedEarly],
+        }
+    }
+
+    /// Whether the driver keeps the first subscription that leaves.
+    pub(super) const fn leaks(self) -> bool {
+        matches!(self, Self::NeverLeaves | Self::NeverLeavesUnseen)
+    }
+
+    pub(super) fn misconfigure(self, config: &mut Config) {
+        match self {
+            Self::NoRetention => {
+                let all = Retention {
+                    count: usize::MAX,
+                    bytes: usize::MAX,
+                    age: Duration::MAX,
+                };
+                let told = Arc::clone(&config.retention);
+                config.retention = Arc::new(move |name| {
+                    told(name);
+                    all
+                });
+            }
+            Self::OneChannelTooMany => config.max_channels += 1,
+            Self::EvictedEarly => config.idle /= 2,
+            _ => {}
+        }
+    }
+}
+
+/// What the bug needs to remember. It strikes once in a seed, the first time that it can be noticed.
+pub(super) struct Planted {
+    bug: Option<Bug>,
+    /// It struck. Never set for a bug that is in the configuration.
+    pub(super) struck: bool,
+    /// Where readers began and of which log, until they first read.
+    fresh: BTreeMap<ReaderId, (Key, Offset)>,
+    newest: BTreeMap<Key, Seen>,
+    epochs: BTreeMap<Key, (Epoch, Offset)>,
+    /// What subscriptions read.
+    logs: BTreeMap<ReaderId, Key>,
+    /// Who was not told what it missed, and how much that is.
+    silenced: Option<(ReaderId, u64)>,
+    leaked: Option<Key>,
+}
+
+impl Planted {
+    pub(super) const fn new(bug: Option<Bug>) -> Self {
+        Self {
+            bug,
+            struck: false,
+            fresh: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            silenced: None,
+            leaked: None,
+        }
+    }
+
+    /// What the checker is shown.
+    pub(super) fn show(&mut self, mut event: Event) -> Event {
+        if let Some(bug) = self.bug {
+            if !self.struck {
+                self.struck = self.strike(bug, &mut event);
+            }
+            self.cover_up(&mut event);
+            self.remember(&event);
+        }
+        event
+    }
+
+    fn strike(&mut self, bug: Bug, event: &mut Event) -> bool {
+        match (bug, event) {
+            (Bug::LaggedSwallowed, event) => return self.swallow(event),
+            (Bug::Skipped, Event::Batch { seen, .. }) if seen.len() > 1 => {
+                seen.remove(0);
+            }
+            (Bug::Duplicated, Event::Batch { seen, .. }) => seen.insert(0, seen[0].clone()),
+            (Bug::Swapped, Event::Batch { seen, .. }) if seen.len() > 1 => seen.swap(0, 1),
+            (Bug::LaggedTooFar, Event::Lagged { to, .. }) => *to += 1,
+            (Bug::LaggedTooShort, Event::Lagged { to, .. }) => *to -= 1,
+            (Bug::LaggedTooLate, Event::Lagged { from, .. }) => *from += 1,
+            (Bug::WrongPayload, Event::Handed { seen, .. }) => {
+                seen.0.message = tagged(u64::MAX, 3);
+            }
+            (Bug::WrongTime, Event::Handed { seen, .. }) => seen.0.time -= 1,
+            (Bug::WrongChannel, Event::Batch { seen, reader }) => {
+                let own = self.logs.get(reader);
+                let Some((_, other)) = self.newest.iter().find(|(key, _)| Some(*key) != own) else {
+                    return false;
+                };
+                seen[0].0.message = other.0.message.clone();
+            }
+            (Bug::BeforeJoin, Event::Batch { seen, reader }) => {
+                let Some((log, start @ 1..)) = self.fresh.get(reader) else {
+                    return false;
+                };
+                let mut earlier = self.newest[log].clone();
+                earlier.0.offset = *start;
+                seen.insert(0, earlier);
+            }
+            (Bug::EndedEarly, event) => {
+                let Event::Waiting { reader, .. } = *event else {
+                    return false;
+                };
+                *event = Event::Ended { reader };
+            }
+            (Bug::WakeupMissed, event @ Event::Woken { .. }) => *event = Event::Nothing,
+            (Bug::OldEpoch, Event::Joined { log, position, .. }) => {
+                let old = self.epochs.get(log).map(|(epoch, _)| *epoch);
+                let Some(old) = old.filter(|old| *old != position.epoch) else {
+                    return false;
+                };
+                position.epoch = old;
+            }
+            (Bug::OffsetReused, Event::Accepted { log, epoch, sent }) if sent.0.offset == 1 => {
+                let Some((old, 1..)) = self.epochs.get(log) else {
+                    return false;
+                };
+                *epoch = *old;
+            }
+            (Bug::AcknowledgedElsewhere, Event::Accepted { sent, .. }) => sent.0.offset += 1,
+            (Bug::RefusedWithRoom, event) => {
+                let Event::Joined {
+                    log: log @ Key::Hub(_),
+                    ..
+                } = *event
+                else {
+                    return false;
+                };
+                *event = Event::JoinRefused { log };
+            }
+            (Bug::NeverLeaves | Bug::NeverLeavesUnseen, Event::Left { reader }) => {
+                // A listener is dropped as it should be, and so is a private log's reader.
+                let Some(log @ Key::Hub(_)) = self.logs.get(reader) else {
+                    return false;
+                };
+                self.leaked = Some(*log);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Hides the first `Lagged`; it can be noticed when the same reader reads on.
+    fn swallow(&mut self, event: &mut Event) -> bool {
+        match (self.silenced, &*event) {
+            (None, &Event::Lagged { reader, from, to }) => {
+                self.silenced = Some((reader, to - from + 1));
+                *event = Event::Nothing;
+                false
+            }
+            (Some((silenced, _)), Event::Batch { reader, .. } | Event::Handed { reader, .. }) => {
+                silenced == *reader
+            }
+            _ => false,
+        }
+    }
+
+    /// A broker with these bugs would not count what it does not know of.
+    fn cover_up(&self, event: &mut Event) {
+        match event {
+            Event::Counted(stats) => {
+                stats.lagged -= self.silenced.map_or(0, |(_, missed)| missed);
+                if self.bug == Some(Bug::NeverLeavesUnseen) && self.leaked.is_some() {
+                    stats.subscriptions -= 1;
+                }
+            }
+            Event::Looked {
+                log,
+                found: Some(found),
+            } if self.bug == Some(Bug::NeverLeavesUnseen) && self.leaked == Some(*log) => {
+                found.readers -= 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn remember(&mut self, event: &Event) {
+        match event {
+            Event::Accepted { log, epoch, sent } => {
+                self.newest.insert(*log, sent.clone());
+                self.epochs.insert(*log, (*epoch, sent.0.offset));
+            }
+            Event::Joined {
+                log,
+                reader,
+                via,
+                position,
+            } => {
+                self.epochs.entry(*log).or_insert((position.epoch, 0));
+                self.fresh.insert(*reader, (*log, position.offset));
+                if *via != Via::Listener {
+                    self.logs.insert(*reader, *log);
+                }
+            }
+            Event::Batch { reader, .. } => {
+                self.fresh.remove(reader);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What the broker and everybody around it share: virtual time, epochs, and the record of what happened.
+//!
+//! The broker reads its clock right before it appends. So an offered publication gets its place in the record when the clock
+//! is read, and what listeners publish from within a call stands behind it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    task::Wake,
+    time::Duration,
+};
+
+use super::super::super::{Broker, Config, Delivery, ListenerGuard, Poster, PublishError};
+use super::{
+    event::{Event, Key, ReaderId, Seen, tagged},
+    plan::{Dice, Plan},
+    planted::Bug,
+};
+use crate::wire::{ChannelName, Epoch, Message, Position, Publication, Timestamp, UserId};
+
+#[derive(Clone)]
+pub(super) struct Stage(Arc<Mutex<State>>);
+
+pub(super) struct State {
+    pub(super) clock: Timestamp,
+    /// The latest that it ever was.
+    pub(super) highest: Timestamp,
+    pub(super) events: Vec<Event>,
+    pub(super) guards: BTreeMap<ReaderId, ListenerGuard>,
+    /// What the next reading of the clock by a publisher does first: time goes on this far, and channels are evicted between
+    /// the publisher's look-up and its use.
+    pub(super) interruption: Option<u64>,
+    /// Publications that listeners may still make in this step.
+    pub(super) budget: usize,
+    /// Publications made by listeners.
+    pub(super) nested: u64,
+    /// Publications whose channel was evicted after it was looked up.
+    pub(super) raced: u64,
+    dice: Dice,
+    tags: u64,
+    /// Calls to publish that are under way, the innermost last.
+    offers: Vec<Offer>,
+    sweeping: bool,
+    /// The newest epoch.
+    drawn: Option<Epoch>,
+    broker: Option<Broker>,
+}
+
+struct Offer {
+    log: Key,
+    publisher: Option<UserId>,
+    message: Message,
+    now: Timestamp,
+    /// Its place in the record.
+    at: Option<usize>,
+}
+
+impl Stage {
+    pub(super) fn new(mut dice: Dice, plan: &Plan, bug: Option<Bug>) -> (Self, Broker) {
+        let mut epochs = Dice::new(dice.roll());
+        let stage = Self(Arc::new(Mutex::new(State {
+            clock: 1_000_000,
+            highest: 1_000_000,
+            events: Vec::new(),
+            guards: BTreeMap::new(),
+            interruption: None,
+            budget: 0,
+            nested: 0,
+            raced: 0,
+            dice,
+            tags: 0,
+            offers: Vec::new(),
+            sweeping: false,
+            drawn: None,
+            broker: None,
+        })));
+        let (clock, drawn, made) = (stage.clone(), stage.clone(), stage.clone());
+        let epochs = Mutex::new(move || Epoch(epochs.roll()));
+        let mut config = Config {
+            max_channels: plan.max_channels,
+            max_message: plan.max_message,
+            idle: Duration::from_millis(plan.idle),
+            retention: {
+                let plan = plan.clone();
+                Arc::new(move |name| {
+                    let log = key_of(name);
+                    made.made(log);
+                    plan.retention(log)
+                })
+            },
+            clock: Arc::new(move || clock.now()),
+            epochs: Arc::new(move || {
+                let epoch = epochs.lock().unwrap()();
+                drawn.lock().drawn = Some(epoch);
+                epoch
+            }),
+        };
+        if let Some(bug) = bug {
+            bug.misconfigure(&mut config);
+        }
+        let broker = Broker::new(config);
+        stage.lock().broker = Some(broker.clone());
+        (stage, broker)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) fn record(&self, event: Event) {
+        self.lock().events.push(event);
+    }
+
+    /// The broker asks for the retention of a log: it makes one, and has drawn its epoch.
+    fn made(&self, log: Key) {
+        let mut state = self.lock();
+        if let (Key::Hub(_), Some(epoch)) = (log, state.drawn) {
+            state.events.push(Event::Made { log, epoch });
+        }
+    }
+
+    /// The broker's clock.
+    fn now(&self) -> Timestamp {
+        let interruption = {
+            let state = self.lock();
+            if state.sweeping || state.offers.is_empty() {
+                return state.clock;
+            }
+            drop(state);
+            self.lock().interruption.take()
+        };
+        if let Some(jump) = interruption {
+            self.sweep();
+            self.pass(jump);
+            self.sweep();
+        }
+        let state = &mut *self.lock();
+        let offer = state.offers.last_mut().expect("somebody publishes");
+        state.raced += u64::from(offer.at.is_some());
+        offer.at = Some(state.events.len());
+        offer.now = state.clock;
+        state.events.push(Event::Nothing);
+        state.clock
+    }
+
+    pub(super) fn pass(&self, milliseconds: u64) {
+        let mut state = self.lock();
+        state.clock += milliseconds;
+        state.highest = state.highest.max(state.clock);
+    }
+
+    pub(super) fn sweep(&self) {
+        let (broker, now) = {
+            let mut state = self.lock();
+            state.sweeping = true;
+            (state.broker.clone().expect("it is on stage"), state.clock)
+        };
+        let evicted = broker.sweep();
+        let mut state = self.lock();
+        state.sweeping = false;
+        state.events.push(Event::Swept { now, evicted });
+    }
+
+    pub(super) fn publish(&self, name: usize, padding: usize) {
+        let broker = self.lock().broker.clone().expect("it is on stage");
+        let (publisher, message) = self.offer(Key::Hub(name), padding);
+        let result = broker.publish(&name_of(name), publisher.as_ref(), &message);
+        self.settle(result);
+    }
+
+    pub(super) fn post(&self, log: Key, poster: &Poster, padding: usize) {
+        let (publisher, message) = self.offer(log, padding);
+        let result = poster.post(publisher.as_ref().map(UserId::as_str), &message);
+        self.settle(result);
+    }
+
+    fn offer(&self, log: Key, padding: usize) -> (Option<UserId>, Message) {
+        let mut state = self.lock();
+        state.tags += 1;
+        let message = tagged(state.tags, padding);
+        let publisher = state.dice.pick(&[None, Some("ann"), Some("bob")]);
+        let publisher = publisher.map(|name| UserId::parse(name).unwrap());
+        state.offers.push(Offer {
+            log,
+            publisher: publisher.clone(),
+            message: message.clone(),
+            now: 0,
+            at: None,
+        });
+        (publisher, message)
+    }
+
+    fn settle(&self, result: Result<Position, PublishError>) {
+        let mut state = self.lock();
+        let offer = state.offers.pop().expect("it was offered");
+        match result {
+            Ok(position) => {
+                let at = offer.at.expect("a publisher reads the clock");
+                state.events[at] = Event::Accepted {
+                    log: offer.log,
+                    epoch: position.epoch,
+                    sent: Seen(Publication {
+                        offset: position.offset,
+                        time: offer.now,
+                        publisher: offer.publisher.map(|name| name.as_str().to_owned()),
+                        message: offer.message,
+                    }),
+                };
+            }
+            Err(error) => state.events.push(Event::Refused {
+                log: offer.log,
+                size: offer.message.size(),
+                error,
+            }),
+        }
+    }
+
+    /// What a listener does. At times it publishes in its turn, sweeps, or makes a listener go, itself perhaps.
+    pub(super) fn hear(&self, reader: ReaderId, names: usize, delivery: Delivery) {
+        let mut state = self.lock();
+        state.events.push(match delivery {
+            Delivery::Publication(publication) => Event::Handed {
+                reader,
+                seen: Seen(publication),
+            },
+            Delivery::Lagged { from, to } => Event::Lagged { reader, from, to },
+        });
+        if state.budget == 0 {
+            return;
+        }
+        let (roll, name) = (state.dice.below(100), state.dice.below(names));
+        match roll {
+            0..30 => {
+                state.budget -= 1;
+                state.nested += 1;
+                drop(state);
+                self.publish(name, 0);
+            }
+            30..32 => {
+                let ids: Vec<_> = state.guards.keys().copied().collect();
+                let id = state.dice.pick(&ids);
+                drop(state);
+                self.remove_listener(id);
+            }
+            32..34 => {
+                drop(state);
+                self.sweep();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn remove_listener(&self, reader: ReaderId) {
+        let guard = {
+            let mut state = self.lock();
+            state.events.push(Event::Left { reader });
+            state.guards.remove(&reader)
+        };
+        drop(guard);
+    }
+
+    /// Lets go of the broker, which holds the stage as its clock.
+    pub(super) fn clear(&self) {
+        let (broker, guards) = {
+            let mut state = self.lock();
+            (state.broker.take(), std::mem::take(&mut state.guards))
+        };
+        drop((broker, guards));
+    }
+}
+
+/// Writes down that it was woken.
+pub(super) struct Recorder {
+    pub(super) stage: Stage,
+    pub(super) reader: ReaderId,
+    pub(super) waker: u64,
+}
+
+impl Wake for Recorder {
+    fn wake(self: Arc<Self>) {
+        self.stage.record(Event::Woken {
+            reader: self.reader,
+            waker: self.waker,
+        });
+    }
+}
+
+pub(super) fn name_of(name: usize) -> ChannelName {
+    ChannelName::parse(&format!("c{name}")).unwrap()
+}
+
+/// The names of private logs have no number.
+fn key_of(name: &ChannelName) -> Key {
+    name.as_str()
+        .strip_prefix('c')
+        .and_then(|name| name.parse().ok())
+        .map_or(Key::Private(0), Key::Hub)
+}
