@@ -1,4 +1,49 @@
-//! Tidings: a real-time server over QUIC and WebTransport.
+//! Tidings is a real-time server over QUIC and WebTransport: publish to a channel, and every device of every subscriber gets it.
+//!
+//! Every subscription is one unidirectional QUIC stream that the server opens, so a lost packet or a slow reader of one channel
+//! holds up no other. Messages on the wire are bincode; PROTOCOL.md is the specification.
+//!
+//! It is no web framework, no database and no message queue: channels live in memory, bounded, and tell a reader that was
+//! too slow what it missed.
+//!
+//! ```
+//! use tidings::{auth::AllowAnonymous, client::{Client, Trust}, server::Server};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::builder()
+//!     .listen("127.0.0.1:0".parse()?)
+//!     .self_signed()
+//!     .authenticator(AllowAnonymous::only())
+//!     .bind()
+//!     .await?;
+//! let url = format!("quic://{}", server.local_address()?);
+//! let trust = Trust::Hashes(vec![server.certificate_sha256()]);
+//! let broker = server.broker().clone();
+//! let running = tokio::spawn(server.run(std::future::pending()));
+//!
+//! let client = Client::builder(url).trust(trust).connect().await?;
+//! let mut global = client.subscribe("global").await?;
+//! broker.announce("hello")?;
+//! let publication = global.next_publication().await.ok_or("it ended")?;
+//! assert_eq!(publication.message.as_text(), Some("hello"));
+//! # running.abort();
+//! # Ok(()) }
+//! ```
+//!
+//! # The map
+//! | module | what | feature |
+//! | --- | --- | --- |
+//! | [`server`] | a server, put together; its HTTP API is [`server::http`] | `server`, `http` |
+//! | [`broker`] | channels, subscriptions and listeners in this process | `server` |
+//! | [`auth`] | who may come in, and what they may do | `server` |
+//! | [`endpoint`] | user code for each session | `server` |
+//! | [`client`] | the native client | `client` |
+//! | [`testing`] | a real server inside a test | `test-util` |
+//! | [`transport`] | certificates and trust | `server`, `client` |
+//! | [`wire`] | the protocol's bytes: all there is without features | |
+//!
+//! ARCHITECTURE.md tells how they stand on each other.
+
 #[cfg(feature = "server")]
 pub mod auth;
 #[cfg(feature = "server")]
@@ -17,4 +62,4 @@ pub mod testing;
 pub mod transport;
 pub mod wire;
 
-pub use wire::{ChannelName, Code, Message, UserId};
+pub use wire::{ChannelName, Code, Message, Publication, UserId};

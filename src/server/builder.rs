@@ -260,8 +260,8 @@ impl Builder {
                     .await
                     .map_err(|source| ServerError::Http { address, source })?,
                 key,
-                // A message as base64 in JSON, and what stands around it.
-                body_limit: self.limits.message * 2 + 4096,
+                // JSON may write a byte of text as six, and something stands around it.
+                body_limit: self.limits.message * 6 + 4096,
             }),
             None => None,
         };

@@ -1,13 +1,103 @@
-//! Placeholder for the interface of the HTTP API while it is written.
-#[derive(Debug)]
-pub struct ApiKey(pub String);
+//! The HTTP API: a backend publishes with one POST, a monitor asks for the health, a tool reads the OpenAPI document.
+//!
+//! | request | who may | what it does |
+//! | --- | --- | --- |
+//! | `POST /v1/notify` | the API key | posts a notification to every device of a user |
+//! | `POST /v1/announce` | the API key | posts an announcement to everybody |
+//! | `POST /v1/publish` | the API key | posts text, JSON or bytes to a channel |
+//! | `GET /health` | anybody | says that the server is up, and how much there is |
+//! | `GET /openapi.json` | anybody | describes all this, generated from the code |
+//!
+//! The [`ApiKey`] is the server's own authority: whoever has it publishes in the server's name to any channel, and no rule
+//! is asked. Every error is JSON with a code of PROTOCOL §7 where one exists. It is HTTP/1.1 without TLS, for the loopback
+//! interface or a network of one's own; towards anything else a proxy that ends TLS belongs in front of it.
+
+mod body;
+mod connection;
+mod document;
+mod key;
+mod rejection;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::{io, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use self::key::{ApiKey, InvalidApiKey};
+
+use crate::broker::Broker;
+
+/// Bounds of the API. Each time is total, not idle, so that a peer gains nothing by sending a byte now and then.
+#[derive(Debug, Clone)]
+struct Config {
+    /// Largest body in bytes.
+    body_limit: usize,
+    /// From the connection, or from the answer before, to the last byte of a request's head. An idle connection is closed
+    /// after it too.
+    head: Duration,
+    /// From the head to the answer; reading the body is part of it.
+    request: Duration,
+    /// Age from which a connection is told to close with its next answer.
+    age: Duration,
+    /// What requests in flight still get when the server shuts down.
+    grace: Duration,
+    /// Most connections at a time; more wait in the listener's backlog.
+    connections: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            body_limit: 128 * 1024,
+            head: Duration::from_secs(10),
+            request: Duration::from_secs(10),
+            age: Duration::from_secs(60),
+            grace: Duration::from_secs(5),
+            // A connection holds at most its buffer of 32 KiB and one body: 160 MiB in all with the body limit above.
+            connections: 1024,
+        }
+    }
+}
+
+impl Config {
+    /// No connection is older than this: at its full age it may be idle, then take a request, and then its answer, which has
+    /// as long as the request had. Only a peer that does not read its answers gets there.
+    fn lifetime(&self) -> Duration {
+        self.age + self.head + self.request * 2
+    }
+}
+
+/// Serves the API until `shutdown`; requests in flight are then answered within 5 s.
+///
+/// `body_limit` is the largest body in bytes. It should leave room above [`Broker::max_message`] for JSON's escapes and for
+/// base64, which needs four bytes for three. No task outlives this future, whether it returns or is dropped.
+///
+/// # Errors
+/// The listener has no address. A connection that could not be accepted is no error: it is logged, and tried again.
 pub(crate) async fn serve(
-    _l: tokio::net::TcpListener,
-    _b: crate::broker::Broker,
-    _k: ApiKey,
-    _n: usize,
-    stop: tokio_util::sync::CancellationToken,
-) -> std::io::Result<()> {
-    stop.cancelled().await;
-    Ok(())
+    listener: TcpListener,
+    broker: Broker,
+    key: ApiKey,
+    body_limit: usize,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let config = Config {
+        body_limit,
+        ..Config::default()
+    };
+    serve_with(listener, broker, key, config, shutdown).await
+}
+
+async fn serve_with(
+    listener: TcpListener,
+    broker: Broker,
+    key: ApiKey,
+    config: Config,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let router = routes::router(broker, key, &config);
+    connection::serve(listener, router, config, shutdown).await
 }

@@ -1,0 +1,142 @@
+//! Connections: accepted up to a bound, served under deadlines, joined at the end.
+//!
+//! `axum::serve` bounds neither the time that a head takes nor the number of connections, so this is hyper by hand.
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, header},
+};
+use hyper::{body::Incoming, server::conn::http1, service::Service};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::Config;
+
+/// Most bytes that a connection buffers, and so the longest head: a longer one is answered with 431.
+const BUFFER: usize = 32 * 1024;
+/// Pause after the operating system refused to accept: it has no file descriptor or memory left, and asking again at once
+/// would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    config: Config,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    tracing::info!(%address, "the HTTP API listens");
+    // It is the bound and the owner: dropped with this future, it ends every connection.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            Some(joined) = connections.join_next() => log_panic(joined),
+            (stream, peer) = accept(&listener), if connections.len() < config.connections => {
+                let span = tracing::info_span!("http", %peer);
+                let conversation = converse(stream, router.clone(), config.clone(), shutdown.clone());
+                connections.spawn(conversation.instrument(span));
+            }
+        }
+    }
+    // Who comes from now on is refused by the operating system.
+    drop(listener);
+    while let Some(joined) = connections.join_next().await {
+        log_panic(joined);
+    }
+    tracing::info!(%address, "the HTTP API is closed");
+    Ok(())
+}
+
+/// The next connection. Cancel safe: a pause that is cut short only means an earlier attempt.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                ) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an HTTP connection, trying again");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A connection from its first request to its last.
+async fn converse(stream: TcpStream, router: Router, config: Config, shutdown: CancellationToken) {
+    // Answers are small and each is waited for. A failure shows again at the first read.
+    let _ = stream.set_nodelay(true);
+    let service = Aging {
+        inner: TowerToHyperService::new(router),
+        over: Instant::now() + config.age,
+    };
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.head)
+            .max_buf_size(BUFFER)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Ok(ended),
+        ended = timeout(config.lifetime(), std::future::pending()) => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            timeout(config.grace, connection).await
+        }
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the connection broke"),
+        Err(_) => tracing::debug!("the connection was cut off: its time was over"),
+    }
+}
+
+/// Tells an old connection to close with its next answer, which a client cannot mistake for a failure.
+struct Aging {
+    inner: TowerToHyperService<Router>,
+    over: Instant,
+}
+
+impl Service<Request<Incoming>> for Aging {
+    type Response = axum::response::Response;
+    type Error = Infallible;
+    type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let answer = self.inner.call(request);
+        let over = self.over;
+        Box::pin(async move {
+            let mut response = answer.await?;
+            if Instant::now() >= over {
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        })
+    }
+}
+
+fn log_panic(joined: Result<(), JoinError>) {
+    if let Err(error) = joined {
+        tracing::error!(%error, "the task of an HTTP connection failed");
+    }
+}

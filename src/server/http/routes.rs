@@ -1,0 +1,312 @@
+//! What there is to ask for, and what watches over every request.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{MatchedPath, Request, State},
+    http::header,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures_util::FutureExt;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::{
+    Config,
+    body::{Authorized, Shape, discard},
+    document::{self, AnnounceErrors, NotifyErrors, PublishErrors},
+    key::ApiKey,
+    rejection::Rejection,
+};
+use crate::{
+    broker::Broker,
+    wire::{ChannelName, Message, Position, UserId, message},
+};
+
+/// What every request shares.
+pub(super) struct Api {
+    pub(super) key: ApiKey,
+    pub(super) body_limit: usize,
+    broker: Broker,
+    document: Bytes,
+}
+
+/// Content type of `base64` where none is given.
+const BYTES: &str = "application/octet-stream";
+
+pub(super) fn router(broker: Broker, key: ApiKey, config: &Config) -> Router {
+    let api = Api {
+        key,
+        body_limit: config.body_limit,
+        broker,
+        document: document::render().into(),
+    };
+    Router::new()
+        .route("/v1/notify", post(notify))
+        .route("/v1/announce", post(announce))
+        .route("/v1/publish", post(publish))
+        .route("/health", get(health))
+        .route("/openapi.json", get(openapi))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(config.request, watch))
+        .with_state(Arc::new(api))
+}
+
+/// A notification for one user.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"user": "42", "text": "Your order is on its way"}))]
+pub(super) struct Notify {
+    /// Who gets it: a user's identity as in the `sub` of the user's token.
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[A-Za-z0-9_.:/@+=~,|%-]+$"
+    )]
+    user: String,
+    /// What it says.
+    text: String,
+}
+
+impl Shape for Notify {
+    const SHAPE: &'static str = r#"{"user": "42", "text": "..."}"#;
+}
+
+/// An announcement for everybody.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"text": "Maintenance at 22:00"}))]
+pub(super) struct Announce {
+    /// What it says.
+    text: String,
+}
+
+impl Shape for Announce {
+    const SHAPE: &'static str = r#"{"text": "..."}"#;
+}
+
+/// A message for a channel. Exactly one of `text`, `json` and `base64` carries it.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"channel": "chat-room-7", "text": "hello"}))]
+pub(super) struct Publish {
+    /// Where it goes.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^[A-Za-z0-9_.:/@+=~,|%-]+$"
+    )]
+    channel: String,
+    /// The message as text. Its content type is `text/plain; charset=utf-8`.
+    text: Option<String>,
+    /// The message as any JSON value, `null` too; subscribers get it character by character as it stands here. Its content
+    /// type is `application/json`.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Value>)]
+    json: Option<Box<RawValue>>,
+    /// The message as bytes, in the standard alphabet with padding. Its content type is `application/octet-stream`.
+    #[schema(content_encoding = "base64")]
+    base64: Option<String>,
+    /// Another content type than the default one. The server does not read it.
+    #[schema(example = "text/markdown")]
+    content_type: Option<String>,
+}
+
+impl Shape for Publish {
+    const SHAPE: &'static str = r#"{"channel": "chat-room-7", "text": "..."}, or "json": any value or "base64": "..." in place of "text", and "content_type": "..." if you like"#;
+}
+
+/// A field that is there counts, also when it is `null`.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(from).map(Some)
+}
+
+impl Publish {
+    fn message(self) -> Result<Message, Rejection> {
+        let (default, bytes): (_, Bytes) = match (self.text, self.json, self.base64) {
+            (Some(text), None, None) => (message::TEXT, text.into()),
+            (None, Some(json), None) => {
+                (message::JSON, Box::<str>::from(json).into_string().into())
+            }
+            (None, None, Some(text)) => (BYTES, decode(&text)?.into()),
+            (None, None, None) => {
+                return Err(Self::unfit("there is none of `text`, `json` and `base64`"));
+            }
+            _ => {
+                return Err(Self::unfit(
+                    "there is more than one of `text`, `json` and `base64`",
+                ));
+            }
+        };
+        let content_type = self.content_type.unwrap_or_else(|| default.to_owned());
+        Ok(Message::data(content_type, bytes))
+    }
+
+    fn unfit(reason: &str) -> Rejection {
+        Rejection::Unfit {
+            reason: reason.to_owned(),
+            shape: Self::SHAPE,
+        }
+    }
+}
+
+pub(super) fn decode(text: &str) -> Result<Vec<u8>, Rejection> {
+    BASE64_STANDARD
+        .decode(text)
+        .map_err(|error| Rejection::Base64 {
+            reason: error.to_string().trim_end_matches('.').to_owned(),
+        })
+}
+
+/// Where the message stands.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"channel": "user-42", "epoch": "8f3a0c5d11e2b746", "offset": 17}))]
+pub(super) struct Published {
+    /// The channel.
+    channel: String,
+    /// Which log of the channel, as 16 hexadecimal digits.
+    #[schema(pattern = "^[0-9a-f]{16}$")]
+    epoch: String,
+    /// The number in that log: 1, 2, 3 and so on.
+    #[schema(minimum = 1)]
+    offset: u64,
+}
+
+impl Published {
+    fn new(channel: &ChannelName, position: Position) -> Json<Self> {
+        Json(Self {
+            channel: channel.to_string(),
+            epoch: position.epoch.to_string(),
+            offset: position.offset,
+        })
+    }
+}
+
+/// How the server is.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"status": "ok", "version": "0.1.0", "channels": 12, "subscriptions": 340}))]
+pub(super) struct Health {
+    /// Always `ok`.
+    status: &'static str,
+    /// Version of the server.
+    version: &'static str,
+    /// Channels now.
+    channels: usize,
+    /// Subscriptions now.
+    subscriptions: usize,
+}
+
+/// Notify a user
+///
+/// Posts a notification to `user-{user}`: every connected device of the user gets it.
+#[utoipa::path(post, path = "/v1/notify", request_body = Notify, tag = "publish",
+    security(("bearer" = []), ("x-api-key" = [])),
+    responses((status = 200, description = "It stands in the channel's log.", body = Published), NotifyErrors))]
+pub(super) async fn notify(
+    State(api): State<Arc<Api>>,
+    Authorized(request): Authorized<Notify>,
+) -> Result<Json<Published>, Rejection> {
+    let user = UserId::parse(&request.user).map_err(Rejection::User)?;
+    let position = api.broker.notify(&user, request.text);
+    let position = position.map_err(Rejection::Publish)?;
+    Ok(Published::new(&ChannelName::of_user(&user), position))
+}
+
+/// Announce to everybody
+///
+/// Posts an announcement to `global`: every connected device gets it.
+#[utoipa::path(post, path = "/v1/announce", request_body = Announce, tag = "publish",
+    security(("bearer" = []), ("x-api-key" = [])),
+    responses((status = 200, description = "It stands in the channel's log.", body = Published), AnnounceErrors))]
+pub(super) async fn announce(
+    State(api): State<Arc<Api>>,
+    Authorized(request): Authorized<Announce>,
+) -> Result<Json<Published>, Rejection> {
+    let position = api.broker.announce(request.text);
+    let position = position.map_err(Rejection::Publish)?;
+    Ok(Published::new(&ChannelName::global(), position))
+}
+
+/// Publish to a channel
+///
+/// Posts text, JSON or bytes to a channel: every subscriber gets it.
+#[utoipa::path(post, path = "/v1/publish", tag = "publish",
+    request_body(content = Publish, examples(
+        ("text" = (value = json!({"channel": "chat-room-7", "text": "hello"}))),
+        ("json" = (value = json!({"channel": "chat-room-7", "json": {"from": "ann", "likes": 3}}))),
+        ("base64" = (value = json!({"channel": "camera-1", "base64": "iVBORw0KGgo=", "content_type": "image/png"}))))),
+    security(("bearer" = []), ("x-api-key" = [])),
+    responses((status = 200, description = "It stands in the channel's log.", body = Published,
+        example = json!({"channel": "chat-room-7", "epoch": "8f3a0c5d11e2b746", "offset": 17})), PublishErrors))]
+pub(super) async fn publish(
+    State(api): State<Arc<Api>>,
+    Authorized(request): Authorized<Publish>,
+) -> Result<Json<Published>, Rejection> {
+    let channel = ChannelName::parse(&request.channel).map_err(Rejection::Channel)?;
+    let position = api.broker.post(&channel, request.message()?);
+    let position = position.map_err(Rejection::Publish)?;
+    Ok(Published::new(&channel, position))
+}
+
+/// Health
+///
+/// Says that the server is up, and how much there is. Needs no key.
+#[utoipa::path(get, path = "/health", tag = "operation", security(()),
+    responses((status = 200, description = "The server is up.", body = Health)))]
+pub(super) async fn health(State(api): State<Arc<Api>>) -> Json<Health> {
+    let stats = api.broker.stats();
+    Json(Health {
+        status: "ok",
+        version: env!("CARGO_PKG_VERSION"),
+        channels: stats.channels,
+        subscriptions: stats.subscriptions,
+    })
+}
+
+/// This document
+///
+/// The OpenAPI document of the API. Needs no key.
+#[utoipa::path(get, path = "/openapi.json", tag = "operation", security(()),
+    responses((status = 200, description = "An OpenAPI 3.1 document.", body = Object)))]
+pub(super) async fn openapi(State(api): State<Arc<Api>>) -> impl IntoResponse {
+    let json = [(header::CONTENT_TYPE, message::JSON)];
+    (json, api.document.clone())
+}
+
+async fn not_found(request: Request) -> Rejection {
+    let path = request.uri().path().to_owned();
+    discard(request).await;
+    Rejection::NotFound { path }
+}
+
+async fn method_not_allowed(request: Request) -> Rejection {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    discard(request).await;
+    Rejection::Method { method, path }
+}
+
+/// Bounds a request in time, catches its panic, and logs it.
+async fn watch(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let answer = AssertUnwindSafe(tokio::time::timeout(limit, next.run(request)));
+    let response = match answer.catch_unwind().await {
+        Ok(Ok(response)) => response,
+        // Publishing is no `await`: a request that is cut off here was still being read.
+        Ok(Err(_)) => Rejection::Timeout(limit).into_response(),
+        Err(_) => {
+            tracing::error!(%method, route, "a request panicked");
+            Rejection::Panicked.into_response()
+        }
+    };
+    tracing::debug!(%method, route, status = response.status().as_u16(), "answered");
+    response
+}

@@ -1,0 +1,127 @@
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{KEY, Server};
+
+#[tokio::test]
+async fn the_document_describes_every_route_and_needs_no_key() {
+    let server = Server::start().await;
+    let answer = server.ask("GET /openapi.json HTTP/1.1\r\nHost: t").await;
+    assert_eq!(answer.status, 200);
+    let document = answer.json();
+    assert!(
+        document["openapi"].as_str().unwrap().starts_with("3."),
+        "{document}"
+    );
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+
+    let paths: BTreeSet<_> = document["paths"].as_object().unwrap().keys().collect();
+    let routes = [
+        "/health",
+        "/openapi.json",
+        "/v1/announce",
+        "/v1/notify",
+        "/v1/publish",
+    ];
+    assert!(paths.into_iter().eq(routes.iter()), "{document}");
+
+    let schemes = &document["components"]["securitySchemes"];
+    assert_eq!(
+        (&schemes["bearer"]["type"], &schemes["bearer"]["scheme"]),
+        (&json!("http"), &json!("bearer"))
+    );
+    assert_eq!(
+        (&schemes["x-api-key"]["in"], &schemes["x-api-key"]["name"]),
+        (&json!("header"), &json!("X-API-Key"))
+    );
+    for route in ["/v1/announce", "/v1/notify", "/v1/publish"] {
+        let operation = &document["paths"][route]["post"];
+        assert_eq!(
+            operation["security"],
+            json!([{"bearer": []}, {"x-api-key": []}]),
+            "{route}"
+        );
+        let statuses: Vec<_> = operation["responses"].as_object().unwrap().keys().collect();
+        let mut wanted = vec!["200", "400", "401", "408", "413", "415", "500", "503"];
+        if route != "/v1/announce" {
+            wanted.insert(6, "422");
+        }
+        assert_eq!(statuses, wanted, "{route}");
+    }
+    for name in ["NotFound", "MethodNotAllowed"] {
+        assert!(
+            document["components"]["responses"][name].is_object(),
+            "{name}"
+        );
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_example_of_the_document_is_true() {
+    let server = Server::start().await;
+    let document = server
+        .ask("GET /openapi.json HTTP/1.1\r\nHost: t")
+        .await
+        .json();
+    let schemas = &document["components"]["schemas"];
+    for (route, schema) in [
+        ("announce", "Announce"),
+        ("notify", "Notify"),
+        ("publish", "Publish"),
+    ] {
+        let path = format!("/v1/{route}");
+        let operation = &document["paths"][&path]["post"];
+        let examples =
+            operation["requestBody"]["content"]["application/json"]["examples"].as_object();
+        let mut bodies: Vec<&Value> = examples
+            .into_iter()
+            .flat_map(|map| map.values())
+            .map(|e| &e["value"])
+            .collect();
+        bodies.push(&schemas[schema]["example"]);
+        for body in bodies {
+            let answer = server.post(&path, body).await;
+            assert_eq!(answer.status, 200, "{body}: {answer:?}");
+        }
+        let wanted = [
+            "invalid_json",
+            "invalid_request",
+            "incomplete_body",
+            "unauthenticated",
+            "invalid_token",
+            "request_timeout",
+            "message_too_large",
+            "unsupported_content_type",
+            "internal",
+            "too_many_channels",
+            "going_away",
+        ];
+        let mut codes = BTreeSet::new();
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let content = &response["content"]["application/json"];
+            let Some(examples) = content["examples"].as_object() else {
+                continue;
+            };
+            assert_eq!(
+                content["schema"]["$ref"], "#/components/schemas/ErrorBody",
+                "{status}"
+            );
+            for (name, example) in examples {
+                assert_eq!(example["value"]["error"]["code"], *name);
+                codes.insert(name.as_str());
+            }
+        }
+        let own: &[&str] = match route {
+            "notify" => &["invalid_user"],
+            "publish" => &["invalid_channel", "invalid_base64"],
+            _ => &[],
+        };
+        let wanted: BTreeSet<_> = wanted.iter().chain(own).copied().collect();
+        assert_eq!(codes, wanted, "{route}");
+    }
+    // No fact about this server stands in a document that everybody may read.
+    assert!(!document.to_string().contains(KEY));
+    server.stop().await;
+}

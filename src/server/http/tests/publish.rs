@@ -1,0 +1,170 @@
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+use super::{KEY, LONG, Server};
+use crate::{
+    broker::{Delivery, Subscription},
+    wire::{ChannelName, Message, Publication},
+};
+
+async fn next(subscription: &mut Subscription) -> Publication {
+    match tokio::time::timeout(LONG, subscription.next()).await {
+        Ok(Some(Delivery::Publication(publication))) => publication,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn subscribe(server: &Server, channel: &str) -> Subscription {
+    let channel = ChannelName::parse(channel).unwrap();
+    server.broker.subscribe(&channel).unwrap()
+}
+
+/// What the answer says of the position is where the publication stands.
+fn wanted(subscription: &Subscription, offset: u64) -> Value {
+    json!({
+        "channel": subscription.channel().as_str(),
+        "epoch": subscription.position().epoch.to_string(),
+        "offset": offset,
+    })
+}
+
+#[tokio::test]
+async fn a_notification_reaches_the_user() {
+    let server = Server::start().await;
+    let mut subscription = subscribe(&server, "user-42");
+    for offset in 1..=2 {
+        let text = format!("line {offset} \u{1f427}");
+        let answer = server
+            .post("/v1/notify", &json!({"user": "42", "text": text}))
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json(), wanted(&subscription, offset));
+        let publication = next(&mut subscription).await;
+        assert_eq!((publication.offset, publication.publisher), (offset, None));
+        let Message::Notification(notification) = publication.message else {
+            panic!("{:?}", publication.message)
+        };
+        assert_eq!(notification.text, text);
+        assert!(notification.timestamp > 0);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_announcement_reaches_global() {
+    let server = Server::start().await;
+    let mut subscription = subscribe(&server, "global");
+    let answer = server.post("/v1/announce", &json!({"text": "hear"})).await;
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, wanted(&subscription, 1))
+    );
+    let message = next(&mut subscription).await.message;
+    assert_eq!(
+        (message.kind(), message.as_text()),
+        ("announcement", Some("hear"))
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn text_json_and_bytes_reach_the_channel_with_their_content_types() {
+    let server = Server::start().await;
+    let mut subscription = subscribe(&server, "chat-room-7");
+    let text = "text/plain; charset=utf-8";
+    let cases: [(&str, &str, &[u8]); 9] = [
+        (r#""text": "hi \u00e9""#, text, "hi \u{e9}".as_bytes()),
+        (r#""text": """#, text, b""),
+        (
+            r#""text": "x", "content_type": "text/markdown""#,
+            "text/markdown",
+            b"x",
+        ),
+        // Character by character: order, spaces, and more digits than a double has.
+        (
+            r#""json": {"b": 1.0, "a": [12345678901234567890.123]}"#,
+            "application/json",
+            br#"{"b": 1.0, "a": [12345678901234567890.123]}"#,
+        ),
+        (r#""json": null"#, "application/json", b"null"),
+        (
+            r#""json": "s", "text": null"#,
+            "application/json",
+            br#""s""#,
+        ),
+        (
+            r#""json": 1, "content_type": "application/geo+json""#,
+            "application/geo+json",
+            b"1",
+        ),
+        (
+            r#""base64": "AP/+""#,
+            "application/octet-stream",
+            &[0, 255, 254],
+        ),
+        (
+            r#""base64": "iQ==", "content_type": "image/png""#,
+            "image/png",
+            &[0x89],
+        ),
+    ];
+    for (index, (fields, content_type, bytes)) in cases.into_iter().enumerate() {
+        let body = format!(r#"{{"channel": "chat-room-7", {fields}}}"#);
+        let answer = server.post_text("/v1/publish", &body).await;
+        assert_eq!(answer.status, 200, "{body}: {answer:?}");
+        assert_eq!(answer.json(), wanted(&subscription, index as u64 + 1));
+        let publication = next(&mut subscription).await;
+        assert_eq!(publication.publisher, None);
+        let message = Message::data(content_type, bytes.to_vec());
+        assert_eq!(publication.message, message, "{body}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_key_comes_in_either_header_and_the_body_in_chunks_too() {
+    let server = Server::start().await;
+    let body = r#"{"text":"x"}"#;
+    for headers in [
+        format!("Authorization: Bearer {KEY}"),
+        format!("authorization: bEARER   {KEY}"),
+        format!("X-API-Key: {KEY}"),
+        // A proxy's own credentials do not get in the way.
+        format!("Authorization: Basic dTpw\r\nX-API-Key: {KEY}"),
+        format!(
+            "Authorization: Bearer {}\r\nX-API-Key: {KEY}",
+            "z".repeat(27)
+        ),
+    ] {
+        let answer = server
+            .ask(&format!(
+                "POST /v1/announce HTTP/1.1\r\nHost: t\r\n{headers}\r\n\
+                 Content-Type: Application/JSON ; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 5\r\n{}\r\n7\r\n{}\r\n0",
+                &body[..5],
+                &body[5..]
+            ))
+            .await;
+        assert_eq!(answer.status, 200, "{headers}: {answer:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn health_counts_and_needs_no_key() {
+    let server = Server::start().await;
+    let answer = server.ask("GET /health HTTP/1.1\r\nHost: t").await;
+    let version = env!("CARGO_PKG_VERSION");
+    let wanted = json!({"status": "ok", "version": version, "channels": 0, "subscriptions": 0});
+    assert_eq!((answer.status, answer.json()), (200, wanted));
+
+    let _readers = [
+        subscribe(&server, "a"),
+        subscribe(&server, "a"),
+        subscribe(&server, "b"),
+    ];
+    let answer = server.ask("GET /health HTTP/1.1\r\nHost: t").await;
+    let wanted = json!({"status": "ok", "version": version, "channels": 2, "subscriptions": 3});
+    assert_eq!((answer.status, answer.json()), (200, wanted));
+    server.stop().await;
+}
