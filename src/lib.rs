@@ -44,6 +44,9 @@
 //!
 //! ARCHITECTURE.md tells how they stand on each other.
 
+// Here and not in the manifest: integration tests unwrap.
+#![warn(clippy::unwrap_used)]
+
 #[cfg(feature = "server")]
 pub mod auth;
 #[cfg(feature = "server")]

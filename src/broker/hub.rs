@@ -15,9 +15,11 @@ use crate::wire::{ChannelName, Timestamp};
 /// Enough that publishers on a few dozen cores seldom meet on one lock, few enough that a sweep of an empty hub is nothing.
 const SHARDS: usize = 64;
 
+type Shard = HashMap<ChannelName, Arc<Channel>>;
+
 #[derive(Debug)]
 pub(super) struct Hub {
-    shards: Box<[Mutex<HashMap<ChannelName, Arc<Channel>>>]>,
+    shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     channels: AtomicUsize,
     max_channels: usize,
@@ -37,7 +39,7 @@ impl Hub {
         }
     }
 
-    fn shard(&self, name: &ChannelName) -> MutexGuard<'_, HashMap<ChannelName, Arc<Channel>>> {
+    fn shard(&self, name: &ChannelName) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(name) as usize % SHARDS;
         self.shards[index]
             .lock()

@@ -89,7 +89,6 @@ pub enum ServerError {
 
 impl Server {
     /// A server in the making.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::new()
     }

@@ -171,10 +171,7 @@ async fn open(
         }
     };
     // The order matters: what the session already runs must end before the refusal is sent.
-    let refused = match welcomed.await {
-        Ok(()) => None,
-        Err(close) => Some(close),
-    };
+    let refused = welcomed.await.err();
     drop(permit);
     if let Some(close) = refused {
         session.inner().end(&close);

@@ -1,6 +1,6 @@
 //! Floor 2: bytes in, bytes out, over QUIC and WebTransport. Knows no channel.
 //!
-//! The only folder that names types of quinn and web-transport. [`Connection`] is one type for both transports: after the
+//! The only folder that names types of quinn and web-transport. `Connection` is one type for both transports: after the
 //! handshake nothing above can tell them apart, and nothing needs to.
 
 mod framed;

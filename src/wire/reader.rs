@@ -119,7 +119,7 @@ impl<'b> Reader<'b> {
         let character = (1..=4)
             .filter_map(|width| std::str::from_utf8(self.rest.get(..width)?).ok())
             .find_map(|text| text.chars().next())
-            .ok_or(Error("no character of UTF-8".into()))?;
+            .ok_or_else(|| Error("no character of UTF-8".into()))?;
         self.take(character.len_utf8())?;
         Ok(character)
     }

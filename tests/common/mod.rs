@@ -27,14 +27,14 @@ macro_rules! both {
 pub(crate) use both;
 
 /// A hang is a failure, not a wait for whoever runs the tests.
-pub async fn bounded<T>(test: impl Future<Output = T>) -> T {
+pub(crate) async fn bounded<T>(test: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), test)
         .await
         .expect("the test is not done within a minute: something hangs")
 }
 
 /// The next event, which must be a publication.
-pub async fn publication(subscription: &mut Subscription) -> Publication {
+pub(crate) async fn publication(subscription: &mut Subscription) -> Publication {
     match subscription.next().await {
         Some(Event::Publication(publication)) => publication,
         other => panic!("no publication but {other:?}"),
@@ -42,16 +42,16 @@ pub async fn publication(subscription: &mut Subscription) -> Publication {
 }
 
 /// Its text.
-pub fn text(publication: &Publication) -> &str {
+pub(crate) fn text(publication: &Publication) -> &str {
     publication.message.as_text().expect("a message with text")
 }
 
 /// A folder of its own, removed with the guard.
 #[derive(Debug)]
-pub struct TempDir(std::path::PathBuf);
+pub(crate) struct TempDir(std::path::PathBuf);
 
 impl TempDir {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         use std::sync::atomic::{AtomicU64, Ordering};
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!(
@@ -64,7 +64,7 @@ impl TempDir {
         Self(path)
     }
 
-    pub fn path(&self) -> &std::path::Path {
+    pub(crate) fn path(&self) -> &std::path::Path {
         &self.0
     }
 }

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs all of them. Ends with 0 only if every step passed.
+#
+#   tests/run.sh            everything
+#   tests/run.sh quick      the Rust tests alone
+#
+# Needs Rust 1.91 or later with clippy and rustfmt, a C compiler (for aws-lc), and Python 3.10 or later.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$1"; }
+need() {
+  command -v "$1" >/dev/null 2>&1 && return
+  if [ -n "${2:-}" ] && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    apt-get update -qq && apt-get install -y -qq "$2" >/dev/null
+    command -v "$1" >/dev/null 2>&1 && return
+  fi
+  echo "tests/run.sh: $1 is missing. Install ${3:-the package $2} and run this again." >&2
+  exit 2
+}
+
+need cargo "" "Rust (rustup.rs)"
+need cc gcc "a C compiler (Debian: gcc)"
+need python3 python3 "Python 3 (Debian: python3)"
+
+if [ "${1:-all}" != quick ]; then
+  say "format"
+  cargo fmt --all --check
+
+  say "lints: clippy, every feature alone, documentation"
+  cargo clippy --quiet --locked --all-targets --all-features -- -D warnings
+  for features in "" server client server,http client,test-util,server; do
+    echo "features: ${features:-none}"
+    cargo clippy --quiet --locked --lib --no-default-features --features "$features" -- -D warnings
+  done
+  if cargo tree --quiet --locked --no-default-features --edges normal | grep -E '(tokio|quinn|rustls) v'; then
+    echo "tests/run.sh: wire alone must pull neither tokio nor quinn" >&2
+    exit 1
+  fi
+  RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --all-features
+
+  say "golden vectors are those of PROTOCOL.md"
+  python3 tests/vectors/generate.py --check
+fi
+
+say "Rust tests"
+cargo test --locked --all-features
+
+if [ "${1:-all}" != quick ]; then
+  say "interoperability: an independent client"
+  venv=tests/interop/.venv
+  if ! [ -x "$venv/bin/pytest" ] || ! cmp -s tests/interop/requirements.txt "$venv/requirements.txt"; then
+    rm -rf "$venv"
+    if ! python3 -m venv "$venv" 2>/dev/null; then
+      rm -rf "$venv"
+      if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+        apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null
+      fi
+      python3 -m venv "$venv" || { echo "tests/run.sh: python3 -m venv fails. Install python3-venv." >&2; exit 2; }
+    fi
+    "$venv/bin/pip" install --quiet -r tests/interop/requirements.txt
+    cp tests/interop/requirements.txt "$venv/requirements.txt"
+  fi
+  cargo build --quiet --locked
+  target=$(cargo metadata --format-version 1 --no-deps --locked | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')
+  TIDINGS_BIN="$target/debug/tidings" "$venv/bin/pytest" -q tests/interop
+fi
+
+say "all passed"
