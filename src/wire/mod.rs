@@ -8,13 +8,15 @@ pub mod code;
 pub mod codec;
 pub mod frame;
 pub mod message;
+pub mod pattern;
 pub mod position;
 mod reader;
 
-pub use channel::{ChannelName, InvalidChannel, InvalidPattern, Pattern, UserId};
+pub use channel::{ChannelName, InvalidChannel, UserId};
 pub use code::{Code, Fault, Retry};
 pub use codec::{DecodeError, Decoder};
 pub use message::{Announcement, Data, Message, Notification, Publication};
+pub use pattern::{InvalidPattern, Pattern};
 pub use position::{Epoch, Offset, Position, Timestamp};
 
 /// ALPN of the protocol over raw QUIC (PROTOCOL §2.1).
