@@ -51,6 +51,9 @@
 pub mod auth;
 #[cfg(feature = "server")]
 pub mod broker;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "server")]

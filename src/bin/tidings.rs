@@ -1,1 +1,68 @@
-fn main() {}
+//! The `tidings` command. The only place that reads arguments, environment and signals: everything else gets them.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tidings::cli::{Interrupts, Invocation};
+use tokio::sync::watch;
+
+fn main() -> ExitCode {
+    start().unwrap_or_else(|error| {
+        eprintln!("tidings: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start() -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let code = runtime.block_on(async {
+        let (count, interrupts) = watch::channel(0);
+        listen(count).context("cannot listen for signals")?;
+        let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        anyhow::Ok(
+            tidings::cli::run(Invocation {
+                args: std::env::args_os().collect(),
+                env: std::env::vars_os()
+                    .map(|(name, value)| (lossy(name), lossy(value)))
+                    .filter(|(name, _)| name.starts_with("TIDINGS_") || name == "NO_COLOR")
+                    .collect(),
+                interrupts: Interrupts::new(interrupts),
+            })
+            .await,
+        )
+    });
+    // A thread that waits for standard input would hold up the end.
+    runtime.shutdown_background();
+    code
+}
+
+/// Counts ctrl-C and SIGTERM.
+#[cfg(unix)]
+fn listen(count: watch::Sender<u32>) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            count.send_modify(|count| *count += 1);
+        }
+    });
+    Ok(())
+}
+
+/// Counts ctrl-C.
+#[cfg(not(unix))]
+fn listen(count: watch::Sender<u32>) -> std::io::Result<()> {
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            count.send_modify(|count| *count += 1);
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Where the server is, who to be there, and whom to trust: the flags that `sub` and `pub` share.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use super::{Context, Failure, dev::Running, files, token};
+use crate::{
+    client::{Builder, Client, ClientError},
+    transport::{InvalidTls, Sha256, Trust},
+    wire::{Code, UserId},
+};
+
+/// What no flag and no variable says is taken from the server that `tidings serve --dev` runs in this directory.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Connection")]
+#[group(skip)]
+pub(super) struct Arguments {
+    /// The server: quic://HOST:PORT, or https://HOST:PORT/tidings for WebTransport [env: TIDINGS_URL]
+    #[arg(long)]
+    pub(super) url: Option<String>,
+    /// The token to connect with [env: TIDINGS_TOKEN, which other users of this machine do not see]
+    #[arg(long, conflicts_with = "user")]
+    pub(super) token: Option<String>,
+    /// Connect as this user: signs a token with the secret of `tidings serve --dev` in this directory.
+    #[arg(long, value_name = "ID")]
+    pub(super) user: Option<UserId>,
+    /// Trust the server that has the certificate with this SHA-256, in hexadecimal; may be repeated.
+    #[arg(long, value_name = "HEX", value_parser = sha256, conflicts_with = "ca")]
+    pub(super) cert_hash: Vec<Sha256>,
+    /// Trust servers with a certificate of the authorities in this PEM file, instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+}
+
+fn sha256(text: &str) -> Result<Sha256, InvalidTls> {
+    text.parse()
+}
+
+/// Said wherever there is no server to talk to.
+pub(super) const NO_SERVER: &str =
+    "no server known here: start one with `tidings serve --dev` in this directory, or pass";
+
+/// Validity of the tokens that `--user` signs, one for each connection.
+const TOKEN: Duration = Duration::from_secs(12 * 3600);
+/// A server that says by itself where it is on this machine has no long way.
+const NEAR: Duration = Duration::from_secs(3);
+
+impl Arguments {
+    /// Whether one of them says who to be, or where.
+    pub(super) fn any(&self) -> bool {
+        self.url.is_some() || self.token.is_some() || self.user.is_some()
+    }
+
+    /// Connects.
+    pub(super) async fn connect(self, context: &Context) -> Result<Client, Failure> {
+        let running = Running::find().map_err(Failure::new)?;
+        let given = self.url.as_deref().or_else(|| context.var("TIDINGS_URL"));
+        let url = match (given, &running) {
+            (Some(url), _) => url.to_owned(),
+            (None, Some(running)) => running.quic.clone(),
+            (None, None) => return Err(Failure::new(format!("{NO_SERVER} --url"))),
+        };
+        let running = running.filter(|running| is_same(&url, &running.quic));
+        let trust = self.trust(running.as_ref())?;
+        let mut builder = Client::builder(&url)
+            .trust(trust)
+            .name(concat!("tidings-cli/", env!("CARGO_PKG_VERSION")));
+        if running.is_some() {
+            builder = builder.deadline(NEAR);
+        }
+        let (builder, identified) = self.identify(builder, context)?;
+        builder
+            .connect()
+            .await
+            .map_err(|error| explain(&error, &url, running.is_some(), identified))
+    }
+
+    fn trust(&self, running: Option<&Running>) -> Result<Trust, Failure> {
+        if !self.cert_hash.is_empty() {
+            return Ok(Trust::Hashes(self.cert_hash.clone()));
+        }
+        if let Some(path) = &self.ca {
+            return files::read(path).map(Trust::Pem).map_err(Failure::usage);
+        }
+        match running {
+            Some(running) => {
+                let hash = running.certificate_sha256.parse();
+                Ok(Trust::Hashes(vec![hash.map_err(Failure::new)?]))
+            }
+            None => Ok(Trust::System),
+        }
+    }
+
+    /// Whether the server is told who connects.
+    fn identify(self, builder: Builder, context: &Context) -> Result<(Builder, bool), Failure> {
+        if let Some(user) = self.user {
+            let issuer = token::issuer(None)?;
+            let ask = move || {
+                let token = issuer.issue(&user, TOKEN);
+                async move { Ok(token) }
+            };
+            return Ok((builder.token_from(ask), true));
+        }
+        let given = self
+            .token
+            .or_else(|| context.var("TIDINGS_TOKEN").map(str::to_owned));
+        Ok(match given {
+            Some(token) => (builder.token(token.trim()), true),
+            None => (builder, false),
+        })
+    }
+}
+
+/// Whether two URLs name the same port of this machine, or the same host and port.
+fn is_same(a: &str, b: &str) -> bool {
+    let place = |text: &str| {
+        let url = url::Url::parse(text).ok()?;
+        let host = url.host_str()?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let local = bare == "localhost" || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        let host = if local { "localhost" } else { bare };
+        Some((host.to_owned(), url.port()?))
+    };
+    place(a).is_some_and(|place_a| Some(place_a) == place(b))
+}
+
+/// Why there is no connection, and what to do.
+fn explain(error: &ClientError, url: &str, noted: bool, identified: bool) -> Failure {
+    use crate::transport::dial::DialError as Dial;
+    let hint = match error {
+        ClientError::Refused { code, .. } if *code == Code::UNAUTHENTICATED && !identified => {
+            "; pass --token, or --user ID where `tidings serve --dev` runs"
+        }
+        ClientError::Dial(Dial::Url { .. }) => return Failure::usage(error),
+        ClientError::Dial(Dial::Untrusted { .. }) if !noted => {
+            "; pass --ca FILE or --cert-hash HEX (`tidings cert --hash` prints it)"
+        }
+        ClientError::Dial(Dial::TimedOut(_)) if noted => {
+            " (certs/dev/server.json names this server: start it again with `tidings serve --dev`)"
+        }
+        _ => "",
+    };
+    Failure::new(format!("{url}: {error}{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_of_this_machine_is_known_by_its_port() {
+        let here = "quic://127.0.0.1:4433";
+        for same in [here, "https://localhost:4433/tidings", "quic://[::1]:4433"] {
+            assert!(is_same(same, here), "{same}");
+        }
+        for other in [
+            "quic://127.0.0.1:4434",
+            "quic://example.org:4433",
+            "https://localhost",
+            "no",
+        ] {
+            assert!(!is_same(other, here), "{other}");
+        }
+    }
+}

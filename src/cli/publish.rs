@@ -1,0 +1,201 @@
+//! `tidings pub`, `notify` and `announce`: one message goes out, one line comes back.
+
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use super::{Context, Failure, api, connect};
+use crate::{
+    client::Client,
+    wire::{ChannelName, Message, UserId},
+};
+
+/// Publish to a channel
+///
+/// Prints where the message stands: the channel, the epoch of its log, and the number there.
+///
+///     tidings pub chat-room-7 "hi"              with the API key of `tidings serve --dev` in this directory
+///     tidings pub chat-room-7 "hi" --user 42    as user 42, if the rules let that user publish there
+///     tail -f log | tidings pub topic-log -     each line is a message
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct PubArguments {
+    /// The channel.
+    channel: ChannelName,
+    /// The message; `-` reads standard input, where each line is one.
+    #[arg(allow_hyphen_values = true)]
+    message: String,
+    /// The media type to publish it as. Default: plain text.
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<String>,
+    #[command(flatten)]
+    connection: connect::Arguments,
+    #[command(flatten)]
+    api: api::Arguments,
+}
+
+/// Send a line to every device of a user
+///
+///     tidings notify 42 "your order shipped"
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct NotifyArguments {
+    /// The user.
+    user: UserId,
+    /// The line.
+    #[arg(allow_hyphen_values = true)]
+    text: String,
+    #[command(flatten)]
+    api: api::Arguments,
+}
+
+/// Send a line to everybody
+///
+///     tidings announce "maintenance at 22:00"
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct AnnounceArguments {
+    /// The line.
+    #[arg(allow_hyphen_values = true)]
+    text: String,
+    #[command(flatten)]
+    api: api::Arguments,
+}
+
+pub(super) async fn notify(arguments: NotifyArguments, context: &Context) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        user: &'a str,
+        text: &'a str,
+    }
+    let body = Body {
+        user: arguments.user.as_str(),
+        text: &arguments.text,
+    };
+    let published = arguments
+        .api
+        .find(context)?
+        .post("/v1/notify", &body)
+        .await?;
+    context.console.print(&published.to_string())
+}
+
+pub(super) async fn announce(
+    arguments: AnnounceArguments,
+    context: &Context,
+) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        text: &'a str,
+    }
+    let body = Body {
+        text: &arguments.text,
+    };
+    let published = arguments
+        .api
+        .find(context)?
+        .post("/v1/announce", &body)
+        .await?;
+    context.console.print(&published.to_string())
+}
+
+pub(super) async fn publish(arguments: PubArguments, context: &Context) -> Result<(), Failure> {
+    let PubArguments {
+        channel,
+        message,
+        content_type,
+        connection,
+        api,
+    } = arguments;
+    if connection.any() && api.any() {
+        return Err(Failure::usage(
+            "--url, --token and --user publish over a connection, --http and --api-key-file over the HTTP API: pass one or the other",
+        ));
+    }
+    let connected = connection.any() || (!api.any() && context.var("TIDINGS_TOKEN").is_some());
+    let publisher = Publisher {
+        way: if connected {
+            Way::Client(connection.connect(context).await?)
+        } else {
+            Way::Api(api.find(context)?)
+        },
+        channel,
+        content_type,
+    };
+    let published = if message == "-" {
+        lines(&publisher, context).await
+    } else {
+        publisher.one(&message, context).await
+    };
+    if let Way::Client(client) = publisher.way {
+        client.close().await;
+    }
+    published
+}
+
+async fn lines(publisher: &Publisher, context: &Context) -> Result<(), Failure> {
+    let mut input = BufReader::new(tokio::io::stdin());
+    let mut number = 0_u64;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        number += 1;
+        let at = |what: String| Failure::new(format!("standard input, line {number}: {what}"));
+        let read = input.read_until(b'\n', &mut line).await;
+        if read.map_err(|error| at(error.to_string()))? == 0 {
+            return Ok(());
+        }
+        let text = std::str::from_utf8(&line).map_err(|_| at("it is not UTF-8".to_owned()))?;
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        publisher
+            .one(text, context)
+            .await
+            .map_err(|failure| at(failure.reasons.join("; ")))?;
+    }
+}
+
+struct Publisher {
+    way: Way,
+    channel: ChannelName,
+    content_type: Option<String>,
+}
+
+enum Way {
+    Client(Client),
+    Api(api::Api),
+}
+
+impl Publisher {
+    async fn one(&self, text: &str, context: &Context) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            channel: &'a str,
+            text: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            content_type: Option<&'a str>,
+        }
+        let channel = self.channel.as_str();
+        let content_type = self.content_type.as_deref();
+        let line = match &self.way {
+            Way::Client(client) => {
+                let message = match content_type {
+                    Some(content_type) => Message::data(content_type, text.to_owned()),
+                    None => Message::text(text),
+                };
+                let published = client.publish(channel, message).await;
+                let published =
+                    published.map_err(|error| Failure::new(format!("{channel}: {error}")))?;
+                format!("{channel} {}", published.position)
+            }
+            Way::Api(api) => {
+                let body = Body {
+                    channel,
+                    text,
+                    content_type,
+                };
+                api.post("/v1/publish", &body).await?.to_string()
+            }
+        };
+        context.console.print(&line)
+    }
+}

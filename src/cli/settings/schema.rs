@@ -1,0 +1,361 @@
+//! Every key, its type and its default.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::{
+    auth::{self, Algorithm, Who},
+    broker,
+    cli::dev,
+    server,
+};
+
+/// The settings as read. What is `None` has no default, or one that depends on others.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::cli) struct Settings {
+    pub(in crate::cli) listen: Option<Address>,
+    pub(in crate::cli) origins: Vec<String>,
+    pub(super) tls: Tls,
+    pub(super) auth: Auth,
+    pub(super) http: Option<Http>,
+    pub(super) limits: Limits,
+    pub(super) timeouts: Timeouts,
+    pub(super) retention: Retention,
+    pub(super) rules: Option<Vec<Rule>>,
+    pub(super) log: Log,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) chain: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Auth {
+    pub(super) anonymous: bool,
+    pub(super) audience: Vec<String>,
+    pub(super) issuer: Option<String>,
+    pub(super) leeway_seconds: u64,
+    pub(super) jwks_file: Option<PathBuf>,
+    pub(super) keys: Vec<Key>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    pub(super) algorithm: Algorithm,
+    pub(super) secret_file: Option<PathBuf>,
+    pub(super) public_key_file: Option<PathBuf>,
+    pub(super) id: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Http {
+    pub(super) listen: Option<Address>,
+    pub(super) api_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) sessions: Count,
+    pub(super) subscriptions: Count,
+    pub(super) message: Count,
+    pub(super) channels: Count,
+    pub(super) soft_handshakes: Count,
+    pub(super) hard_handshakes: Count,
+}
+
+/// In seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Timeouts {
+    pub(super) deadline: Count,
+    pub(super) grace: Count,
+    pub(super) idle: Count,
+    pub(super) channel_idle: Count,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Retention {
+    pub(super) count: Count,
+    pub(super) bytes: Count,
+    pub(super) age_seconds: Count,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rule {
+    pub(super) pattern: String,
+    pub(super) subscribe: Who,
+    pub(super) publish: Who,
+    #[serde(default)]
+    pub(super) auto_subscribe: bool,
+    pub(super) retention: Option<RuleRetention>,
+}
+
+/// What is `None` is as in [`Retention`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RuleRetention {
+    pub(super) count: Option<Count>,
+    pub(super) bytes: Option<Count>,
+    pub(super) age_seconds: Option<Count>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    pub(super) level: String,
+}
+
+/// An IP address with a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(in crate::cli) struct Address(pub(in crate::cli) SocketAddr);
+
+impl std::str::FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| {
+            format!(
+                "{text:?} is no IP address with a port, such as 127.0.0.1:4433 or [::]:4433 (every address); port 0 is any free one"
+            )
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
+/// A whole number from 1 to a million million: no sum or product of a few overflows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(super) struct Count(pub(super) u64);
+
+impl Count {
+    pub(super) const MAX: u64 = 1_000_000_000_000;
+
+    pub(super) fn size(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+
+    pub(super) const fn seconds(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Count;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a whole number from 1 to {}", Count::MAX)
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Count, E> {
+                if (1..=Count::MAX).contains(&value) {
+                    return Ok(Count(value));
+                }
+                Err(E::invalid_value(de::Unexpected::Unsigned(value), &self))
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Count, E> {
+                match u64::try_from(value) {
+                    Ok(value) => self.visit_u64(value),
+                    Err(_) => Err(E::invalid_value(de::Unexpected::Signed(value), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_u64(Visitor)
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            anonymous: false,
+            audience: Vec::new(),
+            issuer: None,
+            leeway_seconds: auth::token::DEFAULT_LEEWAY.as_secs(),
+            jwks_file: None,
+            keys: Vec::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let limits = server::Limits::default();
+        Self {
+            sessions: Count(limits.sessions as u64),
+            subscriptions: Count(limits.subscriptions),
+            message: Count(limits.message as u64),
+            channels: Count(limits.channels as u64),
+            soft_handshakes: Count(limits.soft_handshakes as u64),
+            hard_handshakes: Count(limits.hard_handshakes as u64),
+        }
+    }
+}
+
+/// As in [`server::Builder`].
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            deadline: Count(5),
+            grace: Count(10),
+            idle: Count(30),
+            channel_idle: Count(60),
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        let retention = broker::Retention::default();
+        Self {
+            count: Count(retention.count as u64),
+            bytes: Count(retention.bytes as u64),
+            age_seconds: Count(retention.age.as_secs()),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+        }
+    }
+}
+
+impl From<&auth::Rule> for Rule {
+    fn from(rule: &auth::Rule) -> Self {
+        Self {
+            pattern: rule.pattern.to_string(),
+            subscribe: rule.subscribe,
+            publish: rule.publish,
+            auto_subscribe: rule.auto_subscribe,
+            retention: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Where the server listens unless it is told.
+    pub(super) const LISTEN: &str = "[::]:4433";
+    /// Where the HTTP API listens unless it is told.
+    pub(super) const HTTP_LISTEN: &str = "127.0.0.1:8080";
+    /// Where the server listens in development unless it is told.
+    const DEV_LISTEN: &str = "127.0.0.1:4433";
+    /// Pages that may connect in development: those of this machine.
+    const DEV_ORIGINS: [&str; 4] = [
+        "http://localhost:*",
+        "https://localhost:*",
+        "http://127.0.0.1:*",
+        "https://127.0.0.1:*",
+    ];
+
+    /// The address of the HTTP API; this alone switches it on.
+    pub(in crate::cli) fn set_http_listen(&mut self, address: Address) {
+        self.http.get_or_insert_default().listen = Some(address);
+    }
+
+    /// Sets what is not set as it is for development, with the files of the development directory.
+    pub(super) fn fill_for_development(&mut self) {
+        let path = |name| Some(dev::path(name));
+        self.listen = self.listen.or_else(|| Self::DEV_LISTEN.parse().ok());
+        for origin in Self::DEV_ORIGINS {
+            if !self.origins.iter().any(|known| known == origin) {
+                self.origins.push(origin.to_owned());
+            }
+        }
+        if self.tls == Tls::default() {
+            self.tls = Tls {
+                chain: path(dev::CERTIFICATE),
+                key: path(dev::KEY),
+            };
+        }
+        // Always, so that `--user` works beside the keys of others.
+        self.auth.keys.push(Key {
+            algorithm: Algorithm::HS256,
+            secret_file: path(dev::TOKEN_SECRET),
+            public_key_file: None,
+            id: None,
+        });
+        let http = self.http.get_or_insert_default();
+        http.api_key_file = http.api_key_file.take().or_else(|| path(dev::API_KEY));
+    }
+
+    /// Every default filled in: what the server would do, to be shown.
+    pub(in crate::cli) fn effective(mut self) -> Self {
+        self.listen = self.listen.or_else(|| Self::LISTEN.parse().ok());
+        if let Some(http) = &mut self.http {
+            http.listen = http.listen.or_else(|| Self::HTTP_LISTEN.parse().ok());
+        }
+        self.rules
+            .get_or_insert_with(|| auth::Rules::default().iter().map(Rule::from).collect());
+        self
+    }
+
+    /// Every key there is, each with some value of its type.
+    pub(super) fn specimen() -> Self {
+        let path = || Some(PathBuf::from("file"));
+        let text = || Some("text".to_owned());
+        let listen = Self::LISTEN.parse().ok();
+        let count = Some(Count(1));
+        Self {
+            listen,
+            origins: vec!["text".to_owned()],
+            tls: Tls {
+                chain: path(),
+                key: path(),
+            },
+            auth: Auth {
+                audience: vec!["text".to_owned()],
+                issuer: text(),
+                jwks_file: path(),
+                keys: vec![Key {
+                    algorithm: Algorithm::HS256,
+                    secret_file: path(),
+                    public_key_file: path(),
+                    id: text(),
+                }],
+                ..Auth::default()
+            },
+            http: Some(Http {
+                listen,
+                api_key_file: path(),
+            }),
+            rules: Some(vec![Rule {
+                pattern: "text".to_owned(),
+                subscribe: Who::Nobody,
+                publish: Who::Nobody,
+                auto_subscribe: false,
+                retention: Some(RuleRetention {
+                    count,
+                    bytes: count,
+                    age_seconds: count,
+                }),
+            }]),
+            ..Self::default()
+        }
+    }
+}
