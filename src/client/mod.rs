@@ -18,15 +18,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    transport::dial::DialError,
-    wire::{
-        ChannelName, Code, InvalidChannel, Message, Position, UserId,
-        frame::{Level, Limits, Source},
-    },
+use crate::wire::{
+    ChannelName, Code, InvalidChannel, Message, Position, UserId,
+    frame::{Level, Limits, Source},
 };
 
-pub use crate::transport::{Sha256, Transport, Trust};
+pub use crate::transport::{InvalidTls, Sha256, Transport, Trust, dial::DialError};
 pub use builder::Builder;
 pub use subscription::{Event, Subscription};
 

@@ -17,10 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     broker::Broker,
     session::Context,
-    transport::{BindError, Certificate, InvalidTls, Sha256, listener::Listener},
+    transport::{Sha256, listener::Listener},
     wire::Code,
 };
 
+pub use crate::transport::{BindError, Certificate, InvalidTls, Origins};
 pub use builder::{Builder, Limits};
 pub use certificates::CertificateFiles;
 
