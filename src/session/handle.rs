@@ -102,7 +102,13 @@ impl Inner {
             return Err(SubscribeError::AlreadySubscribed(name.clone()));
         }
         let max = self.context.config.limits.subscriptions;
-        if register.entries.len() as u64 >= max {
+        let live = register
+            .entries
+            .values()
+            .filter(|known| known.end.is_some());
+        // What was told to end no longer counts, though its last words may be on the way. There may be as many of those again
+        // and no more, so that they are bounded too.
+        if live.count() as u64 >= max || register.entries.len() as u64 >= max.saturating_mul(2) {
             return Err(SubscribeError::TooManySubscriptions(max));
         }
         register.last += 1;
