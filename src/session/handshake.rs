@@ -10,6 +10,7 @@ use crate::{
     transport::{Connection, FrameError, FrameReader, SendStream},
     wire::{
         Code, DecodeError, VERSION,
+        codec::REQUESTS,
         frame::{Frame, Hello},
     },
 };
@@ -82,6 +83,12 @@ async fn read_hello(connection: &Connection) -> Result<(FrameReader, SendStream,
                     return Err(Close::new(
                         Code::UNEXPECTED_FRAME,
                         format!("{} before Hello", other.name()),
+                    ));
+                }
+                Ok(None) if REQUESTS.contains(&raw.kind) => {
+                    return Err(Close::new(
+                        Code::UNEXPECTED_FRAME,
+                        format!("a request of type {:#04x} before Hello", raw.kind),
                     ));
                 }
                 Ok(None) => {}
