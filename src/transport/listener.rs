@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use web_transport_quinn::{
     Request,
     http::{HeaderValue, StatusCode, header},
-    proto::ConnectResponse,
+    proto::{ConnectResponse, error_to_http3},
 };
 
 use super::{
@@ -266,9 +266,16 @@ impl Arrival {
         } else {
             let deadline = config.deadline;
             match timeout(deadline, webtransport(connection.clone(), &config.origins)).await {
-                Ok(done) => done?,
+                Ok(Ok(connection)) => connection,
+                Ok(Err(error)) => {
+                    // Where it was answered with a status, it is closed already.
+                    let reason = error.to_string();
+                    close_http3(&connection, Code::PROTOCOL_VIOLATION, &reason);
+                    return Err(error);
+                }
                 Err(_) => {
-                    connection.close(VarInt::from_u32(0), b"no CONNECT in time");
+                    let reason = format!("no CONNECT within {} s", deadline.as_secs_f32());
+                    close_http3(&connection, Code::HELLO_TIMEOUT, &reason);
                     return Err(HandshakeError::TimedOut);
                 }
             }
@@ -291,6 +298,23 @@ fn transport(config: &Config) -> TransportConfig {
     transport
 }
 
+/// Closes a connection on which there is no WebTransport session to close (PROTOCOL §2.2).
+fn close_http3(connection: &quinn::Connection, code: Code, reason: &str) {
+    let code = VarInt::from_u64(error_to_http3(code.0)).unwrap_or(VarInt::MAX);
+    connection.close(code, reason.as_bytes());
+}
+
+/// An error with what caused it: web-transport's own text leaves the cause out.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
 /// PROTOCOL §2.2.
 async fn webtransport(
     connection: quinn::Connection,
@@ -298,7 +322,7 @@ async fn webtransport(
 ) -> Result<Connection, HandshakeError> {
     let request = Request::accept(connection.clone())
         .await
-        .map_err(|error| HandshakeError::WebTransport(error.to_string()))?;
+        .map_err(|error| HandshakeError::WebTransport(in_words(&error)))?;
     if let Err((status, reason)) = judge(&request, origins) {
         let refused = HandshakeError::Refused {
             status: status.as_u16(),
@@ -319,7 +343,7 @@ async fn webtransport(
     let session = request
         .respond(response)
         .await
-        .map_err(|error| HandshakeError::WebTransport(error.to_string()))?;
+        .map_err(|error| HandshakeError::WebTransport(in_words(&error)))?;
     Ok(Connection::webtransport(session))
 }
 
