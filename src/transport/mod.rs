@@ -56,6 +56,9 @@ impl std::fmt::Display for Transport {
 /// other.
 const WEBTRANSPORT_UNI: &[u8] = &[0x40, 0x54, 0x00];
 
+/// Longest reason of a close, in bytes: what WebTransport allows, and what fits the one packet that QUIC has for it.
+const MAX_REASON: usize = 1024;
+
 /// Time that the last words of an end may take to reach the peer.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -146,8 +149,10 @@ impl Connection {
         }
     }
 
-    /// Closes with a code. What was written just before may be lost: finish streams and wait for them first.
+    /// Closes with a code and a reason, of which 1,024 bytes are told. What was written just before may be lost: finish streams
+    /// and wait for them first.
     pub(crate) fn close(&self, code: Code, reason: &str) {
+        let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
         self.session.close(code.0, reason.as_bytes());
     }
 
