@@ -13,7 +13,10 @@ use quinn::{
 };
 use tokio::time::{sleep, timeout};
 use url::Url;
-use web_transport_quinn::{ClientError, ConnectError, Session, proto::ConnectRequest};
+use web_transport_quinn::{
+    ClientError, ConnectError, Session,
+    proto::{self, ConnectRequest},
+};
 
 use super::{
     Connection, Transport,
@@ -238,9 +241,9 @@ async fn attempt(
             let request = ConnectRequest::new(target.url.clone()).with_protocol(SUBPROTOCOL);
             match Session::connect(connection, request).await {
                 Ok(session) => Ok(Connection::webtransport(session)),
-                Err(ClientError::HttpError(ConnectError::ErrorStatus(status))) => {
-                    Err(DialError::Refused(status.as_u16()))
-                }
+                Err(ClientError::HttpError(ConnectError::ProtoError(
+                    proto::ConnectError::WrongStatus(Some(status)),
+                ))) => Err(DialError::Refused(status.as_u16())),
                 Err(error) => Err(fail(error.to_string())),
             }
         }
