@@ -47,35 +47,48 @@ async fn one(arrival: Arrival, context: Arc<Context>, open: Arc<AtomicUsize>, ma
     let remote = arrival.remote_address();
     match arrival.handshake().await {
         Ok((connection, permit)) => {
-            let open = Open::new(open);
-            if open.count() > max_sessions {
+            let Some(_open) = Open::take(open, max_sessions) else {
                 let reason = format!("this server takes {max_sessions} sessions");
                 return connection
                     .close_and_linger(Code::TOO_MANY_SESSIONS, &reason)
                     .await;
-            }
+            };
             session::serve(connection, permit, context).await;
         }
         Err(error) => tracing::debug!(%remote, %error, "no connection"),
     }
 }
 
-/// Counts one session.
+/// A place for one session, until it is dropped. Whoever is refused takes none, however long it lingers.
+#[derive(Debug)]
 struct Open(Arc<AtomicUsize>);
 
 impl Open {
-    fn new(open: Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        Self(open)
-    }
-
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+    fn take(open: Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let more = |count| (count < max).then_some(count + 1);
+        open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
+        Some(Self(open))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_takes_no_place() {
+        let open = Arc::new(AtomicUsize::new(0));
+        let take = || Open::take(Arc::clone(&open), 1);
+        let first = take().expect("a place");
+        assert!(take().is_none() && take().is_none());
+        drop(first);
+        assert!(take().is_some(), "the place is free again");
     }
 }
