@@ -50,8 +50,8 @@ pub enum DecodeError {
         /// What is wrong.
         reason: String,
     },
-    /// The stream ended inside a frame.
-    #[error("the stream ended inside a frame")]
+    /// The stream ended inside a frame, or a frame inside its type.
+    #[error("the stream ended inside a frame, or a frame inside its type")]
     Truncated,
 }
 
