@@ -1,6 +1,8 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod raw;
+
 use std::{future::Future, time::Duration};
 
 use tidings::{

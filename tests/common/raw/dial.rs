@@ -1,0 +1,226 @@
+//! How a raw client connects.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use quinn::{
+    ClientConfig, Connection, ConnectionError, Endpoint, TransportConfig, VarInt,
+    crypto::rustls::QuicClientConfig,
+};
+use rustls::{
+    DigitallySignedStruct, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tidings::{
+    client::Transport,
+    testing::TestServer,
+    wire::{ALPN, SUBPROTOCOL, frame::Welcome},
+};
+use web_transport_quinn::{
+    ClientError, ConnectError, Session,
+    proto::{self, ConnectRequest},
+};
+
+use super::{Frames, Raw, Refusal, hello};
+
+/// How to connect.
+#[derive(Clone)]
+pub struct Dial {
+    pub transport: Transport,
+    address: SocketAddr,
+    alpn: Vec<Vec<u8>>,
+    /// Unidirectional streams that the server may open.
+    streams: u32,
+    /// Bytes of each stream that the server may send unread.
+    window: u32,
+}
+
+/// What the server takes for HTTP/3 of the streams that a client permits: one, for its SETTINGS.
+const HTTP3_STREAMS: u32 = 1;
+
+impl Dial {
+    pub fn new(server: &TestServer, transport: Transport) -> Self {
+        let alpn = match transport {
+            Transport::Quic => ALPN,
+            _ => web_transport_quinn::ALPN,
+        };
+        Self {
+            transport,
+            address: server.address(),
+            alpn: vec![alpn.into()],
+            streams: 100 + HTTP3_STREAMS,
+            window: 1 << 20,
+        }
+    }
+
+    pub fn to(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
+    }
+
+    pub fn alpn(mut self, alpn: &[&str]) -> Self {
+        self.alpn = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
+    }
+
+    /// Permits so many streams, beside those that HTTP/3 needs.
+    pub fn streams(mut self, streams: u32) -> Self {
+        self.streams = match self.transport {
+            Transport::Quic => streams,
+            _ => streams + HTTP3_STREAMS,
+        };
+        self
+    }
+
+    /// Permits no stream at all, even where HTTP/3 needs some.
+    pub fn no_streams(mut self) -> Self {
+        self.streams = 0;
+        self
+    }
+
+    pub fn window(mut self, bytes: u32) -> Self {
+        self.window = bytes;
+        self
+    }
+
+    /// The QUIC handshake alone.
+    pub async fn quic(&self) -> Result<Connection, ConnectionError> {
+        let mut crypto = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AcceptAnything))
+            .with_no_client_auth();
+        crypto.alpn_protocols.clone_from(&self.alpn);
+        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(crypto).unwrap()));
+        let mut settings = TransportConfig::default();
+        settings
+            .max_concurrent_uni_streams(VarInt::from_u32(self.streams))
+            .stream_receive_window(VarInt::from_u32(self.window));
+        config.transport_config(Arc::new(settings));
+        // The connection keeps the endpoint alive.
+        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        endpoint
+            .connect_with(config, self.address, "localhost")
+            .unwrap()
+            .await
+    }
+
+    /// A good CONNECT of WebTransport, to be spoilt.
+    pub fn request(&self) -> ConnectRequest {
+        let url = format!("https://{}/tidings", self.address);
+        ConnectRequest::new(url::Url::parse(&url).unwrap()).with_protocol(SUBPROTOCOL)
+    }
+
+    /// QUIC and this CONNECT. The error is the status.
+    pub async fn connect(&self, request: ConnectRequest) -> Result<Session, u16> {
+        self.connect_on(self.quic().await.unwrap(), request).await
+    }
+
+    async fn connect_on(
+        &self,
+        connection: Connection,
+        request: ConnectRequest,
+    ) -> Result<Session, u16> {
+        match Session::connect(connection, request).await {
+            Ok(session) => Ok(session),
+            Err(ClientError::HttpError(ConnectError::ProtoError(
+                proto::ConnectError::WrongStatus(Some(status)),
+            ))) => Err(status.as_u16()),
+            Err(error) => panic!("neither accepted nor refused by status: {error:?}"),
+        }
+    }
+
+    /// Everything before the control stream.
+    pub async fn session(&self) -> Session {
+        self.session_on(self.quic().await.unwrap()).await
+    }
+
+    async fn session_on(&self, connection: Connection) -> Session {
+        match self.transport {
+            Transport::Quic => Session::raw(connection),
+            _ => self.connect_on(connection, self.request()).await.unwrap(),
+        }
+    }
+
+    /// What the server says to this token.
+    pub async fn refused(&self, token: Option<String>) -> Refusal {
+        let mut raw = self.open().await;
+        raw.send(hello(token)).await;
+        raw.closed().await
+    }
+
+    /// The same, with a control stream, on which nothing is written yet.
+    pub async fn open(&self) -> Raw {
+        self.open_on(self.quic().await.unwrap()).await
+    }
+
+    /// The same, where QUIC's handshake is done.
+    pub async fn open_on(&self, connection: Connection) -> Raw {
+        let session = self.session_on(connection).await;
+        let (send, recv) = session.open_bi().await.unwrap();
+        Raw {
+            session,
+            send,
+            frames: Frames::new(recv),
+            last_request: 0,
+            others: Vec::new(),
+        }
+    }
+
+    /// The same, welcomed.
+    pub async fn welcomed(&self, token: String) -> (Raw, Welcome) {
+        let mut raw = self.open().await;
+        let welcome = raw.greet(token).await;
+        (raw, welcome)
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// These tests are not about certificates.
+#[derive(Debug)]
+struct AcceptAnything;
+
+impl ServerCertVerifier for AcceptAnything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
