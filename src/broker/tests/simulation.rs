@@ -58,7 +58,7 @@ impl Drop for Playing {
 fn play(seed: u64, bug: Option<Bug>) -> Run {
     let _playing = Playing(seed);
     let mut dice = Dice::new(seed);
-    let plan = Plan::draw(&mut dice);
+    let plan = Plan::draw(seed, &mut dice);
     let mut driver = Driver::new(dice, plan.clone(), bug);
     let mut checker = Checker::new(plan.clone());
     let mut planted = Planted::new(bug);
@@ -153,7 +153,7 @@ fn a_thousand_seeds_keep_every_promise() {
 
 #[test]
 fn a_seed_is_played_the_same_way_again() {
-    for seed in [1, 2, 3] {
+    for seed in [1, 41, 42] {
         let (once, again) = (play(seed, None), play(seed, None));
         assert_eq!(format!("{:?}", once.trace), format!("{:?}", again.trace));
     }
@@ -162,7 +162,7 @@ fn a_seed_is_played_the_same_way_again() {
 /// Plays seeds with a bug until it was caught 20 times. Whenever it strikes it is caught, and by its name.
 fn catches(bug: Bug) {
     let mut caught = 0;
-    for seed in 0..400 {
+    for seed in 30..430 {
         let run = play(seed, Some(bug));
         match run.violation {
             Some(Violation { kind, what }) => {

@@ -127,6 +127,9 @@ impl Checker {
             let head = log.head();
             return broken(Kind::Acknowledged, format!("{offset} after {head}"));
         }
+        if matches!(key, Key::Private(_)) && log.readers.is_empty() {
+            return broken(Kind::AfterLeave, format!("{offset} of {key:?}"));
+        }
         log.idle_since = None;
         log.accept(sent);
         self.epochs.insert(epoch, offset);

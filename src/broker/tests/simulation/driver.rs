@@ -184,7 +184,10 @@ impl Driver {
 
     fn seat(&mut self, log: Key, subscription: Subscription) {
         self.readers += 1;
-        let via = self.dice.pick(&[Via::Stream, Via::Batch]);
+        let via = match self.dice.pick(self.plan.vias) {
+            Via::Listener => Via::Stream,
+            via => via,
+        };
         let actor = Actor::new(self.readers, via, subscription);
         self.stage.record(Event::Joined {
             log,
@@ -215,7 +218,7 @@ impl Driver {
     }
 
     fn listen(&mut self) -> &'static str {
-        if self.stage.lock().guards.len() < 4 {
+        if self.plan.vias.contains(&Via::Listener) && self.stage.lock().guards.len() < 4 {
             let (name, names) = (self.dice.below(self.plan.names), self.plan.names);
             self.readers += 1;
             let (log, reader, stage) = (Key::Hub(name), self.readers, self.stage.clone());

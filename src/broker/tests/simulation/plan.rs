@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::super::Retention;
-use super::event::Key;
+use super::event::{Key, Via};
 
 /// SplitMix64: the same numbers for the same seed, everywhere.
 #[derive(Debug)]
@@ -52,10 +52,15 @@ pub(super) struct Plan {
     pub(super) large: usize,
     /// Most readers at a time.
     pub(super) readers: usize,
+    /// How those read, and whether there are listeners.
+    pub(super) vias: &'static [Via],
 }
 
+/// Seeds below it read by batches alone, which end. So a broker whose own loops would not end is found out before it loops.
+const PLAIN_SEEDS: u64 = 40;
+
 impl Plan {
-    pub(super) fn draw(dice: &mut Dice) -> Self {
+    pub(super) fn draw(seed: u64, dice: &mut Dice) -> Self {
         let names = 1 + dice.below(6);
         Self {
             steps: 150 + dice.below(250),
@@ -67,6 +72,10 @@ impl Plan {
             private: retention(dice),
             large: dice.pick(&[0, 0, 0, 0, 1, 10, 40]),
             readers: 1 + dice.below(12),
+            vias: match seed {
+                0..PLAIN_SEEDS => &[Via::Batch],
+                _ => &[Via::Batch, Via::Stream, Via::Listener],
+            },
         }
     }
 
