@@ -252,3 +252,66 @@ async fn a_server_without_its_parts_says_which() {
         .to_string();
     assert!(error.contains("certificate"), "{error}");
 }
+
+both!(user_code_can_subscribe_the_client_to_channels);
+async fn user_code_can_subscribe_the_client_to_channels(transport: Transport) {
+    let (sender, mut sessions) = tokio::sync::mpsc::channel::<Session>(1);
+    let endpoint = Call(move |session: &Session| {
+        session.subscribe(&name("secret")).unwrap();
+        sender.try_send(session.clone()).unwrap();
+    });
+    let server =
+        TestServer::start_with(|builder| builder.endpoint(endpoint).rules(no_rules())).await;
+    let client = server.client("1", transport).await.unwrap();
+    // No rule lets the client ask for them, and it need not ask.
+    assert_eq!(client.welcome().unwrap().subscriptions, [name("secret")]);
+    let mut secret = client.subscribe("secret").await.unwrap();
+    server
+        .broker()
+        .post(&name("secret"), Message::text("x"))
+        .unwrap();
+    assert_eq!(text(&publication(&mut secret).await), "x");
+    let session = sessions.recv().await.unwrap();
+    session.subscribe(&name("later")).unwrap();
+    server
+        .broker()
+        .post(&name("later"), Message::text("y"))
+        .unwrap();
+    let mut later = loop {
+        match client.subscribe("later").await {
+            Ok(subscription) => break subscription,
+            // Its stream is on the way.
+            Err(error) => assert!(error.code() == Some(Code::PERMISSION_DENIED), "{error}"),
+        }
+    };
+    assert_eq!(text(&publication(&mut later).await), "y");
+}
+
+both!(a_stream_of_user_code_can_be_opened_again);
+async fn a_stream_of_user_code_can_be_opened_again(transport: Transport) {
+    let (sender, mut sessions) = tokio::sync::mpsc::channel::<Session>(1);
+    let endpoint = Call(move |session: &Session| sender.try_send(session.clone()).unwrap());
+    let server = TestServer::start_with(|builder| builder.endpoint(endpoint)).await;
+    let client = server.client("1", transport).await.unwrap();
+    let session = sessions.recv().await.unwrap();
+    for round in 0..20 {
+        let stream = loop {
+            // The name is free when the stream before has said its last word.
+            match session.stream(&name("private")) {
+                Ok(stream) => break stream,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        stream.post(Message::text(round.to_string())).unwrap();
+        drop(stream);
+        let mut private = client.stream("private").unwrap();
+        assert_eq!(text(&publication(&mut private).await), round.to_string());
+        assert!(matches!(
+            private.next().await,
+            Some(Event::End {
+                code: Code::ENDED,
+                ..
+            })
+        ));
+    }
+}

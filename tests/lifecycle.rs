@@ -416,3 +416,90 @@ async fn a_port_in_use_is_named() {
         "{text}"
     );
 }
+
+both!(a_subscription_that_is_over_can_be_made_again);
+async fn a_subscription_that_is_over_can_be_made_again(transport: Transport) {
+    let server = TestServer::start().await;
+    let client = server.client("1", transport).await.unwrap();
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    let again = client.subscribe("chat-room-1").await.unwrap_err();
+    assert!(
+        matches!(again, ClientError::AlreadySubscribed(_)),
+        "{again}"
+    );
+    // Given up halfway, and at once asked for again.
+    for _ in 0..50 {
+        let half = client.subscribe("chat-room-2");
+        drop(tokio::time::timeout(Duration::from_micros(50), half).await);
+    }
+    let mut second = client.subscribe("chat-room-2").await.unwrap();
+    for (room, name) in [(&mut room, "chat-room-1"), (&mut second, "chat-room-2")] {
+        client.publish(name, Message::text("x")).await.unwrap();
+        assert_eq!(text(&publication(room).await), "x");
+    }
+}
+
+both!(a_message_above_the_limit_harms_only_itself);
+async fn a_message_above_the_limit_harms_only_itself(transport: Transport) {
+    let keeper = Keeper::default();
+    let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
+    let client = server.client("1", transport).await.unwrap();
+    let large = Message::data("a/b", vec![0; 1_000_000]);
+    let refused = client
+        .publish("chat-room-1", large.clone())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, ClientError::TooLarge { max: 65536, .. }),
+        "{refused}"
+    );
+    // Also while there is no connection whose limits could be looked at.
+    keeper.0.lock().unwrap()[0].close(Code(2000), "come back");
+    let mut states = client.states();
+    states
+        .wait_for(|state| matches!(state, State::Reconnecting { .. }))
+        .await
+        .unwrap();
+    let refused = client.publish("chat-room-1", large).await.unwrap_err();
+    assert!(matches!(refused, ClientError::TooLarge { .. }), "{refused}");
+    client
+        .publish("chat-room-1", Message::text("x"))
+        .await
+        .unwrap();
+}
+
+both!(an_end_without_a_word_is_followed_by_another_connection);
+async fn an_end_without_a_word_is_followed_by_another_connection(transport: Transport) {
+    let (certificate, pem, _) = certificate();
+    let (address, _stop, running) =
+        serve("127.0.0.1:0".parse().unwrap(), certificate.clone()).await;
+    let url = match transport {
+        Transport::Quic => format!("quic://{address}"),
+        _ => format!("https://{address}"),
+    };
+    let token = TokenIssuer::new(SECRET)
+        .unwrap()
+        .issue(&"1".parse().unwrap(), Duration::from_secs(3600));
+    let client = Client::builder(url)
+        .token(token)
+        .trust(Trust::Pem(pem.into_bytes()))
+        .connect()
+        .await
+        .unwrap();
+    let mut global = client.subscribe("global").await.unwrap();
+    // Every task of the server is dropped where it stands.
+    running.abort();
+    let mut states = client.states();
+    states
+        .wait_for(|state| matches!(state, State::Reconnecting { .. }))
+        .await
+        .unwrap();
+    let _again = loop {
+        let bound = std::net::UdpSocket::bind(address).is_ok();
+        if bound {
+            break serve(address, certificate.clone()).await;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(matches!(global.next().await, Some(Event::Break { .. })));
+}

@@ -121,8 +121,22 @@ impl Driver {
         }
     }
 
-    fn end(self, code: Option<Code>, reason: String) {
+    fn end(&self, code: Option<Code>, reason: String) {
+        let closed = State::Closed {
+            code,
+            reason: reason.clone(),
+        };
+        // Who is woken by the registry finds the reason in the state.
+        self.state.send_replace(closed);
         self.registry.end(code.unwrap_or(Code::CLOSED), &reason);
-        self.state.send_replace(State::Closed { code, reason });
+    }
+}
+
+impl Drop for Driver {
+    /// Also when user code that is asked for a token panics.
+    fn drop(&mut self) {
+        if !matches!(*self.state.borrow(), State::Closed { .. }) {
+            self.end(None, "the client's task is gone".to_owned());
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! One connection: `Hello`, the control stream, and the streams that the server opens.
+//! One connection after `Welcome`: requests and answers, and the streams that the server opens.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,28 +6,30 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
-    Acknowledgement, ClientError, Welcomed,
-    builder::{Settings, Token},
+    Acknowledgement, ClientError, backoff,
     driver::Command,
-    registry::{Incoming, Registry},
+    greet::CLOSE,
+    registry::{Incoming, Key, Registry},
 };
 use crate::{
-    transport::{
-        Closed, Connection, FrameError, FrameReader, RecvStream, SendStream,
-        dial::{Target, dial},
-    },
+    transport::{Closed, Connection, FrameError, FrameReader, RecvStream, SendStream},
     wire::{
-        ChannelName, Code, Position, Retry, UserId, VERSION,
-        frame::{Frame, Hello, Ping, Publish, Subscribe, Unsubscribe, Welcome},
+        ChannelName, Code, DecodeError, Position, Retry,
+        frame::{Frame, Limits, Ping, Publish, Subscribe, Unsubscribe},
     },
 };
 
 /// Time that the header of a stream may take; the stream is given up after it.
 const HEADER: Duration = Duration::from_secs(10);
+/// Longest header, in bytes.
+const HEADER_BYTES: usize = 4096;
+/// How long after a stream was cut off its connection is taken to live on: the end of a connection cuts its streams off too, and
+/// is seen a moment later.
+const CUT: Duration = Duration::from_secs(1);
 /// Bytes of requests that wait to be written; above it no further request is taken.
 const OUTGOING: usize = 256 * 1024;
 
@@ -41,13 +43,21 @@ pub(super) struct Link {
     last_request: u64,
     automatic: Vec<(ChannelName, u64, Position)>,
     max_frame: usize,
+    limits: Limits,
     headers: FuturesUnordered<BoxFuture<'static, Option<Incoming>>>,
+    later: FuturesUnordered<BoxFuture<'static, Later>>,
+}
+
+/// What is done after a pause.
+enum Later {
+    Ask(ChannelName),
+    Recheck(Key, u64),
 }
 
 /// Who waits for an answer.
 enum Pending {
     Publish(oneshot::Sender<Result<Acknowledgement, ClientError>>),
-    Subscribe { name: ChannelName, claim: u64 },
+    Subscribe(ChannelName),
     Ping(oneshot::Sender<Result<(), ClientError>>),
     Nobody,
 }
@@ -63,74 +73,15 @@ pub(super) enum Over {
 }
 
 impl Link {
-    /// Connects and says `Hello`, within the deadline.
-    pub(super) async fn connect(
-        target: &Target,
-        settings: &Settings,
-    ) -> Result<(Self, Welcomed), ClientError> {
-        let token = match &settings.token {
-            Token::None => None,
-            Token::Fixed(token) => Some(token.clone()),
-            Token::Asked(ask) => Some(ask().await.map_err(ClientError::Token)?),
-        };
-        let connection = dial(
-            target,
-            &settings.trust,
-            settings.max_streams,
-            settings.deadline,
-        )
-        .await?;
-        match timeout(
-            settings.deadline,
-            Self::greet(connection.clone(), token, settings),
-        )
-        .await
-        {
-            Ok(done) => done,
-            Err(_) => {
-                connection.close(Code::CLOSED, "no Welcome in time");
-                Err(ClientError::Protocol("no Welcome came in time".to_owned()))
-            }
-        }
-    }
-
-    async fn greet(
+    pub(super) fn new(
         connection: Connection,
-        token: Option<String>,
-        settings: &Settings,
-    ) -> Result<(Self, Welcomed), ClientError> {
-        let (mut writer, recv) = connection.open_bi().await.map_err(refused)?;
-        let hello = Hello {
-            version: VERSION,
-            token,
-            client: settings.name.clone(),
-            features: Vec::new(),
-        };
-        let written = writer.write_all(&mut [Frame::from(hello).encode()]).await;
-        let mut reader = FrameReader::new(recv, settings.max_frame);
-        let welcome = match (written, read_welcome(&mut reader).await) {
-            (Ok(()), Ok(Some(welcome))) => welcome,
-            (Ok(()), Err(error)) => {
-                connection.close(Code::PROTOCOL_VIOLATION, &error);
-                return Err(ClientError::Protocol(error));
-            }
-            // The reason stands in the close of the connection.
-            _ => return Err(refused(connection.closed().await)),
-        };
-        let automatic = welcome.subscriptions.iter().filter_map(|subscription| {
-            let name = ChannelName::parse(&subscription.channel).ok()?;
-            Some((name, subscription.subscription, subscription.position))
-        });
-        let automatic: Vec<_> = automatic.collect();
-        let welcomed = Welcomed {
-            session: format!("{:016x}", welcome.session),
-            user: welcome.user.and_then(|user| UserId::parse(&user).ok()),
-            server: welcome.server,
-            limits: welcome.limits,
-            subscriptions: automatic.iter().map(|(name, ..)| name.clone()).collect(),
-            transport: connection.transport(),
-        };
-        let link = Self {
+        reader: FrameReader,
+        writer: SendStream,
+        automatic: Vec<(ChannelName, u64, Position)>,
+        limits: Limits,
+        max_frame: usize,
+    ) -> Self {
+        Self {
             connection,
             reader,
             writer,
@@ -138,10 +89,11 @@ impl Link {
             pending: HashMap::new(),
             last_request: 0,
             automatic,
-            max_frame: settings.max_frame,
+            limits,
+            max_frame,
             headers: FuturesUnordered::new(),
-        };
-        Ok((link, welcomed))
+            later: FuturesUnordered::new(),
+        }
     }
 
     /// Serves user code until the connection is over.
@@ -151,14 +103,14 @@ impl Link {
         commands: &mut mpsc::Receiver<Command>,
     ) -> Over {
         registry.connected(std::mem::take(&mut self.automatic));
-        self.ask(registry);
+        self.sync(registry);
         loop {
             let room = self.outgoing.iter().map(Bytes::len).sum::<usize>() < OUTGOING;
             // Reading goes on while writing waits: a server that waits to write answers does not read requests.
             tokio::select! {
                 written = self.writer.write_all(&mut self.outgoing), if !self.outgoing.is_empty() => match written {
                     Ok(()) => self.outgoing.clear(),
-                    Err(_) => return Over::Lost(self.connection.closed().await),
+                    Err(_) => return self.lost(registry).await,
                 },
                 read = self.reader.next() => match read {
                     Ok(Some(raw)) => match Frame::decode(&raw) {
@@ -166,26 +118,62 @@ impl Link {
                         Ok(None) => {}
                         Err(error) => return Over::Given(Code::PROTOCOL_VIOLATION, error.to_string()),
                     },
-                    Err(FrameError::Decode(error)) => return Over::Given(Code::PROTOCOL_VIOLATION, error.to_string()),
+                    Err(FrameError::Decode(error)) => {
+                        let large = matches!(error, DecodeError::TooLarge { .. });
+                        let code = if large { Code::FRAME_TOO_LARGE } else { Code::PROTOCOL_VIOLATION };
+                        return Over::Given(code, error.to_string());
+                    }
                     Ok(None) | Err(FrameError::Reset(_) | FrameError::Closed) => {
-                        return Over::Lost(self.connection.closed().await);
+                        return self.lost(registry).await;
                     }
                 },
                 stream = self.connection.accept_uni() => match stream {
                     Ok(stream) => self.headers.push(read_header(stream, self.max_frame).boxed()),
-                    Err(closed) => return Over::Lost(closed),
+                    Err(_) => return self.lost(registry).await,
                 },
                 Some(incoming) = self.headers.next(), if !self.headers.is_empty() => {
                     if let Some(incoming) = incoming {
                         registry.arrived(incoming);
                     }
                 },
-                () = registry.released.notified() => self.give_up(registry),
+                Some(later) = self.later.next(), if !self.later.is_empty() => {
+                    match later {
+                        Later::Ask(name) => registry.ask_again(&name),
+                        Later::Recheck(key, id) => registry.recheck(&key, id),
+                    }
+                    self.sync(registry);
+                },
+                () = registry.changed.notified() => self.sync(registry),
                 command = commands.recv(), if room => match command {
                     None => return Over::Asked,
                     Some(command) => self.carry_out(registry, command),
                 },
             }
+        }
+    }
+
+    /// The connection is over. What came before its end still counts: answers, and streams with what they hold.
+    async fn lost(&mut self, registry: &Registry) -> Over {
+        while let Some(Ok(Some(raw))) = self.reader.next().now_or_never() {
+            if let Ok(Some(frame)) = Frame::decode(&raw) {
+                let _ = self.answer(registry, frame);
+            }
+        }
+        while let Some(Ok(stream)) = self.connection.accept_uni().now_or_never() {
+            self.headers
+                .push(read_header(stream, self.max_frame).boxed());
+        }
+        while let Some(Some(incoming)) = self.headers.next().now_or_never() {
+            if let Some(incoming) = incoming {
+                registry.arrived(incoming);
+            }
+        }
+        match timeout(CLOSE, self.connection.closed()).await {
+            Ok(closed) => Over::Lost(closed),
+            Err(_) => Over::Lost(Closed {
+                code: None,
+                reason: "the server ended the control stream".to_owned(),
+            }),
         }
     }
 
@@ -197,7 +185,7 @@ impl Link {
                 Pending::Publish(answer) => drop(answer.send(Err(error))),
                 Pending::Ping(answer) => drop(answer.send(Err(error))),
                 // The registry asks again on the next connection.
-                Pending::Subscribe { .. } | Pending::Nobody => {}
+                Pending::Subscribe(_) | Pending::Nobody => {}
             }
         }
         self.connection.close_and_linger(code, reason).await;
@@ -211,8 +199,14 @@ impl Link {
 
     fn carry_out(&mut self, registry: &Registry, command: Command) {
         // What was dropped before the command was given ends before it begins.
-        self.give_up(registry);
+        self.sync(registry);
         match command {
+            Command::Publish {
+                message, answer, ..
+            } if message.size() as u64 > self.limits.message => {
+                let (size, max) = (message.size(), self.limits.message);
+                let _ = answer.send(Err(ClientError::TooLarge { size, max }));
+            }
             Command::Publish {
                 name,
                 message,
@@ -229,23 +223,17 @@ impl Link {
                 });
             }
             Command::Ping { answer } => {
-                self.request(Pending::Ping(answer), |request| Ping { request }.into())
+                self.request(Pending::Ping(answer), |request| Ping { request }.into());
             }
-            Command::Subscribe => self.ask(registry),
+            // Done by `sync`.
+            Command::Subscribe => {}
         }
     }
 
-    fn ask(&mut self, registry: &Registry) {
-        for (name, claim) in registry.to_ask() {
-            let channel = name.to_string();
-            self.request(Pending::Subscribe { name, claim }, |request| {
-                Subscribe { request, channel }.into()
-            });
-        }
-    }
-
-    fn give_up(&mut self, registry: &Registry) {
-        for subscription in registry.to_end() {
+    /// Tells the server what the registry wants of it.
+    fn sync(&mut self, registry: &Registry) {
+        let work = registry.work();
+        for subscription in work.end {
             self.request(Pending::Nobody, |request| {
                 Unsubscribe {
                     request,
@@ -254,15 +242,26 @@ impl Link {
                 .into()
             });
         }
+        for name in work.ask {
+            let channel = name.to_string();
+            self.request(Pending::Subscribe(name), |request| {
+                Subscribe { request, channel }.into()
+            });
+        }
+        for (key, id) in work.cut {
+            let later = async move {
+                sleep(CUT).await;
+                Later::Recheck(key, id)
+            };
+            self.later.push(later.boxed());
+        }
     }
 
     fn answer(&mut self, registry: &Registry, frame: Frame) -> Option<Over> {
         match frame {
             Frame::Subscribed(subscribed) => {
-                if let Some(Pending::Subscribe { name, claim }) =
-                    self.pending.remove(&subscribed.request)
-                {
-                    registry.subscribed(&name, claim, subscribed.subscription, subscribed.position);
+                if let Some(Pending::Subscribe(name)) = self.pending.remove(&subscribed.request) {
+                    registry.subscribed(&name, subscribed.subscription, subscribed.position);
                 }
             }
             Frame::Published(published) => {
@@ -289,9 +288,16 @@ impl Link {
                         let _ = answer.send(Err(ClientError::Request { code, reason }));
                     }
                     // A server that is going away: the subscription is asked for again on the next connection.
-                    Some(Pending::Subscribe { .. }) if code == Code::GOING_AWAY => {}
-                    Some(Pending::Subscribe { name, claim }) => {
-                        registry.refused(&name, claim, code, reason)
+                    Some(Pending::Subscribe(_)) if code == Code::GOING_AWAY => {}
+                    Some(Pending::Subscribe(name)) => {
+                        if registry.refused(&name, code, reason) {
+                            let wait = CUT + backoff::wait(4, rand::random());
+                            let later = async move {
+                                sleep(wait).await;
+                                Later::Ask(name)
+                            };
+                            self.later.push(later.boxed());
+                        }
                     }
                     Some(Pending::Nobody) | None => {}
                 }
@@ -327,36 +333,9 @@ impl Over {
     }
 }
 
-fn refused(closed: Closed) -> ClientError {
-    match closed.code {
-        Some(code) => ClientError::Refused {
-            code,
-            reason: closed.reason,
-        },
-        None => ClientError::Protocol(closed.reason),
-    }
-}
-
-/// `Ok(None)` where the connection ended instead.
-async fn read_welcome(reader: &mut FrameReader) -> Result<Option<Welcome>, String> {
-    loop {
-        match reader.next().await {
-            Ok(Some(raw)) => match Frame::decode(&raw) {
-                Ok(Some(Frame::Welcome(welcome))) => return Ok(Some(welcome)),
-                Ok(Some(other)) => return Err(format!("{} came before Welcome", other.name())),
-                Ok(None) => {}
-                Err(error) => return Err(error.to_string()),
-            },
-            Err(FrameError::Decode(error)) if error != crate::wire::DecodeError::Truncated => {
-                return Err(error.to_string());
-            }
-            Ok(None) | Err(_) => return Ok(None),
-        }
-    }
-}
-
+/// The header of a stream, within its time and as small as headers are; `None` gives the stream up.
 async fn read_header(stream: RecvStream, max_frame: usize) -> Option<Incoming> {
-    let mut reader = FrameReader::new(stream, max_frame);
+    let mut reader = FrameReader::new(stream, HEADER_BYTES);
     let header = async {
         loop {
             match Frame::decode(&reader.next().await.ok()??) {
@@ -367,5 +346,6 @@ async fn read_header(stream: RecvStream, max_frame: usize) -> Option<Incoming> {
         }
     };
     let header = timeout(HEADER, header).await.ok().flatten()?;
+    reader.set_max_frame(max_frame);
     Some(Incoming { header, reader })
 }

@@ -6,6 +6,7 @@
 mod backoff;
 mod builder;
 mod driver;
+mod greet;
 mod link;
 mod registry;
 mod subscription;
@@ -145,6 +146,9 @@ pub enum ClientError {
         "the connection broke before the answer came ({0}): whether the request was carried out is not known"
     )]
     Interrupted(String),
+    /// The connection broke before the server let this client in.
+    #[error("the connection was lost before the server answered: {0}")]
+    Lost(String),
     /// The server does not speak the protocol.
     #[error("the server does not speak the protocol: {0}")]
     Protocol(String),

@@ -1,7 +1,7 @@
 //! Who reads what: the meeting place of streams that the server opens and subscriptions that user code holds.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,7 +11,7 @@ use super::ClientError;
 use crate::{
     transport::FrameReader,
     wire::{
-        ChannelName, Code, Position,
+        ChannelName, Code, Position, Retry,
         frame::{Header, Source},
     },
 };
@@ -21,6 +21,16 @@ use crate::{
 pub(super) struct Incoming {
     pub(super) header: Header,
     pub(super) reader: FrameReader,
+}
+
+impl Incoming {
+    /// Where it begins: all there is to know of a stream that nobody asked for.
+    pub(super) const fn position(&self) -> Position {
+        Position {
+            epoch: self.header.epoch,
+            offset: self.header.first.saturating_sub(1),
+        }
+    }
 }
 
 /// What a subscription is told.
@@ -53,6 +63,16 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
+    /// The streams in it.
+    fn streams(&self) -> Vec<Incoming> {
+        let feeds = std::mem::take(&mut *self.feeds.lock().unwrap_or_else(PoisonError::into_inner));
+        let stream = |feed| match feed {
+            Feed::Stream(stream) => Some(stream),
+            Feed::End(..) => None,
+        };
+        feeds.into_iter().filter_map(stream).collect()
+    }
+
     /// Cancel safe.
     pub(super) async fn take(&self) -> Feed {
         loop {
@@ -70,14 +90,15 @@ impl Mailbox {
 }
 
 pub(super) type Answer = oneshot::Sender<Result<Position, ClientError>>;
-type Key = (u8, ChannelName);
+/// Source and name of a stream.
+pub(super) type Key = (u8, ChannelName);
 
 /// What a client reads, over all its connections.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     state: Mutex<State>,
-    /// Something is to be unsubscribed.
-    pub(super) released: Notify,
+    /// There may be [`Work`].
+    pub(super) changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +107,12 @@ struct State {
     claims: u64,
     /// Subscriptions of this connection that nobody wants any more.
     unwanted: Vec<u64>,
+    /// Channels whose `Subscribe` is not answered yet: none is asked for twice at a time.
+    asking: HashSet<ChannelName>,
+    /// Given up before their streams arrived, which are to be dropped when they do.
+    orphans: HashSet<u64>,
+    /// Streams that ended without a word; the connection may live on.
+    cut: Vec<(Key, u64)>,
     over: Option<(Code, String)>,
 }
 
@@ -97,7 +124,9 @@ struct Slot {
     answer: Option<Answer>,
     /// Id and beginning on this connection.
     current: Option<(u64, Position)>,
-    /// Asked for on this connection.
+    /// The stream of `current` has arrived.
+    arrived: bool,
+    /// Asked for on this connection, or made by the server.
     asked: bool,
     /// Arrived and not handed over: unclaimed, or ahead of `Subscribed`. Bounded by the streams that the server may open.
     waiting: Vec<Incoming>,
@@ -116,45 +145,93 @@ impl Claim {
     pub(super) const fn name(&self) -> &ChannelName {
         &self.key.1
     }
+
+    /// The stream of this subscription ended without a word.
+    pub(super) fn cut_off(&self, subscription: u64) {
+        self.registry
+            .lock()
+            .cut
+            .push((self.key.clone(), subscription));
+        self.registry.changed.notify_one();
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
-        let owned = |slot: &Slot| {
-            slot.claimed
-                .as_ref()
-                .is_some_and(|(number, _)| *number == self.number)
-        };
-        if state.slots.get(&self.key).is_some_and(owned)
-            && let Some(slot) = state.slots.remove(&self.key)
-            && let Some((id, _)) = slot.current
+        if !state
+            .slots
+            .get(&self.key)
+            .is_some_and(|slot| slot.is_of(self.number))
         {
-            state.unwanted.push(id);
-            drop(state);
-            self.registry.released.notify_one();
+            return;
         }
+        let Some(slot) = state.slots.remove(&self.key) else {
+            return;
+        };
+        let Some((id, position)) = slot.current else {
+            return;
+        };
+        // User code on the server may have opened its stream again before the end of the one before was read.
+        let rest: Vec<_> = if self.key.0 == Source::ENDPOINT.0 {
+            self.mailbox.streams()
+        } else {
+            Vec::new()
+        };
+        if rest.iter().any(|stream| stream.header.subscription == id) {
+            let reopened = Slot {
+                current: Some((id, position)),
+                arrived: true,
+                asked: true,
+                waiting: rest,
+                ..Slot::default()
+            };
+            state.slots.insert(self.key.clone(), reopened);
+            return;
+        }
+        state.unwanted.push(id);
+        if !slot.arrived {
+            state.orphans.insert(id);
+        }
+        drop(state);
+        self.registry.changed.notify_one();
     }
 }
 
 impl Slot {
+    fn is_of(&self, claim: u64) -> bool {
+        self.claimed
+            .as_ref()
+            .is_some_and(|(number, _)| *number == claim)
+    }
+
     /// Brings the stream and its reader together, once both are known.
-    fn settle(&mut self) {
+    fn settle(&mut self, source: u8) {
         let (Some((id, position)), Some((_, mailbox))) = (self.current, &self.claimed) else {
             return;
         };
         if let Some(answer) = self.answer.take() {
             let _ = answer.send(Ok(position));
         }
-        if let Some(at) = self
-            .waiting
-            .iter()
-            .position(|stream| stream.header.subscription == id)
-        {
-            mailbox.put(Feed::Stream(self.waiting.swap_remove(at)));
-            self.waiting.clear();
+        for stream in std::mem::take(&mut self.waiting) {
+            // Of a channel, only the stream that was asked for last; of user code, all that it opened, in order.
+            if stream.header.subscription == id || source == Source::ENDPOINT.0 {
+                self.arrived = true;
+                mailbox.put(Feed::Stream(stream));
+            }
         }
     }
+}
+
+/// What is to be told to the server, in this order.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Subscriptions to end.
+    pub(super) end: Vec<u64>,
+    /// Channels to ask for.
+    pub(super) ask: Vec<ChannelName>,
+    /// To look at again in a while, by [`Registry::recheck`].
+    pub(super) cut: Vec<(Key, u64)>,
 }
 
 impl Registry {
@@ -185,7 +262,7 @@ impl Registry {
             slot.answer = None;
             mailbox.put(Feed::End(code, reason));
         }
-        slot.settle();
+        slot.settle(source.0);
         Some(Claim {
             registry: Arc::clone(self),
             key,
@@ -201,77 +278,100 @@ impl Registry {
     ) {
         let mut state = self.lock();
         state.unwanted.clear();
+        state.asking.clear();
+        state.orphans.clear();
+        state.cut.clear();
         state.slots.retain(|_, slot| slot.claimed.is_some());
         for slot in state.slots.values_mut() {
             slot.current = None;
+            slot.arrived = false;
             slot.asked = false;
             slot.waiting.clear();
         }
         for (name, id, position) in automatic {
-            let slot = state.slots.entry((Source::CHANNEL.0, name)).or_default();
+            let source = Source::CHANNEL.0;
+            let slot = state.slots.entry((source, name)).or_default();
             slot.current = Some((id, position));
             slot.asked = true;
-            slot.settle();
+            slot.settle(source);
         }
     }
 
-    /// Channels that are claimed and not asked for on this connection, each with the number of its claim; they count as asked.
-    pub(super) fn to_ask(&self) -> Vec<(ChannelName, u64)> {
+    /// What is to be told to the server now. What is asked for counts as asked.
+    pub(super) fn work(&self) -> Work {
         let mut state = self.lock();
-        let mut found = Vec::new();
-        for ((source, name), slot) in &mut state.slots {
-            if let Some((number, _)) = slot.claimed
+        let State {
+            slots,
+            unwanted,
+            asking,
+            cut,
+            ..
+        } = &mut *state;
+        let mut work = Work {
+            end: std::mem::take(unwanted),
+            cut: std::mem::take(cut),
+            ask: Vec::new(),
+        };
+        for ((source, name), slot) in slots {
+            if slot.claimed.is_some()
                 && *source == Source::CHANNEL.0
                 && !slot.asked
+                && asking.insert(name.clone())
             {
                 slot.asked = true;
-                found.push((name.clone(), number));
+                work.ask.push(name.clone());
             }
         }
-        found
+        work
     }
 
-    /// Subscriptions to end.
-    pub(super) fn to_end(&self) -> Vec<u64> {
-        std::mem::take(&mut self.lock().unwanted)
-    }
-
-    /// `Subscribed` came for this claim.
-    pub(super) fn subscribed(&self, name: &ChannelName, claim: u64, id: u64, position: Position) {
+    /// `Subscribed` came: it is for who wants the channel now.
+    pub(super) fn subscribed(&self, name: &ChannelName, id: u64, position: Position) {
         let mut state = self.lock();
-        match state.slots.get_mut(&(Source::CHANNEL.0, name.clone())) {
-            Some(slot)
-                if slot
-                    .claimed
-                    .as_ref()
-                    .is_some_and(|(number, _)| *number == claim) =>
-            {
+        state.asking.remove(name);
+        let source = Source::CHANNEL.0;
+        match state.slots.get_mut(&(source, name.clone())) {
+            Some(slot) if slot.claimed.is_some() && slot.current.is_none() => {
                 slot.current = Some((id, position));
-                slot.settle();
+                slot.asked = true;
+                slot.settle(source);
             }
             // Given up meanwhile.
             _ => {
                 state.unwanted.push(id);
-                drop(state);
-                self.released.notify_one();
+                state.orphans.insert(id);
             }
         }
+        drop(state);
+        self.changed.notify_one();
     }
 
-    /// The request for this claim was refused.
-    pub(super) fn refused(&self, name: &ChannelName, claim: u64, code: Code, reason: String) {
+    /// A request was refused; whether to ask again after a pause.
+    pub(super) fn refused(&self, name: &ChannelName, code: Code, reason: String) -> bool {
         let mut state = self.lock();
+        state.asking.remove(name);
         let key = (Source::CHANNEL.0, name.clone());
-        let owned = |slot: &Slot| {
-            slot.claimed
-                .as_ref()
-                .is_some_and(|(number, _)| *number == claim)
+        let Some(slot) = state.slots.get_mut(&key) else {
+            return false;
         };
-        if !state.slots.get(&key).is_some_and(owned) {
-            return;
+        if !slot.asked {
+            // Claimed anew while the request was under way: it was not this reader's.
+            drop(state);
+            self.changed.notify_one();
+            return false;
+        }
+        // User code on the server subscribed this client while the request was on its way.
+        if let Some(stream) = slot.waiting.last() {
+            slot.current = Some((stream.header.subscription, stream.position()));
+            slot.settle(key.0);
+            return false;
+        }
+        // Who subscribed once is not ended by a server that has no room for the moment, or by a session that is ending.
+        if slot.answer.is_none() && (code.retry() == Retry::Backoff || code == Code::ENDED) {
+            return true;
         }
         let Some(slot) = state.slots.remove(&key) else {
-            return;
+            return false;
         };
         drop(state);
         match (slot.answer, slot.claimed) {
@@ -279,34 +379,68 @@ impl Registry {
             (None, Some((_, mailbox))) => mailbox.put(Feed::End(code, reason)),
             (None, None) => {}
         }
+        false
+    }
+
+    /// Asks for a channel again that was refused.
+    pub(super) fn ask_again(&self, name: &ChannelName) {
+        if let Some(slot) = self
+            .lock()
+            .slots
+            .get_mut(&(Source::CHANNEL.0, name.clone()))
+            && slot.current.is_none()
+        {
+            slot.asked = false;
+        }
+    }
+
+    /// Looks again at a stream that ended without a word. If its connection lives on, the channel is asked for anew; a stream
+    /// of user code cannot be, and is over.
+    pub(super) fn recheck(&self, key: &Key, id: u64) {
+        let mut state = self.lock();
+        let Some(slot) = state.slots.get_mut(key) else {
+            return;
+        };
+        if slot.current.is_none_or(|(current, _)| current != id) {
+            return;
+        }
+        if key.0 == Source::ENDPOINT.0 {
+            if let Some((_, mailbox)) = &slot.claimed {
+                mailbox.put(Feed::End(
+                    Code::ENDED,
+                    "the server cut the stream off".to_owned(),
+                ));
+            }
+            return;
+        }
+        slot.current = None;
+        slot.arrived = false;
+        slot.asked = false;
+        state.unwanted.push(id);
     }
 
     /// A stream arrived.
     pub(super) fn arrived(&self, incoming: Incoming) {
         let source = incoming.header.source;
+        let id = incoming.header.subscription;
         let Ok(name) = ChannelName::parse(&incoming.header.name) else {
             return;
         };
         let mut state = self.lock();
-        let key = (source.0, name);
-        let slot = if source == Source::ENDPOINT {
-            let slot = state.slots.entry(key).or_default();
-            // Its header is all there is to know of it.
-            let position = Position {
-                epoch: incoming.header.epoch,
-                offset: incoming.header.first.saturating_sub(1),
-            };
-            slot.current = Some((incoming.header.subscription, position));
-            slot
-        } else {
-            match state.slots.get_mut(&key) {
-                Some(slot) => slot,
-                // Given up: dropping the stream stops it.
-                None => return,
-            }
-        };
+        if state.orphans.remove(&id) {
+            // Dropping the stream stops it.
+            return;
+        }
+        let position = incoming.position();
+        let asking = source == Source::CHANNEL && state.asking.contains(&name);
+        let slot = state.slots.entry((source.0, name)).or_default();
+        let unasked = !asking && slot.current.is_none();
+        if source == Source::ENDPOINT || unasked {
+            slot.current = Some((id, position));
+            slot.asked = true;
+        }
         slot.waiting.push(incoming);
-        slot.settle();
+        slot.settle(source.0);
     }
 
     /// Nothing will come any more.

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     task::{Context, Poll},
 };
 
@@ -32,7 +32,7 @@ pub enum Event {
     },
     /// The connection broke and was made again. What was published in between is missing, unless [`Event::missed`] is 0.
     Break {
-        /// The last position before the break; offset 0 where nothing had come.
+        /// The last position before the break: of the last publication, or where the subscription began.
         before: Position,
         /// Where the subscription goes on: the next publication has the next offset.
         after: Position,
@@ -52,7 +52,7 @@ impl Event {
     #[must_use]
     pub fn missed(&self) -> Option<u64> {
         match self {
-            Self::Lagged { from, to } => Some(to - from + 1),
+            Self::Lagged { from, to } => Some(to.saturating_sub(*from).saturating_add(1)),
             Self::Break { before, after } if before.epoch == after.epoch => {
                 Some(after.offset.saturating_sub(before.offset))
             }
@@ -76,12 +76,12 @@ pub struct Subscription {
 
 /// What the stream of events carries along.
 struct Reading {
-    claim: Claim,
+    /// Given up at the end, so that the channel can be subscribed to again.
+    claim: Option<Claim>,
     current: Option<Incoming>,
     /// Last position given.
     at: Option<Position>,
     start: Arc<std::sync::Mutex<Option<Position>>>,
-    over: bool,
 }
 
 impl Subscription {
@@ -89,11 +89,10 @@ impl Subscription {
         let name = claim.name().clone();
         let position = Arc::default();
         let reading = Reading {
-            claim,
+            claim: Some(claim),
             current: None,
             at: None,
             start: Arc::clone(&position),
-            over: false,
         };
         let events = stream::unfold(reading, |mut reading| async move {
             let event = reading.next().await?;
@@ -108,10 +107,7 @@ impl Subscription {
     }
 
     pub(super) fn start_at(&mut self, position: Position) {
-        *self
-            .position
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(position);
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
     }
 
     /// The channel, or the name of the stream.
@@ -124,10 +120,7 @@ impl Subscription {
     /// stream of user code that has not arrived.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
-        *self
-            .position
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next event; `None` after [`Event::End`].
@@ -164,13 +157,10 @@ impl fmt::Debug for Subscription {
 
 impl Reading {
     async fn next(&mut self) -> Option<Event> {
-        if self.over {
-            return None;
-        }
         loop {
             let event = match &mut self.current {
                 None => {
-                    let feed = self.claim.mailbox.take().await;
+                    let feed = self.claim.as_ref()?.mailbox.take().await;
                     self.take_up(feed)
                 }
                 Some(current) => {
@@ -178,33 +168,44 @@ impl Reading {
                     match read(current).await {
                         Some(frame) => self.frame(frame),
                         None => {
-                            self.current = None;
+                            self.cut_off();
                             None
                         }
                     }
                 }
             };
             if let Some(event) = event {
-                self.over = matches!(event, Event::End { .. });
+                if matches!(event, Event::End { .. }) {
+                    self.claim = None;
+                }
                 return Some(event);
             }
+        }
+    }
+
+    /// The stream ended without a last word, or with one that says that another will follow.
+    fn cut_off(&mut self) {
+        if let (Some(claim), Some(current)) = (&self.claim, self.current.take()) {
+            claim.cut_off(current.header.subscription);
         }
     }
 
     fn take_up(&mut self, feed: Feed) -> Option<Event> {
         match feed {
             Feed::Stream(incoming) => {
-                let header = &incoming.header;
-                let after = Position {
-                    epoch: header.epoch,
-                    offset: header.first.saturating_sub(1),
-                };
-                *self
-                    .start
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(after);
+                let after = incoming.position();
+                let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
+                let began = start.replace(after);
+                drop(start);
                 self.current = Some(incoming);
-                let before = self.at.replace(after)?;
+                // Of a subscription that stands but whose first stream never came, the beginning is known.
+                let (before, first) = match self.at.replace(after) {
+                    Some(at) => (at, false),
+                    None => (began?, true),
+                };
+                if first && before == after {
+                    return None;
+                }
                 Some(Event::Break { before, after })
             }
             Feed::End(code, reason) => Some(Event::End { code, reason }),
@@ -234,7 +235,7 @@ impl Reading {
             }),
             // The server goes away, or has no room now: the next connection has the next stream.
             Frame::End(_) => {
-                self.current = None;
+                self.cut_off();
                 None
             }
             _ => None,

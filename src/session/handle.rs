@@ -21,7 +21,10 @@ use crate::{
     auth::Grant,
     broker::{Batch, Broker, Poster, PublishError},
     transport::{Connection, Transport},
-    wire::{ChannelName, Code, Message, Position, Publication, UserId, codec, frame::Source},
+    wire::{
+        ChannelName, Code, Message, Position, Publication, UserId, codec,
+        frame::{AutoSubscription, Source},
+    },
 };
 
 /// A client's session, for user code on the server. Cloning shares it; dropping it changes nothing.
@@ -56,6 +59,8 @@ struct Register {
 struct Registered {
     source: Source,
     name: ChannelName,
+    /// Where it began, once its cursor stands.
+    position: Option<Position>,
     /// Taken when the subscription is told to end; its writer may still have last words.
     end: Option<oneshot::Sender<Code>>,
 }
@@ -119,11 +124,38 @@ impl Inner {
             Registered {
                 source,
                 name: name.clone(),
+                position: None,
                 end: Some(end),
             },
         );
         self.writers.send_modify(|count| *count += 1);
         Ok((id, ended))
+    }
+
+    /// The cursor of a subscription stands.
+    pub(super) fn started(&self, id: u64, position: Position) {
+        if let Some(entry) = self.lock().entries.get_mut(&id) {
+            entry.position = Some(position);
+        }
+    }
+
+    /// The channels that the session is subscribed to.
+    pub(super) fn subscriptions(&self) -> Vec<AutoSubscription> {
+        let register = self.lock();
+        let mut found: Vec<_> = register
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.source == Source::CHANNEL && entry.end.is_some())
+            .filter_map(|(id, entry)| {
+                Some(AutoSubscription {
+                    subscription: *id,
+                    channel: entry.name.to_string(),
+                    position: entry.position?,
+                })
+            })
+            .collect();
+        found.sort_unstable_by_key(|made| made.subscription);
+        found
     }
 
     /// Tells a writer to end; says whether there was one that had not been told.
@@ -217,7 +249,8 @@ impl Session {
         &self.inner.context.broker
     }
 
-    /// Subscribes the client to a channel, whatever its grant says. The client sees a stream like any other.
+    /// Subscribes the client to a channel, whatever its grant says. The client sees a stream like any other; what is subscribed in
+    /// [`session_opened`](crate::endpoint::Endpoint::session_opened) stands in its `Welcome`.
     ///
     /// # Errors
     /// [`SubscribeError`].

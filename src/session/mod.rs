@@ -26,7 +26,7 @@ use crate::{
     transport::{Connection, Permit},
     wire::{
         Code,
-        frame::{AutoSubscription, Frame, Limits, Welcome},
+        frame::{Frame, Limits, Welcome},
     },
 };
 
@@ -150,7 +150,7 @@ async fn open(
         hello.client,
     ));
     let welcomed = async {
-        let subscriptions = auto_subscribe(&session);
+        auto_subscribe(&session);
         call_user_code(&session).await?;
         let welcome = Welcome {
             session: session.inner().id,
@@ -158,7 +158,7 @@ async fn open(
             server: SERVER.to_owned(),
             features: Vec::new(),
             limits: context.config.limits,
-            subscriptions,
+            subscriptions: session.inner().subscriptions(),
         };
         let welcome = Frame::from(welcome).encode();
         match timeout(context.config.deadline, writer.write_all(&mut [welcome])).await {
@@ -185,20 +185,13 @@ async fn open(
 
 /// Subscribes to what the rules give without being asked. What finds no stream or no room is left out and logged: `Welcome`
 /// lists what there is.
-fn auto_subscribe(session: &Session) -> Vec<AutoSubscription> {
+fn auto_subscribe(session: &Session) {
     let inner = session.inner();
-    let mut made = Vec::new();
     for channel in inner.context.rules.auto_subscriptions(&inner.grant) {
-        match subscribe::subscribe(inner, &channel) {
-            Ok((subscription, position)) => made.push(AutoSubscription {
-                subscription,
-                channel: channel.to_string(),
-                position,
-            }),
-            Err(error) => tracing::warn!(%channel, %error, "no automatic subscription"),
+        if let Err(error) = subscribe::subscribe(inner, &channel) {
+            tracing::warn!(%channel, %error, "no automatic subscription");
         }
     }
-    made
 }
 
 async fn call_user_code(session: &Session) -> Result<(), Close> {

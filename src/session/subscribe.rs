@@ -108,6 +108,7 @@ pub(super) fn open(
         })?;
     let subscription = reader()?;
     let position = subscription.position();
+    inner.started(id, position);
     let header = Header {
         subscription: id,
         source,

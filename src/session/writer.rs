@@ -117,8 +117,8 @@ pub(super) async fn run(work: Work) {
         // Until the peer has it all.
         let _ = stopped.await;
     };
-    if code == Code::GOING_AWAY {
-        // Bounded by the grace, at whose end the session is over.
+    if code != Code::UNSUBSCRIBED {
+        // Somebody wants the rest. When the server goes away, the session is over at the end of the grace.
         tokio::select! {
             () = session.cancelled() => {}
             () = last_words => {}

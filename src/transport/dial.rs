@@ -154,6 +154,8 @@ pub(crate) async fn dial(
     deadline: Duration,
 ) -> Result<Connection, DialError> {
     let config = client_config(target.transport, trust, max_streams)?;
+    // The most telling of the answers, should time run out while another address is silent.
+    let mut told = DialError::TimedOut(target.to_string());
     let all = async {
         let addresses = target.resolve().await?;
         let mut attempts: FuturesUnordered<_> = addresses
@@ -167,21 +169,37 @@ pub(crate) async fn dial(
                 }
             })
             .collect();
-        let mut last = DialError::TimedOut(format!("{}:{}", target.host, target.port));
         while let Some(done) = attempts.next().await {
             match done {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = error,
+                Ok(connection) => return Ok(Some(connection)),
+                Err(error) if error.weight() >= told.weight() => told = error,
+                Err(_) => {}
             }
         }
-        Err(last)
+        Ok(None)
     };
-    timeout(deadline, all).await.unwrap_or_else(|_| {
-        Err(DialError::TimedOut(format!(
-            "{}:{}",
-            target.host, target.port
-        )))
-    })
+    match timeout(deadline, all).await {
+        Ok(Ok(Some(connection))) => Ok(connection),
+        Ok(Ok(None)) | Err(_) => Err(told),
+        Ok(Err(error)) => Err(error),
+    }
+}
+
+impl DialError {
+    /// How much it says about the server.
+    const fn weight(&self) -> u8 {
+        match self {
+            Self::Untrusted { .. } | Self::Refused(_) => 2,
+            Self::TimedOut(_) => 0,
+            _ => 1,
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
 }
 
 fn client_config(
@@ -236,11 +254,11 @@ async fn attempt(
         .await
         .map_err(|error| judge(target, error))?;
     match target.transport {
-        Transport::Quic => Ok(Connection::raw(connection)),
+        Transport::Quic => Ok(Connection::raw(connection).kept_by(endpoint)),
         Transport::WebTransport => {
             let request = ConnectRequest::new(target.url.clone()).with_protocol(SUBPROTOCOL);
             match Session::connect(connection, request).await {
-                Ok(session) => Ok(Connection::webtransport(session)),
+                Ok(session) => Ok(Connection::webtransport(session).kept_by(endpoint)),
                 Err(ClientError::HttpError(ConnectError::ProtoError(
                     proto::ConnectError::WrongStatus(Some(status)),
                 ))) => Err(DialError::Refused(status.as_u16())),
@@ -263,9 +281,12 @@ fn judge(target: &Target, error: quinn::ConnectionError) -> DialError {
                 reason: "no protocol in common: it does not speak Tidings on this port".to_owned(),
             }
         }
-        // TLS alerts from bad_certificate (42) to unknown_ca (48), raised on this side.
+        // TLS alerts from bad_certificate (42) to unknown_ca (48), access_denied (49: a pinned hash that does not match) and
+        // decrypt_error (51: a bad signature), raised on this side.
         quinn::ConnectionError::TransportError(error)
-            if (42..=48).any(|alert| error.code == quinn::TransportErrorCode::crypto(alert)) =>
+            if [42, 43, 44, 45, 46, 47, 48, 49, 51]
+                .into_iter()
+                .any(|alert| error.code == quinn::TransportErrorCode::crypto(alert)) =>
         {
             DialError::Untrusted {
                 host,

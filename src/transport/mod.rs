@@ -68,6 +68,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) struct Connection {
     session: Session,
     transport: Transport,
+    /// Of the connecting side: it says when the last packet is out.
+    endpoint: Option<quinn::Endpoint>,
 }
 
 /// How a connection ended.
@@ -94,6 +96,7 @@ impl Connection {
         Self {
             session: Session::raw(connection),
             transport: Transport::Quic,
+            endpoint: None,
         }
     }
 
@@ -101,7 +104,14 @@ impl Connection {
         Self {
             session,
             transport: Transport::WebTransport,
+            endpoint: None,
         }
+    }
+
+    #[cfg(feature = "client")]
+    pub(crate) fn kept_by(mut self, endpoint: quinn::Endpoint) -> Self {
+        self.endpoint = Some(endpoint);
+        self
     }
 
     pub(crate) const fn transport(&self) -> Transport {
@@ -161,7 +171,13 @@ impl Connection {
     pub(crate) async fn close_and_linger(&self, code: Code, reason: &str) {
         self.close(code, reason);
         // Bounded by the library's own wait; the timer is for the case that it changes.
-        let _ = tokio::time::timeout(LINGER, self.session.closed()).await;
+        let _ = tokio::time::timeout(LINGER, async {
+            self.session.closed().await;
+            if let Some(endpoint) = &self.endpoint {
+                endpoint.wait_idle().await;
+            }
+        })
+        .await;
     }
 
     /// Waits for the end. Cancel safe.
@@ -191,9 +207,10 @@ fn closed(error: SessionError) -> Closed {
             code: Some(Code(code)),
             reason,
         },
+        // Over WebTransport the library says so too when the CONNECT stream ends without a word (PROTOCOL §2.2): an abrupt end.
         SessionError::ConnectionError(quinn::ConnectionError::LocallyClosed) => Closed {
-            code: Some(Code::CLOSED),
-            reason: "closed here".to_owned(),
+            code: None,
+            reason: "the connection was cut off".to_owned(),
         },
         SessionError::ConnectionError(quinn::ConnectionError::TimedOut) => Closed {
             code: None,

@@ -58,7 +58,6 @@ codes! {
     100 PROTOCOL_VIOLATION "protocol_violation" "Bytes that are no frame, or a frame whose body does not decode to the last byte."
     101 FRAME_TOO_LARGE "frame_too_large" "A frame whose length is above the limit."
     102 UNSUPPORTED_VERSION "unsupported_version" "Hello names a version that this server does not speak."
-    103 HELLO_TIMEOUT "hello_timeout" "No complete Hello in time."
     104 UNEXPECTED_FRAME "unexpected_frame" "A known frame at the wrong time or in the wrong direction."
     105 UNKNOWN_REQUEST "unknown_request" "A request of a type that this server does not know."
     110 INVALID_CHANNEL "invalid_channel" "The channel's name breaks the grammar."
@@ -74,6 +73,7 @@ codes! {
     300 OVERLOADED "overloaded" "The server has no room for this now."
     301 TOO_MANY_SESSIONS "too_many_sessions" "The server has as many sessions as it may have."
     302 TOO_MANY_CHANNELS "too_many_channels" "The server has as many channels as it may have."
+    303 HELLO_TIMEOUT "hello_timeout" "No complete Hello in time."
     400 INTERNAL "internal" "The server failed."
     401 GOING_AWAY "going_away" "The server is shutting down: connect again, here or elsewhere."
 }

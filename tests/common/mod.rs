@@ -1,7 +1,7 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-pub mod raw;
+pub(crate) mod raw;
 
 use std::{future::Future, time::Duration};
 

@@ -19,16 +19,16 @@ use web_transport_quinn::{
     ReadError, RecvStream, SendStream, Session, SessionError, WebTransportError, proto,
 };
 
-pub use dial::Dial;
+pub(crate) use dial::Dial;
 
 use super::{publication, text};
 
 /// What the server answers a fault with.
-pub type Refusal = (Code, String);
+pub(crate) type Refusal = (Code, String);
 
 /// Checks the code of a refusal, and that its reason names what is wrong.
 #[track_caller]
-pub fn assert_refusal(what: &str, got: &Refusal, code: Code, word: &str) {
+pub(crate) fn assert_refusal(what: &str, got: &Refusal, code: Code, word: &str) {
     let (got_code, reason) = got;
     assert_eq!(*got_code, code, "{what}: {reason}");
     assert!(
@@ -38,7 +38,7 @@ pub fn assert_refusal(what: &str, got: &Refusal, code: Code, word: &str) {
 }
 
 /// A good `Hello`.
-pub fn hello(token: Option<String>) -> Hello {
+pub(crate) fn hello(token: Option<String>) -> Hello {
     Hello {
         version: VERSION,
         token,
@@ -48,7 +48,7 @@ pub fn hello(token: Option<String>) -> Hello {
 }
 
 /// The code and the reason that the server closed a session with.
-pub async fn closed(session: &Session) -> Refusal {
+pub(crate) async fn closed(session: &Session) -> Refusal {
     match session.closed().await {
         SessionError::WebTransportError(WebTransportError::Closed(code, reason)) => {
             (Code(code), reason)
@@ -58,7 +58,7 @@ pub async fn closed(session: &Session) -> Refusal {
 }
 
 /// The same for a connection that did not become a session.
-pub fn close_code(error: &ConnectionError, transport: Transport) -> Refusal {
+pub(crate) fn close_code(error: &ConnectionError, transport: Transport) -> Refusal {
     let ConnectionError::ApplicationClosed(close) = error else {
         panic!("not closed by the application: {error:?}");
     };
@@ -74,7 +74,7 @@ pub fn close_code(error: &ConnectionError, transport: Transport) -> Refusal {
 }
 
 /// Frames of one stream.
-pub struct Frames {
+pub(crate) struct Frames {
     recv: RecvStream,
     decoder: Decoder,
 }
@@ -88,7 +88,7 @@ impl Frames {
     }
 
     /// The next frame; `None` at the end of the stream.
-    pub async fn read(&mut self) -> Result<Option<Frame>, ReadError> {
+    pub(crate) async fn read(&mut self) -> Result<Option<Frame>, ReadError> {
         loop {
             if let Some(raw) = self.decoder.next_frame().unwrap() {
                 return Ok(Some(
@@ -111,7 +111,7 @@ impl Frames {
     }
 
     /// The next frame, which there must be.
-    pub async fn next(&mut self) -> Frame {
+    pub(crate) async fn next(&mut self) -> Frame {
         match self.read().await {
             Ok(Some(frame)) => frame,
             other => panic!("no frame but {other:?}"),
@@ -119,7 +119,7 @@ impl Frames {
     }
 
     /// The next frame is a publication with this text.
-    pub async fn hears(&mut self, text: &str) {
+    pub(crate) async fn hears(&mut self, text: &str) {
         match self.next().await {
             Frame::Publication(heard) => assert_eq!(heard.message.as_text(), Some(text)),
             other => panic!("no Publication but {other:?}"),
@@ -127,7 +127,7 @@ impl Frames {
     }
 
     /// The stream ends as it does where the client unsubscribed.
-    pub async fn ends(&mut self) {
+    pub(crate) async fn ends(&mut self) {
         match self.next().await {
             Frame::End(end) => assert_eq!(end.code, Code::UNSUBSCRIBED, "{}", end.reason),
             other => panic!("no End but {other:?}"),
@@ -137,16 +137,16 @@ impl Frames {
     }
 
     /// Tells the server that nobody reads on.
-    pub fn stop(&mut self, code: Code) {
+    pub(crate) fn stop(&mut self, code: Code) {
         self.recv.stop(code.0).unwrap();
     }
 }
 
 /// A connection with a control stream.
-pub struct Raw {
-    pub session: Session,
-    pub send: SendStream,
-    pub frames: Frames,
+pub(crate) struct Raw {
+    pub(crate) session: Session,
+    pub(crate) send: SendStream,
+    pub(crate) frames: Frames,
     last_request: u64,
     /// Streams that nobody has asked for yet.
     others: Vec<(u64, Frames)>,
@@ -154,17 +154,17 @@ pub struct Raw {
 
 impl Raw {
     /// Writes bytes on the control stream. Whether they all arrive is up to the server.
-    pub async fn write(&mut self, bytes: &[u8]) {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
         drop(self.send.write_all(bytes).await);
     }
 
-    pub async fn send(&mut self, frame: impl Into<Frame>) {
+    pub(crate) async fn send(&mut self, frame: impl Into<Frame>) {
         let bytes = frame.into().encode();
         self.write(&bytes).await;
     }
 
     /// Says a good `Hello`.
-    pub async fn greet(&mut self, token: String) -> Welcome {
+    pub(crate) async fn greet(&mut self, token: String) -> Welcome {
         self.send(hello(Some(token))).await;
         match self.next().await {
             Frame::Welcome(welcome) => welcome,
@@ -173,11 +173,11 @@ impl Raw {
     }
 
     /// The next frame on the control stream.
-    pub async fn next(&mut self) -> Frame {
+    pub(crate) async fn next(&mut self) -> Frame {
         self.frames.next().await
     }
 
-    pub async fn closed(&self) -> Refusal {
+    pub(crate) async fn closed(&self) -> Refusal {
         closed(&self.session).await
     }
 
@@ -193,7 +193,7 @@ impl Raw {
     }
 
     /// The answer to the request with this id, which must come next.
-    pub async fn answer(&mut self, id: u64) -> Result<Frame, Refusal> {
+    pub(crate) async fn answer(&mut self, id: u64) -> Result<Frame, Refusal> {
         match self.next().await {
             Frame::Failed(failed) => {
                 assert_eq!(failed.request, id, "{}", failed.reason);
@@ -203,7 +203,7 @@ impl Raw {
         }
     }
 
-    pub async fn subscribe(&mut self, channel: &str) -> Result<Subscribed, Refusal> {
+    pub(crate) async fn subscribe(&mut self, channel: &str) -> Result<Subscribed, Refusal> {
         let request = self.request();
         let channel = channel.to_owned();
         match self.ask(request, Subscribe { request, channel }).await? {
@@ -212,7 +212,7 @@ impl Raw {
         }
     }
 
-    pub async fn unsubscribe(&mut self, subscription: u64) -> Result<(), Refusal> {
+    pub(crate) async fn unsubscribe(&mut self, subscription: u64) -> Result<(), Refusal> {
         let request = self.request();
         let unsubscribe = Unsubscribe {
             request,
@@ -224,7 +224,11 @@ impl Raw {
         }
     }
 
-    pub async fn publish(&mut self, channel: &str, message: Message) -> Result<Published, Refusal> {
+    pub(crate) async fn publish(
+        &mut self,
+        channel: &str,
+        message: Message,
+    ) -> Result<Published, Refusal> {
         let request = self.request();
         let publish = Publish {
             request,
@@ -237,7 +241,7 @@ impl Raw {
         }
     }
 
-    pub async fn ping(&mut self) {
+    pub(crate) async fn ping(&mut self) {
         let request = self.request();
         match self.ask(request, Ping { request }).await {
             Ok(Frame::Pong(pong)) if pong.request == request => {}
@@ -246,7 +250,7 @@ impl Raw {
     }
 
     /// The stream of a subscription, after its header.
-    pub async fn stream(&mut self, subscription: u64) -> Frames {
+    pub(crate) async fn stream(&mut self, subscription: u64) -> Frames {
         if let Some(at) = self.others.iter().position(|(id, _)| *id == subscription) {
             return self.others.swap_remove(at).1;
         }
@@ -264,22 +268,22 @@ impl Raw {
     }
 
     /// Sends whole bytes as a frame of any type.
-    pub async fn send_raw(&mut self, kind: u8, body: &[u8]) {
+    pub(crate) async fn send_raw(&mut self, kind: u8, body: &[u8]) {
         self.write(&frame(kind, body)).await;
     }
 }
 
 /// A short frame by hand.
-pub fn frame(kind: u8, body: &[u8]) -> Bytes {
+pub(crate) fn frame(kind: u8, body: &[u8]) -> Bytes {
     let length = u8::try_from(body.len() + 1).unwrap();
     assert!(length <= 250 && kind <= 250, "a frame with a short head");
     [&[length, kind], body].concat().into()
 }
 
 /// A raw client that is in a room, so that it can be seen to work.
-pub struct Member {
-    pub raw: Raw,
-    pub welcome: Welcome,
+pub(crate) struct Member {
+    pub(crate) raw: Raw,
+    pub(crate) welcome: Welcome,
     room: Frames,
     said: u64,
 }
@@ -288,11 +292,11 @@ pub struct Member {
 const ROOM: &str = "chat-room-member";
 
 impl Member {
-    pub async fn join(server: &TestServer, transport: Transport) -> Self {
+    pub(crate) async fn join(server: &TestServer, transport: Transport) -> Self {
         Self::join_with(server, &Dial::new(server, transport)).await
     }
 
-    pub async fn join_with(server: &TestServer, dial: &Dial) -> Self {
+    pub(crate) async fn join_with(server: &TestServer, dial: &Dial) -> Self {
         let (mut raw, welcome) = dial.welcomed(server.token("42")).await;
         let subscribed = raw.subscribe(ROOM).await.unwrap();
         let room = raw.stream(subscribed.subscription).await;
@@ -305,7 +309,7 @@ impl Member {
     }
 
     /// The connection still publishes and receives.
-    pub async fn works(&mut self) {
+    pub(crate) async fn works(&mut self) {
         self.said += 1;
         let said = format!("still here, {}", self.said);
         self.raw.publish(ROOM, Message::text(&said)).await.unwrap();
@@ -314,14 +318,14 @@ impl Member {
 }
 
 /// A well-behaved client of the same server, which must not notice anything.
-pub struct Bystander {
+pub(crate) struct Bystander {
     client: Client,
     room: client::Subscription,
     said: u64,
 }
 
 impl Bystander {
-    pub async fn join(server: &TestServer, transport: Transport) -> Self {
+    pub(crate) async fn join(server: &TestServer, transport: Transport) -> Self {
         let client = server.client("bystander", transport).await.unwrap();
         let room = client.subscribe("chat-room-bystander").await.unwrap();
         Self {
@@ -332,7 +336,7 @@ impl Bystander {
     }
 
     /// A reconnect would be an event of its own before the publication, so this sees it.
-    pub async fn is_undisturbed(&mut self) {
+    pub(crate) async fn is_undisturbed(&mut self) {
         self.said += 1;
         let said = format!("undisturbed, {}", self.said);
         let message = Message::text(&said);

@@ -29,8 +29,8 @@ use super::{Frames, Raw, Refusal, hello};
 
 /// How to connect.
 #[derive(Clone)]
-pub struct Dial {
-    pub transport: Transport,
+pub(crate) struct Dial {
+    pub(crate) transport: Transport,
     address: SocketAddr,
     alpn: Vec<Vec<u8>>,
     /// Unidirectional streams that the server may open.
@@ -43,7 +43,7 @@ pub struct Dial {
 const HTTP3_STREAMS: u32 = 1;
 
 impl Dial {
-    pub fn new(server: &TestServer, transport: Transport) -> Self {
+    pub(crate) fn new(server: &TestServer, transport: Transport) -> Self {
         let alpn = match transport {
             Transport::Quic => ALPN,
             _ => web_transport_quinn::ALPN,
@@ -57,18 +57,18 @@ impl Dial {
         }
     }
 
-    pub fn to(mut self, address: SocketAddr) -> Self {
+    pub(crate) fn to(mut self, address: SocketAddr) -> Self {
         self.address = address;
         self
     }
 
-    pub fn alpn(mut self, alpn: &[&str]) -> Self {
+    pub(crate) fn alpn(mut self, alpn: &[&str]) -> Self {
         self.alpn = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         self
     }
 
     /// Permits so many streams, beside those that HTTP/3 needs.
-    pub fn streams(mut self, streams: u32) -> Self {
+    pub(crate) fn streams(mut self, streams: u32) -> Self {
         self.streams = match self.transport {
             Transport::Quic => streams,
             _ => streams + HTTP3_STREAMS,
@@ -77,18 +77,18 @@ impl Dial {
     }
 
     /// Permits no stream at all, even where HTTP/3 needs some.
-    pub fn no_streams(mut self) -> Self {
+    pub(crate) fn no_streams(mut self) -> Self {
         self.streams = 0;
         self
     }
 
-    pub fn window(mut self, bytes: u32) -> Self {
+    pub(crate) fn window(mut self, bytes: u32) -> Self {
         self.window = bytes;
         self
     }
 
     /// The QUIC handshake alone.
-    pub async fn quic(&self) -> Result<Connection, ConnectionError> {
+    pub(crate) async fn quic(&self) -> Result<Connection, ConnectionError> {
         let mut crypto = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
@@ -111,13 +111,13 @@ impl Dial {
     }
 
     /// A good CONNECT of WebTransport, to be spoilt.
-    pub fn request(&self) -> ConnectRequest {
+    pub(crate) fn request(&self) -> ConnectRequest {
         let url = format!("https://{}/tidings", self.address);
         ConnectRequest::new(url::Url::parse(&url).unwrap()).with_protocol(SUBPROTOCOL)
     }
 
     /// QUIC and this CONNECT. The error is the status.
-    pub async fn connect(&self, request: ConnectRequest) -> Result<Session, u16> {
+    pub(crate) async fn connect(&self, request: ConnectRequest) -> Result<Session, u16> {
         self.connect_on(self.quic().await.unwrap(), request).await
     }
 
@@ -136,7 +136,7 @@ impl Dial {
     }
 
     /// Everything before the control stream.
-    pub async fn session(&self) -> Session {
+    pub(crate) async fn session(&self) -> Session {
         self.session_on(self.quic().await.unwrap()).await
     }
 
@@ -148,19 +148,19 @@ impl Dial {
     }
 
     /// What the server says to this token.
-    pub async fn refused(&self, token: Option<String>) -> Refusal {
+    pub(crate) async fn refused(&self, token: Option<String>) -> Refusal {
         let mut raw = self.open().await;
         raw.send(hello(token)).await;
         raw.closed().await
     }
 
     /// The same, with a control stream, on which nothing is written yet.
-    pub async fn open(&self) -> Raw {
+    pub(crate) async fn open(&self) -> Raw {
         self.open_on(self.quic().await.unwrap()).await
     }
 
     /// The same, where QUIC's handshake is done.
-    pub async fn open_on(&self, connection: Connection) -> Raw {
+    pub(crate) async fn open_on(&self, connection: Connection) -> Raw {
         let session = self.session_on(connection).await;
         let (send, recv) = session.open_bi().await.unwrap();
         Raw {
@@ -173,7 +173,7 @@ impl Dial {
     }
 
     /// The same, welcomed.
-    pub async fn welcomed(&self, token: String) -> (Raw, Welcome) {
+    pub(crate) async fn welcomed(&self, token: String) -> (Raw, Welcome) {
         let mut raw = self.open().await;
         let welcome = raw.greet(token).await;
         (raw, welcome)

@@ -1,0 +1,134 @@
+//! From an address to `Welcome` (PROTOCOL §4.1, §4.2).
+
+use std::time::Duration;
+
+use tokio::time::{timeout, timeout_at};
+
+use super::{
+    ClientError, Welcomed,
+    builder::{Settings, Token},
+    link::Link,
+};
+use crate::{
+    transport::{
+        Closed, Connection, FrameError, FrameReader,
+        dial::{DialError, Target, dial},
+    },
+    wire::{
+        ChannelName, Code, DecodeError, UserId, VERSION,
+        frame::{Frame, Hello, Welcome},
+    },
+};
+
+impl Link {
+    /// Asks for a token, connects and says `Hello`, all within the deadline.
+    pub(super) async fn connect(
+        target: &Target,
+        settings: &Settings,
+    ) -> Result<(Self, Welcomed), ClientError> {
+        let end = tokio::time::Instant::now() + settings.deadline;
+        let token = match &settings.token {
+            Token::None => None,
+            Token::Fixed(token) => Some(token.clone()),
+            Token::Asked(ask) => {
+                let asked = timeout_at(end, ask()).await;
+                let token = asked.unwrap_or_else(|_| Err("it did not come in time".to_owned()));
+                Some(token.map_err(ClientError::Token)?)
+            }
+        };
+        let left = end.saturating_duration_since(tokio::time::Instant::now());
+        let connection = dial(target, &settings.trust, settings.max_streams, left).await?;
+        match timeout_at(end, greet(connection.clone(), token, settings)).await {
+            Ok(done) => done,
+            Err(_) => {
+                connection.close(Code::CLOSED, "no Welcome in time");
+                let host = target.to_string();
+                Err(ClientError::Dial(DialError::TimedOut(host)))
+            }
+        }
+    }
+}
+
+async fn greet(
+    connection: Connection,
+    token: Option<String>,
+    settings: &Settings,
+) -> Result<(Link, Welcomed), ClientError> {
+    let (mut writer, recv) = connection.open_bi().await.map_err(refused)?;
+    let hello = Hello {
+        version: VERSION,
+        token,
+        client: settings.name.clone(),
+        features: Vec::new(),
+    };
+    // A server that refuses does not always read on: its reason stands in the close of the connection.
+    let written = writer.write_all(&mut [Frame::from(hello).encode()]).await;
+    let mut reader = FrameReader::new(recv, settings.max_frame);
+    let welcome = match (written, read_welcome(&mut reader).await) {
+        (Ok(()), Ok(Some(welcome))) => welcome,
+        (Ok(()), Err(error)) => {
+            connection.close(Code::PROTOCOL_VIOLATION, &error);
+            return Err(ClientError::Protocol(error));
+        }
+        _ => {
+            let closed = timeout(CLOSE, connection.closed()).await;
+            return Err(closed.map_or_else(
+                |_| ClientError::Lost("the server ended the control stream".to_owned()),
+                refused,
+            ));
+        }
+    };
+    let automatic = welcome.subscriptions.iter().filter_map(|subscription| {
+        let name = ChannelName::parse(&subscription.channel).ok()?;
+        Some((name, subscription.subscription, subscription.position))
+    });
+    let automatic: Vec<_> = automatic.collect();
+    let welcomed = Welcomed {
+        session: format!("{:016x}", welcome.session),
+        user: welcome.user.and_then(|user| UserId::parse(&user).ok()),
+        server: welcome.server,
+        limits: welcome.limits,
+        subscriptions: automatic.iter().map(|(name, ..)| name.clone()).collect(),
+        transport: connection.transport(),
+    };
+    let link = Link::new(
+        connection,
+        reader,
+        writer,
+        automatic,
+        welcome.limits,
+        settings.max_frame,
+    );
+    Ok((link, welcomed))
+}
+
+/// Time that the end of a connection may come after the end of its control stream.
+pub(super) const CLOSE: Duration = Duration::from_secs(5);
+
+fn refused(closed: Closed) -> ClientError {
+    match closed.code {
+        Some(code) => ClientError::Refused {
+            code,
+            reason: closed.reason,
+        },
+        None => ClientError::Lost(closed.reason),
+    }
+}
+
+/// `Ok(None)` where the connection ended instead.
+async fn read_welcome(reader: &mut FrameReader) -> Result<Option<Welcome>, String> {
+    loop {
+        match reader.next().await {
+            Ok(Some(raw)) => match Frame::decode(&raw) {
+                Ok(Some(Frame::Welcome(welcome))) => return Ok(Some(welcome)),
+                Ok(Some(other)) => return Err(format!("{} came before Welcome", other.name())),
+                Ok(None) => {}
+                Err(error) => return Err(error.to_string()),
+            },
+            Err(FrameError::Decode(error)) if error != DecodeError::Truncated => {
+                return Err(error.to_string());
+            }
+            Ok(None) | Err(_) => return Ok(None),
+        }
+    }
+}
