@@ -45,7 +45,12 @@ fn log(ended: Result<(), tokio::task::JoinError>) {
 
 async fn one(arrival: Arrival, context: Arc<Context>, open: Arc<AtomicUsize>, max_sessions: usize) {
     let remote = arrival.remote_address();
-    match arrival.handshake().await {
+    let handshake = tokio::select! {
+        handshake = arrival.handshake() => handshake,
+        // Dropped: it finds out that nobody answers, and comes back.
+        () = context.drain.cancelled() => return,
+    };
+    match handshake {
         Ok((connection, permit)) => {
             let Some(_open) = Open::take(open, max_sessions) else {
                 let reason = format!("this server takes {max_sessions} sessions");

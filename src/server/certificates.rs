@@ -79,7 +79,7 @@ impl Certificates {
     /// files, and between them they are no pair.
     pub(super) async fn watch(self, listener: Arc<Listener>, stop: CancellationToken) {
         let Some(files) = self.files else { return };
-        let mut shown = self.first.sha256();
+        let mut shown = self.first.chain_sha256();
         let mut complaint = None;
         let mut ticks = tokio::time::interval(files.interval.max(Duration::from_millis(10)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -91,9 +91,9 @@ impl Certificates {
             match loaded {
                 Ok(certificate) => {
                     complaint = None;
-                    let sha256 = certificate.sha256();
-                    if sha256 != shown {
-                        shown = sha256;
+                    let (sha256, chain) = (certificate.sha256(), certificate.chain_sha256());
+                    if chain != shown {
+                        shown = chain;
                         listener.set_certificate(certificate);
                         tracing::info!(%sha256, "another certificate is shown from now on");
                     }

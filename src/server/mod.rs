@@ -30,6 +30,8 @@ use certificates::Certificates;
 /// How often idle channels are looked for. A channel so lives up to this much longer than its idle time; a sweep of
 /// 100,000 channels takes a few milliseconds.
 const SWEEP: Duration = Duration::from_secs(5);
+/// For requests of the HTTP API in flight: what the API itself gives them, and a little more.
+const HTTP_GRACE: Duration = Duration::from_secs(6);
 /// Beyond the grace: for last words on the way.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -133,7 +135,7 @@ impl Server {
     /// Serves until `shutdown` is ready, then drains: no newcomer is let in, no publication accepted, every session is told
     /// (`GoAway`), every stream is written to its end, for as long as [`Builder::grace`] allows; then all is closed with `going_away`.
     /// Whatever was accepted before is delivered to who reads in that time. When
-    /// this returns the ports are free. Dropping the future instead ends everything at once.
+    /// this returns the ports are free, unless user code still holds a `Session`. Dropping the future instead ends everything at once.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self {
             listener,
@@ -157,27 +159,34 @@ impl Server {
         ));
         let guard = AbortOnDrop(accepting.abort_handle());
 
-        shutdown.await;
-        tracing::info!("draining");
+        tokio::select! {
+            () = shutdown => tracing::info!("draining"),
+            _ = &mut accepting => tracing::error!("the UDP port cannot be served any more; draining"),
+        }
         listener.stop_accepting();
         // First the broker, then the readers: who is at the head after this has everything.
         context.broker.close();
         context.drain.cancel();
         stop.cancel();
-        let grace = context.config.grace + LAST_WORDS;
-        if timeout(grace, &mut accepting).await.is_err() {
+        let grace = context.config.grace.saturating_add(LAST_WORDS);
+        if !accepting.is_finished() && timeout(grace, &mut accepting).await.is_err() {
             tracing::warn!("sessions were cut off at the end of the grace");
         }
         drop(guard);
         listener.close(Code::GOING_AWAY, "the server is shutting down");
-        let _ = timeout(LAST_WORDS, async {
-            while tasks.join_next().await.is_some() {}
-            listener.wait_idle().await;
-            if let Some(listener) = Arc::into_inner(listener) {
-                listener.release().await;
+        let _ = timeout(HTTP_GRACE, async {
+            while let Some(ended) = tasks.join_next().await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a task of the server failed");
+                }
             }
         })
         .await;
+        drop(tasks);
+        let _ = timeout(LAST_WORDS, listener.wait_idle()).await;
+        if let Some(listener) = Arc::into_inner(listener) {
+            let _ = timeout(LAST_WORDS, listener.release()).await;
+        }
     }
 }
 

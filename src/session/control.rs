@@ -15,6 +15,9 @@ use crate::{
 pub(super) struct Control {
     reader: FrameReader,
     writer: SendStream,
+    /// The answer that is being written; kept here so that a cancelled write goes on where it stopped.
+    outgoing: Vec<Bytes>,
+    told_to_leave: bool,
 }
 
 /// A request that was refused; the connection lives on.
@@ -35,37 +38,60 @@ impl Refusal {
 
 impl Control {
     pub(super) const fn new(reader: FrameReader, writer: SendStream) -> Self {
-        Self { reader, writer }
+        Self {
+            reader,
+            writer,
+            outgoing: Vec::new(),
+            told_to_leave: false,
+        }
     }
 
     /// Answers requests until the session is to be closed. One request is answered before the next is read, so a client that
     /// does not read its answers is not read either: nothing queues up here.
     pub(super) async fn run(&mut self, session: &Session) -> Close {
-        let context = &session.inner().context;
-        let mut going_away = false;
+        let inner = session.inner();
         loop {
-            let answer = tokio::select! {
+            if self.writer.write_all(&mut self.outgoing).await.is_err() {
+                return Close::new(Code::CLOSED, "the client stopped the control stream");
+            }
+            self.outgoing.clear();
+            // A client that never stops asking is one task among many.
+            tokio::task::coop::consume_budget().await;
+            tokio::select! {
                 biased;
-                () = context.drain.cancelled(), if !going_away => {
-                    going_away = true;
-                    let grace = u64::try_from(context.config.grace.as_millis()).unwrap_or(u64::MAX);
-                    Frame::from(GoAway { code: Code::GOING_AWAY, grace }).encode()
-                }
+                () = inner.drain.cancelled(), if !self.told_to_leave => self.tell_to_leave(session),
                 read = self.reader.next() => match read {
                     Ok(Some(raw)) => match handle(session, &raw) {
-                        Ok(Some(answer)) => answer,
-                        Ok(None) => continue,
+                        Ok(answer) => self.outgoing.extend(answer),
                         Err(close) => return close,
                     },
                     Ok(None) => return Close::new(Code::CLOSED, "the client ended the control stream"),
                     Err(FrameError::Decode(error)) => return protocol_fault(&error),
                     Err(FrameError::Reset(_)) => return Close::new(Code::CLOSED, "the client reset the control stream"),
-                    Err(FrameError::Closed) => return session.inner().left().await,
+                    Err(FrameError::Closed) => return inner.left().await,
                 },
-            };
-            if self.writer.write_all(&mut [answer]).await.is_err() {
-                return Close::new(Code::CLOSED, "the client stopped the control stream");
             }
+        }
+    }
+
+    fn tell_to_leave(&mut self, session: &Session) {
+        self.told_to_leave = true;
+        let grace = session.inner().context.config.grace;
+        let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let code = Code::GOING_AWAY;
+        self.outgoing
+            .push(Frame::from(GoAway { code, grace }).encode());
+    }
+
+    /// The last words before a close: the answer in flight, `GoAway` if it was not sent yet, and the end of the stream; returns when
+    /// the client has it all. A publish that was accepted so has its acknowledgement.
+    pub(super) async fn finish(&mut self, session: &Session) {
+        if !self.told_to_leave {
+            self.tell_to_leave(session);
+        }
+        if self.writer.write_all(&mut self.outgoing).await.is_ok() {
+            self.writer.finish();
+            self.writer.acknowledged().await;
         }
     }
 }

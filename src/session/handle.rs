@@ -44,6 +44,8 @@ pub(super) struct Inner {
     pub(super) tasks: TaskTracker,
     /// The session is over or is to end; why stands in `close`.
     pub(super) ended: CancellationToken,
+    /// The server goes away. A child of the server's token: so many sessions do not meet on one lock.
+    pub(super) drain: CancellationToken,
     close: OnceLock<Close>,
     register: Mutex<Register>,
     /// Number of writers.
@@ -75,6 +77,7 @@ impl Inner {
         Self {
             id: rand::random(),
             connection,
+            drain: context.drain.child_token(),
             context,
             grant,
             client,
@@ -189,6 +192,11 @@ impl Inner {
         self.close.get().cloned()
     }
 
+    /// The code of the end.
+    pub(super) fn close_code(&self) -> Code {
+        self.close.get().map_or(Code::ENDED, |close| close.code)
+    }
+
     /// How the peer left.
     pub(super) async fn left(&self) -> Close {
         let closed = self.connection.closed().await;
@@ -293,7 +301,7 @@ impl Session {
             .subscribe(channel)
             .map_err(|_| SubscribeError::TooManyChannels)?;
         let poster = self.open_stream(stream, Until::End)?;
-        let drain = self.inner.context.drain.clone();
+        let drain = self.inner.drain.clone();
         self.spawn(async move {
             let mut frames = Vec::new();
             loop {

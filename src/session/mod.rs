@@ -74,6 +74,10 @@ pub(crate) struct Config {
 const MAX_FRAME_BEFORE_WELCOME: usize = 16 * 1024;
 /// Bytes that an authenticated client may have in flight to us: one frame of the default limit on each stream, and more.
 const RECEIVE_WINDOW: u32 = 1024 * 1024;
+/// Longest sleep of the watch over a token's time.
+const EXPIRY_STEP: Duration = Duration::from_secs(10);
+/// Time for the last answers of a session that drains.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Above every subscription: requests and their answers are small and somebody waits for them.
 const CONTROL_PRIORITY: i32 = i32::MAX;
 /// How the server calls itself in `Welcome`.
@@ -98,7 +102,7 @@ impl Close {
 /// Runs a session until it is over. `permit` counts it among the handshakes in flight and is dropped with `Welcome`.
 pub(crate) async fn serve(connection: Connection, permit: Permit, context: Arc<Context>) {
     let close = match open(&connection, &context, permit).await {
-        Ok((control, session)) => {
+        Ok((mut control, session)) => {
             let span = tracing::info_span!(
                 "session",
                 id = %session.id(),
@@ -108,7 +112,7 @@ pub(crate) async fn serve(connection: Connection, permit: Permit, context: Arc<C
             );
             async {
                 tracing::info!("opened");
-                let close = run(control, &session).await;
+                let close = run(&mut control, &session).await;
                 // Writers stop before the connection closes under them; whoever is blocked in one is cut off by the close.
                 session.inner().end(&close);
                 connection.close_and_linger(close.code, &close.reason).await;
@@ -132,7 +136,12 @@ async fn open(
     context: &Arc<Context>,
     permit: Permit,
 ) -> Result<(Control, Session), Close> {
-    let greeting = handshake::greet(connection, context).await?;
+    let greeting = tokio::select! {
+        greeting = handshake::greet(connection, context) => greeting?,
+        () = context.drain.cancelled() => {
+            return Err(Close::new(Code::GOING_AWAY, "the server is shutting down"));
+        }
+    };
     connection.set_receive_window(RECEIVE_WINDOW);
     let handshake::Greeting {
         mut reader,
@@ -189,7 +198,7 @@ fn auto_subscribe(session: &Session) {
     let inner = session.inner();
     for channel in inner.context.rules.auto_subscriptions(&inner.grant) {
         if let Err(error) = subscribe::subscribe(inner, &channel) {
-            tracing::warn!(%channel, %error, "no automatic subscription");
+            tracing::debug!(%channel, %error, "no automatic subscription");
         }
     }
 }
@@ -222,19 +231,18 @@ async fn call_user_code(session: &Session) -> Result<(), Close> {
 }
 
 /// From `Welcome` to the reason of the end.
-async fn run(mut control: Control, session: &Session) -> Close {
+async fn run(control: &mut Control, session: &Session) -> Close {
     let inner = session.inner();
     let expiry = async {
-        match inner.grant.expires_at {
-            // A clock that was set back makes it late by as much; one that was set forward is seen at the next session.
-            Some(at) => sleep(at.duration_since(SystemTime::now()).unwrap_or_default()).await,
-            None => std::future::pending().await,
+        let Some(at) = inner.grant.expires_at else {
+            return std::future::pending().await;
+        };
+        // In steps, because the timer does not follow a clock that is set, and the token's time does.
+        while let Ok(left) = at.duration_since(SystemTime::now())
+            && !left.is_zero()
+        {
+            sleep(left.min(EXPIRY_STEP)).await;
         }
-    };
-    let drained = async {
-        inner.context.drain.cancelled().await;
-        inner.tasks.close();
-        let _ = timeout(inner.context.config.grace, inner.writers_done()).await;
     };
     tokio::select! {
         close = control.run(session) => close,
@@ -244,6 +252,16 @@ async fn run(mut control: Control, session: &Session) -> Close {
             .unwrap_or_else(|| Close::new(Code::ENDED, "ended by the server")),
         closed = inner.connection.closed() => Close::new(closed.code.unwrap_or(Code::CLOSED), closed.reason),
         () = control::refuse_streams(&inner.connection) => Close::new(Code::CLOSED, "the connection is over"),
-        () = drained => Close::new(Code::GOING_AWAY, "the server is shutting down"),
+        () = streams_drained(inner) => {
+            let _ = timeout(LAST_WORDS, control.finish(session)).await;
+            Close::new(Code::GOING_AWAY, "the server is shutting down")
+        }
     }
+}
+
+/// The server goes away, and every stream is at its end or the grace is over.
+async fn streams_drained(inner: &Inner) {
+    inner.drain.cancelled().await;
+    inner.tasks.close();
+    let _ = timeout(inner.context.config.grace, inner.writers_done()).await;
 }

@@ -90,7 +90,7 @@ pub(super) fn open(
     until: Until,
     reader: impl FnOnce() -> Result<Subscription, SubscribeError>,
 ) -> Result<(u64, Position), SubscribeError> {
-    if inner.context.drain.is_cancelled() {
+    if inner.drain.is_cancelled() {
         return Err(SubscribeError::GoingAway);
     }
     let (id, ended) = inner.register(source, name)?;
@@ -124,8 +124,8 @@ pub(super) fn open(
         subscription,
         until,
         ended,
-        drain: inner.context.drain.clone(),
-        session: inner.ended.clone(),
+        drain: inner.drain.clone(),
+        session: Arc::clone(inner),
     };
     inner.tasks.spawn(async move {
         let _entry = entry;

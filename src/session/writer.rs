@@ -1,12 +1,13 @@
 //! From a cursor to a stream (PROTOCOL §5): one small loop for each subscription, which is why a stalled reader of one channel
 //! holds up nothing else.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::handle::Inner;
 use crate::{
     broker::{Batch, Subscription},
     transport::{SendStream, StreamError},
@@ -26,8 +27,8 @@ pub(super) struct Work {
     pub(super) ended: oneshot::Receiver<Code>,
     /// The server goes away: write what there is, then end.
     pub(super) drain: CancellationToken,
-    /// The session is over: stop at once.
-    pub(super) session: CancellationToken,
+    /// When the session is over, the writer stops at once.
+    pub(super) session: Arc<Inner>,
 }
 
 /// Where a draining writer ends.
@@ -63,12 +64,17 @@ pub(super) async fn run(work: Work) {
         };
         tokio::select! {
             biased;
-            () = session.cancelled() => return,
-            code = &mut ended => return stream.reset(code.unwrap_or(Code::UNSUBSCRIBED)),
+            () = session.ended.cancelled() => return stream.reset(session.close_code()),
             written = write => match written {
                 Ok(()) => {}
                 Err(StreamError::Peer(_) | StreamError::Closed) => return stream.reset(Code::UNSUBSCRIBED),
             },
+            // Only while the write is blocked: what is told to end between two frames gets an `End`.
+            code = &mut ended => return stream.reset(code.unwrap_or(Code::UNSUBSCRIBED)),
+            _ = &mut stopped => return stream.reset(Code::UNSUBSCRIBED),
+        }
+        if let Ok(code) = ended.try_recv() {
+            break code;
         }
         let batch = match subscription.try_batch(&mut chunks) {
             Some(batch) => batch,
@@ -81,7 +87,7 @@ pub(super) async fn run(work: Work) {
             }
             None => tokio::select! {
                 biased;
-                () = session.cancelled() => return,
+                () = session.ended.cancelled() => return stream.reset(session.close_code()),
                 code = &mut ended => break code.unwrap_or(Code::UNSUBSCRIBED),
                 // The client stopped it, or the connection is over.
                 _ = &mut stopped => return stream.reset(Code::UNSUBSCRIBED),
@@ -120,7 +126,7 @@ pub(super) async fn run(work: Work) {
     if code != Code::UNSUBSCRIBED {
         // Somebody wants the rest. When the server goes away, the session is over at the end of the grace.
         tokio::select! {
-            () = session.cancelled() => {}
+            () = session.ended.cancelled() => {}
             () = last_words => {}
         }
     } else if timeout(LAST_WORDS, last_words).await.is_err() {

@@ -155,6 +155,17 @@ impl SendStream {
     }
 }
 
+#[cfg(feature = "server")]
+impl SendStream {
+    /// Waits until the peer has all of a finished stream, has stopped it, or is gone.
+    pub(crate) async fn acknowledged(&self) {
+        match &self.inner {
+            Inner::Direct { stream, .. } => drop(stream.stopped().await),
+            Inner::Wrapped(stream) => drop(stream.stopped().await),
+        }
+    }
+}
+
 impl Drop for SendStream {
     fn drop(&mut self) {
         if !self.finished {

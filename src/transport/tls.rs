@@ -171,6 +171,19 @@ mod server {
         }
     }
 
+    impl Certificate {
+        /// SHA-256 of the whole chain.
+        pub(crate) fn chain_sha256(&self) -> Sha256 {
+            let chain: Vec<u8> = self
+                .key
+                .cert
+                .iter()
+                .flat_map(|certificate| certificate.to_vec())
+                .collect();
+            Sha256::of(&CertificateDer::from(chain))
+        }
+    }
+
     impl std::fmt::Debug for Certificate {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             write!(f, "Certificate({})", self.sha256())

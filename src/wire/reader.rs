@@ -376,7 +376,7 @@ mod tests {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     enum Choice {
         Unit,
-        New(Box<Option<Choice>>),
+        New(Box<Option<Self>>),
         Tuple(i8, i16, i32, i64, i128),
         Struct {
             map: BTreeMap<u16, String>,
