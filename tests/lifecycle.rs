@@ -112,6 +112,40 @@ async fn an_idle_server_stops_at_once_and_lets_nobody_in(transport: Transport) {
     assert!(matches!(again.connect().await, Err(ClientError::Dial(_))));
 }
 
+both!(a_client_that_is_closed_has_told_the_server);
+async fn a_client_that_is_closed_has_told_the_server(transport: Transport) {
+    let server = TestServer::start().await;
+    for _ in 0..10 {
+        let connecting = server
+            .client_builder(transport)
+            .token(server.token("42"))
+            .connect();
+        // As in a process of its own, which ends with the call: nothing is sent after it.
+        let client = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let client = connecting.await.unwrap();
+                let subscription = client.subscribe("global").await.unwrap();
+                drop(subscription);
+                client.close().await;
+            });
+            runtime.shutdown_background();
+        });
+        tokio::task::spawn_blocking(move || client.join().unwrap())
+            .await
+            .unwrap();
+        // Far less than the idle timeout, after which the server would find out by itself.
+        let gone = async {
+            while server.broker().stats().subscriptions > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone)
+            .await
+            .expect("the server was told");
+    }
+}
+
 both!(a_session_ends_with_its_token);
 async fn a_session_ends_with_its_token(transport: Transport) {
     let server = TestServer::start().await;
