@@ -24,11 +24,8 @@ use crate::transport::{Certificate, Sha256};
 ///
 /// Writes cert.pem and key.pem (readable by their owner alone) into a directory, and prints the certificate's SHA-256, by
 /// which a client can trust it: `tidings sub --cert-hash`, or `serverCertificateHashes` in a browser.
-///
-///     tidings cert --out certs/mine --name chat.example.org
-///     tidings cert --hash certs/mine/cert.pem
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// The directory to write cert.pem and key.pem into; it is made when missing.
     #[arg(long, value_name = "DIR", required_unless_present = "hash")]
@@ -46,6 +43,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "names", "days", "force"])]
     hash: Option<PathBuf>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  tidings cert --out certs/mine --name chat.example.org
+  tidings cert --hash certs/mine/cert.pem";
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     if let Some(path) = &arguments.hash {

@@ -16,7 +16,7 @@ enum Action {
     /// Say OK, or everything that keeps `tidings serve` from starting
     ///
     /// Reads the settings as `tidings serve` does, from the file and the environment, and every file that they name. No port
-    /// is opened. Each thing that is wrong is one line on standard error, and the exit code is 2.
+    /// is opened; with --dev, what is missing in certs/dev is made. Each thing that is wrong is one line on standard error, and the exit code is 2.
     Check(Choice),
     /// Print the configuration as TOML, with every default
     ///

@@ -61,6 +61,10 @@ impl Arguments {
         };
         let running = running.filter(|running| is_same(&url, &running.quic));
         let trust = self.trust(running.as_ref())?;
+        let known = Known {
+            here: running.is_some(),
+            trust: !matches!(trust, Trust::System),
+        };
         let mut builder = Client::builder(&url)
             .trust(trust)
             .name(concat!("tidings-cli/", env!("CARGO_PKG_VERSION")));
@@ -71,7 +75,7 @@ impl Arguments {
         builder
             .connect()
             .await
-            .map_err(|error| explain(&error, &url, running.is_some(), identified))
+            .map_err(|error| explain(&error, &url, known, identified))
     }
 
     fn trust(&self, running: Option<&Running>) -> Result<Trust, Failure> {
@@ -123,18 +127,27 @@ fn is_same(a: &str, b: &str) -> bool {
     place(a).is_some_and(|place_a| Some(place_a) == place(b))
 }
 
+/// What was known of the server before.
+#[derive(Clone, Copy)]
+struct Known {
+    /// It is noted in the development directory.
+    here: bool,
+    /// Whom to trust there was said.
+    trust: bool,
+}
+
 /// Why there is no connection, and what to do.
-fn explain(error: &ClientError, url: &str, noted: bool, identified: bool) -> Failure {
+fn explain(error: &ClientError, url: &str, known: Known, identified: bool) -> Failure {
     use crate::transport::dial::DialError as Dial;
     let hint = match error {
         ClientError::Refused { code, .. } if *code == Code::UNAUTHENTICATED && !identified => {
             "; pass --token, or --user ID where `tidings serve --dev` runs"
         }
         ClientError::Dial(Dial::Url { .. }) => return Failure::usage(error),
-        ClientError::Dial(Dial::Untrusted { .. }) if !noted => {
+        ClientError::Dial(Dial::Untrusted { .. }) if !known.trust => {
             "; pass --ca FILE or --cert-hash HEX (`tidings cert --hash` prints it)"
         }
-        ClientError::Dial(Dial::TimedOut(_)) if noted => {
+        ClientError::Dial(Dial::TimedOut(_)) if known.here => {
             " (certs/dev/server.json names this server: start it again with `tidings serve --dev`)"
         }
         _ => "",

@@ -103,20 +103,22 @@ impl Failure {
 
 /// Tidings: a real-time server over QUIC and WebTransport, and its command-line client.
 ///
-/// Publish to a channel, and every device of every subscriber gets it. To begin with, in an empty directory:
-///
-///     tidings serve --dev               a server, with all that it needs in certs/dev
-///     tidings sub --user 42             in a second terminal there: what user 42 gets
-///     tidings notify 42 "hello"         in a third one: a line for user 42
+/// Publish to a channel, and every device of every subscriber gets it.
 #[derive(Debug, Parser)]
-#[command(name = "tidings", version, verbatim_doc_comment, after_help = EXIT_CODES)]
+#[command(name = "tidings", version, max_term_width = 100, after_help = MORE)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line or configuration. A failure is one line on \
-                          standard error that says what is wrong and what to do.";
+const MORE: &str = "\
+To begin with, in an empty directory:
+  tidings serve --dev           a server, with all that it needs in certs/dev
+  tidings sub --user 42         in a second terminal there: what user 42 gets
+  tidings notify 42 \"hello\"     in a third one: a line for user 42
+
+Exit codes: 0 done, 1 failed, 2 wrong command line or configuration. A failure is one line on standard error that says \
+what is wrong and what to do. Colours are for terminals only, and NO_COLOR takes them away.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -11,13 +11,11 @@ use crate::{
 
 /// Publish to a channel
 ///
-/// Prints where the message stands: the channel, the epoch of its log, and the number there.
-///
-///     tidings pub chat-room-7 "hi"              with the API key of `tidings serve --dev` in this directory
-///     tidings pub chat-room-7 "hi" --user 42    as user 42, if the rules let that user publish there
-///     tail -f log | tidings pub topic-log -     each line is a message
+/// Over the HTTP API with its key, which may publish everywhere; or, with --token or --user, over a connection of its own, if
+/// the rules let that user publish there. Prints where the message stands: the channel, the epoch of its log, and the number
+/// there.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct PubArguments {
     /// The channel.
     channel: ChannelName,
@@ -33,11 +31,17 @@ pub(super) struct PubArguments {
     api: api::Arguments,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  tidings pub chat-room-7 \"hi\"              with the key of the server in this directory
+  tidings pub chat-room-7 \"hi\" --user 42    as user 42
+  tail -f log | tidings pub topic-log -     each line is a message";
+
 /// Send a line to every device of a user
 ///
-///     tidings notify 42 "your order shipped"
+/// It goes to the channel user-ID over the HTTP API, and stands there at the position that is printed.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = "Example:\n  tidings notify 42 \"your order shipped\"")]
 pub(super) struct NotifyArguments {
     /// The user.
     user: UserId,
@@ -50,9 +54,9 @@ pub(super) struct NotifyArguments {
 
 /// Send a line to everybody
 ///
-///     tidings announce "maintenance at 22:00"
+/// It goes to the channel global over the HTTP API, and stands there at the position that is printed.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = "Example:\n  tidings announce \"maintenance at 22:00\"")]
 pub(super) struct AnnounceArguments {
     /// The line.
     #[arg(allow_hyphen_values = true)]

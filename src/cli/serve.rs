@@ -20,20 +20,16 @@ use crate::{
 /// when they are missing, and every other command that runs in the same directory finds it there. Never use it for more
 /// than development.
 ///
-///     tidings serve --dev
-///
-/// Without it, a configuration says which certificate to show and which tokens to accept:
-///
-///     tidings serve --config tidings.toml
+/// Without it, a configuration says which certificate to show and which tokens to accept.
 ///
 /// ctrl-C or SIGTERM lets it drain: nobody new is let in, everybody else gets what was accepted before, for at most
 /// timeouts.grace. A second one ends it at once.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
     #[command(flatten)]
     choice: Choice,
-    /// The UDP address for QUIC and WebTransport; port 0 is any free one. Default: [::]:4433, with --dev 127.0.0.1:4433.
+    /// The UDP address for QUIC and WebTransport; port 0 is any free one. Default: `[::]:4433`, with --dev `127.0.0.1:4433`.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<Address>,
     /// The TCP address of the HTTP API, which is off unless [http] is configured. Default: 127.0.0.1:8080. It has no TLS: only
@@ -41,6 +37,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "ADDRESS")]
     http: Option<Address>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  tidings serve --dev
+  tidings serve --config tidings.toml";
 
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
     let console = context.console;

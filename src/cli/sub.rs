@@ -24,15 +24,12 @@ use crate::{
 /// Subscribes to the named channels, and to those that the server gives to the user unasked: with the default rules user-ID
 /// and global. One line on standard output is one publication; all else is on standard error. ctrl-C ends it.
 ///
-///     tidings sub --user 42                         what user 42 gets, from `tidings serve --dev` in this directory
-///     tidings sub chat-room-7 --user 42 --json      a room too, one JSON object a line
-///
 /// A JSON line has the keys channel, epoch, offset, kind (notification, announcement or data), text (or content_type and data in
 /// base64, where it is no text), timestamp (of the server, in milliseconds since 1970) and user (who published it, or null).
 /// What is missing is a line too: kind lagged (this reader was too slow: from and to are lost), break (the connection was
 /// made again: before and after are positions, missed a number or null) and end (code and reason).
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Channels to subscribe to.
     #[arg(value_name = "CHANNEL")]
@@ -50,8 +47,13 @@ pub(super) struct Arguments {
     connection: connect::Arguments,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  tidings sub --user 42                       what user 42 gets, from the server in this directory
+  tidings sub chat-room-7 --user 42 --json    a room too, one JSON object a line";
+
 /// Time to tell the server that this is the end.
-const GOODBYE: Duration = Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_secs(2);
 /// Most events that go out in one write.
 const BATCH: usize = 64;
 

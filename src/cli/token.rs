@@ -13,14 +13,12 @@ use crate::{
 
 /// Sign a token with which a user can connect
 ///
-/// The token is a JSON Web Token (HS256). It alone is printed on standard output:
-///
-///     tidings sub --token "$(tidings token --user 42 --for 1h)"
+/// The token is a JSON Web Token (HS256). It alone is printed on standard output.
 ///
 /// The secret is that of `tidings serve --dev` in this directory, or the one that --secret-file names: a server that has the
 /// same secret in auth.keys accepts the token.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Who the token is for.
     #[arg(long, value_name = "ID")]
@@ -50,6 +48,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  tidings sub --token \"$(tidings token --user 42 --for 1h)\"
+  tidings token --user bot --for 7d --publish 'topic-{topic}' --secret-file token.secret";
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let issuer = issuer(arguments.secret_file.as_deref())?;

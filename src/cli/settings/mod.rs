@@ -7,12 +7,14 @@ mod auth;
 mod plan;
 mod read;
 mod schema;
+mod values;
 
 use std::{collections::HashMap, path::PathBuf};
 
 pub(super) use plan::Plan;
 pub(super) use read::Loaded;
-pub(super) use schema::{Address, Settings};
+pub(super) use schema::Settings;
+pub(super) use values::Address;
 
 /// Which settings to read.
 #[derive(Debug, Default, clap::Args)]
