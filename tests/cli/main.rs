@@ -1,0 +1,10 @@
+//! The command line, as a process: what it prints, how it ends, what it leaves behind.
+#![cfg(unix)]
+
+mod harness;
+
+mod certificates;
+mod configuration;
+mod failures;
+mod flow;
+mod shutdown;
