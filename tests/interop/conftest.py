@@ -24,9 +24,12 @@ class Server:
         self.folder = Path(folder)
         self.log = self.folder / "output.txt"
         with self.log.open("wb") as output:
+            self.terminated = False
             self.process = subprocess.Popen(
                 [binary, "serve", "--dev", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"],
                 cwd=self.folder,
+                # The server reads TIDINGS_... as settings, and refuses those that it does not know.
+                env={name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -65,7 +68,10 @@ class Server:
         raise RuntimeError(f"the server wrote no {file} within {START_TIMEOUT:g} s; its output:\n{self.output()}")
 
     def terminate(self):
-        self.process.send_signal(signal.SIGTERM)
+        """Once: a second signal would end the server at once."""
+        if not self.terminated:
+            self.terminated = True
+            self.process.send_signal(signal.SIGTERM)
 
     def wait(self):
         try:
