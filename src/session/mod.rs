@@ -137,7 +137,12 @@ async fn open(
     permit: Permit,
 ) -> Result<(Control, Session), Close> {
     let greeting = tokio::select! {
+        biased;
         greeting = handshake::greet(connection, context) => greeting?,
+        // Over WebTransport nothing else reads that the client leaves.
+        closed = connection.closed() => {
+            return Err(Close::new(closed.code.unwrap_or(Code::CLOSED), closed.reason));
+        }
         () = context.drain.cancelled() => {
             return Err(Close::new(Code::GOING_AWAY, "the server is shutting down"));
         }
@@ -184,7 +189,7 @@ async fn open(
     drop(permit);
     if let Some(close) = refused {
         session.inner().end(&close);
-        connection.close(close.code, &close.reason);
+        connection.close_and_linger(close.code, &close.reason).await;
         session.inner().tasks.close();
         session.inner().tasks.wait().await;
         return Err(close);

@@ -10,18 +10,18 @@ use std::{
 };
 
 use quinn::{
-    EndpointConfig, IdleTimeout, Runtime, TransportConfig, VarInt,
+    EndpointConfig, IdleTimeout, Runtime, TransportConfig,
     crypto::rustls::{HandshakeData, QuicServerConfig},
 };
 use tokio::time::timeout;
 use web_transport_quinn::{
-    Request,
     http::{HeaderValue, StatusCode, header},
-    proto::{ConnectResponse, error_to_http3},
+    proto::{ConnectRequest, ConnectResponse},
 };
 
 use super::{
     Connection,
+    http3::{self, Request},
     tls::{Certificate, CertificateStore, InvalidTls, server_crypto},
 };
 use crate::wire::{ALPN, Code, SUBPROTOCOL, WEBTRANSPORT_PATH};
@@ -270,12 +270,12 @@ impl Arrival {
                 Ok(Err(error)) => {
                     // Where it was answered with a status, it is closed already.
                     let reason = error.to_string();
-                    close_http3(&connection, Code::PROTOCOL_VIOLATION, &reason);
+                    http3::close(&connection, Code::PROTOCOL_VIOLATION, &reason);
                     return Err(error);
                 }
                 Err(_) => {
                     let reason = format!("no CONNECT within {} s", deadline.as_secs_f32());
-                    close_http3(&connection, Code::HELLO_TIMEOUT, &reason);
+                    http3::close(&connection, Code::HELLO_TIMEOUT, &reason);
                     return Err(HandshakeError::TimedOut);
                 }
             }
@@ -298,44 +298,22 @@ fn transport(config: &Config) -> TransportConfig {
     transport
 }
 
-/// Closes a connection on which there is no WebTransport session to close (PROTOCOL §2.2).
-fn close_http3(connection: &quinn::Connection, code: Code, reason: &str) {
-    let code = VarInt::from_u64(error_to_http3(code.0)).unwrap_or(VarInt::MAX);
-    connection.close(code, reason.as_bytes());
-}
-
-/// An error with what caused it: web-transport's own text leaves the cause out.
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
-}
-
 /// PROTOCOL §2.2.
 async fn webtransport(
     connection: quinn::Connection,
     origins: &Origins,
 ) -> Result<Connection, HandshakeError> {
-    let request = Request::accept(connection.clone())
+    let request = Request::accept(connection)
         .await
-        .map_err(|error| HandshakeError::WebTransport(in_words(&error)))?;
-    if let Err((status, reason)) = judge(&request, origins) {
-        let refused = HandshakeError::Refused {
+        .map_err(HandshakeError::WebTransport)?;
+    if let Err((status, reason)) = judge(&request.connect, origins) {
+        request.reject(status).await;
+        return Err(HandshakeError::Refused {
             status: status.as_u16(),
             reason,
-        };
-        if request.reject(status).await.is_ok() {
-            // The answer is on its way; the client closes when it has it.
-            let _ = timeout(super::LINGER, connection.closed()).await;
-        }
-        connection.close(VarInt::from_u32(0), b"");
-        return Err(refused);
+        });
     }
-    let response = if request.protocols.is_empty() {
+    let response = if request.connect.protocols.is_empty() {
         ConnectResponse::OK
     } else {
         ConnectResponse::OK.with_protocol(SUBPROTOCOL)
@@ -343,11 +321,11 @@ async fn webtransport(
     let session = request
         .respond(response)
         .await
-        .map_err(|error| HandshakeError::WebTransport(in_words(&error)))?;
-    Ok(Connection::webtransport(session))
+        .map_err(HandshakeError::WebTransport)?;
+    Ok(Connection::http3(session))
 }
 
-fn judge(request: &Request, origins: &Origins) -> Result<(), (StatusCode, String)> {
+fn judge(request: &ConnectRequest, origins: &Origins) -> Result<(), (StatusCode, String)> {
     if request.url.path() != WEBTRANSPORT_PATH {
         return Err((
             StatusCode::NOT_FOUND,

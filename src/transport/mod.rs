@@ -3,7 +3,11 @@
 //! The only folder that names types of quinn and web-transport. `Connection` is one type for both transports: after the
 //! handshake nothing above can tell them apart, and nothing needs to.
 
+#[cfg(feature = "server")]
+mod capsules;
 mod framed;
+#[cfg(feature = "server")]
+mod http3;
 mod stream;
 mod tls;
 
@@ -17,8 +21,11 @@ pub(crate) use listener::Permit;
 #[cfg(feature = "server")]
 pub use listener::{BindError, Origins};
 
+#[cfg(feature = "server")]
+use std::sync::Arc;
 use std::{net::SocketAddr, time::Duration};
 
+#[cfg(feature = "server")]
 use futures_util::FutureExt;
 use web_transport_quinn::{Session, SessionError, WebTransportError};
 
@@ -54,6 +61,7 @@ impl std::fmt::Display for Transport {
 /// First bytes of a WebTransport stream that the server opens: stream type 0x54 and session 0, each a QUIC integer. The
 /// session's id is that of the CONNECT stream, and that is the first bidirectional stream of its connection: we take no
 /// other.
+#[cfg(feature = "server")]
 const WEBTRANSPORT_UNI: &[u8] = &[0x40, 0x54, 0x00];
 
 /// Longest reason of a close, in bytes: what WebTransport allows, and what fits the one packet that QUIC has for it.
@@ -63,13 +71,22 @@ const MAX_REASON: usize = 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection of either kind. Cloning shares it; it closes when [`close`](Self::close) is called or the last clone and
-/// the last stream are dropped.
+/// the last stream are dropped; over the server's WebTransport the last clone is enough.
 #[derive(Clone)]
 pub(crate) struct Connection {
-    session: Session,
+    kind: Kind,
     transport: Transport,
     /// Of the connecting side: it says when the last packet is out.
     endpoint: Option<quinn::Endpoint>,
+}
+
+#[derive(Clone)]
+enum Kind {
+    /// Raw QUIC, and the client's WebTransport.
+    Library(Box<Session>),
+    /// The server's WebTransport.
+    #[cfg(feature = "server")]
+    Http3(Arc<http3::Http3>),
 }
 
 /// How a connection ended.
@@ -94,15 +111,25 @@ pub(crate) enum OpenError {
 impl Connection {
     pub(crate) fn raw(connection: quinn::Connection) -> Self {
         Self {
-            session: Session::raw(connection),
+            kind: Kind::Library(Box::new(Session::raw(connection))),
             transport: Transport::Quic,
             endpoint: None,
         }
     }
 
-    pub(crate) const fn webtransport(session: Session) -> Self {
+    #[cfg(feature = "client")]
+    pub(crate) fn webtransport(session: Session) -> Self {
         Self {
-            session,
+            kind: Kind::Library(Box::new(session)),
+            transport: Transport::WebTransport,
+            endpoint: None,
+        }
+    }
+
+    #[cfg(feature = "server")]
+    fn http3(session: http3::Http3) -> Self {
+        Self {
+            kind: Kind::Http3(Arc::new(session)),
             transport: Transport::WebTransport,
             endpoint: None,
         }
@@ -119,31 +146,58 @@ impl Connection {
     }
 
     pub(crate) fn remote_address(&self) -> SocketAddr {
-        self.session.remote_address()
+        self.quic().remote_address()
+    }
+
+    fn quic(&self) -> &quinn::Connection {
+        match &self.kind {
+            Kind::Library(session) => session,
+            #[cfg(feature = "server")]
+            Kind::Http3(session) => &session.connection,
+        }
     }
 
     /// The next bidirectional stream of the peer. Cancel safe.
     #[cfg(feature = "server")]
     pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), Closed> {
-        let (send, recv) = self.session.accept_bi().await.map_err(closed)?;
-        Ok((SendStream::wrapped(send), RecvStream::new(recv)))
+        match &self.kind {
+            // Not through the session, which is the server's of raw QUIC here and would add nothing.
+            Kind::Library(session) => match quinn::Connection::accept_bi(session).await {
+                Ok((send, recv)) => Ok((
+                    SendStream::direct(send, &[], false),
+                    RecvStream::direct(recv, false),
+                )),
+                Err(_) => Err(self.closed().await),
+            },
+            Kind::Http3(session) => session.accept_bi().await,
+        }
     }
 
     /// Opens a bidirectional stream; waits where the peer permits none now.
     #[cfg(feature = "client")]
     pub(crate) async fn open_bi(&self) -> Result<(SendStream, RecvStream), Closed> {
-        let (send, recv) = self.session.open_bi().await.map_err(closed)?;
-        Ok((SendStream::wrapped(send), RecvStream::new(recv)))
+        match &self.kind {
+            Kind::Library(session) => {
+                let (send, recv) = session.open_bi().await.map_err(closed)?;
+                Ok((SendStream::wrapped(send), RecvStream::wrapped(recv)))
+            }
+            #[cfg(feature = "server")]
+            Kind::Http3(_) => Err(no_client()),
+        }
     }
 
     /// The next unidirectional stream of the peer. Cancel safe.
     #[cfg(feature = "client")]
     pub(crate) async fn accept_uni(&self) -> Result<RecvStream, Closed> {
-        self.session
-            .accept_uni()
-            .await
-            .map(RecvStream::new)
-            .map_err(closed)
+        match &self.kind {
+            Kind::Library(session) => session
+                .accept_uni()
+                .await
+                .map(RecvStream::wrapped)
+                .map_err(closed),
+            #[cfg(feature = "server")]
+            Kind::Http3(_) => Err(no_client()),
+        }
     }
 
     /// Opens a unidirectional stream, or says at once that there is none: `quinn::Connection::open_uni` would wait until the
@@ -151,44 +205,82 @@ impl Connection {
     #[cfg(feature = "server")]
     pub(crate) fn try_open_uni(&self) -> Result<SendStream, OpenError> {
         let http3 = self.transport == Transport::WebTransport;
-        match quinn::Connection::open_uni(&self.session).now_or_never() {
-            Some(Ok(stream)) if http3 => Ok(SendStream::direct(stream, WEBTRANSPORT_UNI)),
-            Some(Ok(stream)) => Ok(SendStream::direct(stream, &[])),
+        let prefix = if http3 { WEBTRANSPORT_UNI } else { &[] };
+        match self.quic().open_uni().now_or_never() {
+            Some(Ok(stream)) => Ok(SendStream::direct(stream, prefix, http3)),
             Some(Err(_)) => Err(OpenError::Closed),
             None => Err(OpenError::NoStreamLeft),
         }
     }
 
     /// Closes with a code and a reason, of which 1,024 bytes are told. What was written just before may be lost: finish streams
-    /// and wait for them first.
+    /// and wait for them first. A browser may not learn the code: see [`close_and_linger`](Self::close_and_linger).
+    #[cfg(any(feature = "client", test))]
     pub(crate) fn close(&self, code: Code, reason: &str) {
-        let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
-        self.session.close(code.0, reason.as_bytes());
+        let reason = cut(reason);
+        match &self.kind {
+            Kind::Library(session) => session.close(code.0, reason.as_bytes()),
+            #[cfg(feature = "server")]
+            Kind::Http3(session) => session.close(code, reason),
+        }
     }
 
     /// Closes, and waits until that is on its way: over WebTransport the code travels on a stream of its own, which the end
     /// of the connection would overtake.
     pub(crate) async fn close_and_linger(&self, code: Code, reason: &str) {
-        self.close(code, reason);
-        // Bounded by the library's own wait; the timer is for the case that it changes.
-        let _ = tokio::time::timeout(LINGER, async {
-            self.session.closed().await;
-            if let Some(endpoint) = &self.endpoint {
-                endpoint.wait_idle().await;
+        let reason = cut(reason);
+        match &self.kind {
+            Kind::Library(session) => {
+                session.close(code.0, reason.as_bytes());
+                // Bounded by the library's own wait; the timer is for the case that it changes.
+                let _ = tokio::time::timeout(LINGER, async {
+                    session.closed().await;
+                    if let Some(endpoint) = &self.endpoint {
+                        endpoint.wait_idle().await;
+                    }
+                })
+                .await;
             }
-        })
-        .await;
+            #[cfg(feature = "server")]
+            Kind::Http3(session) => session.close_and_linger(code, reason).await,
+        }
     }
 
-    /// Waits for the end. Cancel safe.
+    /// Waits for the end. Cancel safe. Over WebTransport the server learns of the peer's close only while somebody waits here.
     pub(crate) async fn closed(&self) -> Closed {
-        closed(self.session.closed().await)
+        match &self.kind {
+            Kind::Library(session) => closed(session.closed().await),
+            #[cfg(feature = "server")]
+            Kind::Http3(session) => session.closed().await,
+        }
     }
 
     /// Bytes that the peer may send on all streams together and we have not read.
     #[cfg(feature = "server")]
     pub(crate) fn set_receive_window(&self, bytes: u32) {
-        self.session.set_receive_window(bytes.into());
+        self.quic().set_receive_window(bytes.into());
+    }
+}
+
+/// As much of a reason as is told.
+fn cut(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(MAX_REASON)]
+}
+
+/// The end of a connection that says nothing.
+fn cut_off() -> Closed {
+    Closed {
+        code: None,
+        reason: "the connection was cut off".to_owned(),
+    }
+}
+
+/// What a client does, asked of a server's connection: nobody does.
+#[cfg(all(feature = "client", feature = "server"))]
+fn no_client() -> Closed {
+    Closed {
+        code: None,
+        reason: "this is the server's side".to_owned(),
     }
 }
 
@@ -207,11 +299,8 @@ fn closed(error: SessionError) -> Closed {
             code: Some(Code(code)),
             reason,
         },
-        // Over WebTransport the library says so too when the CONNECT stream ends without a word (PROTOCOL §2.2): an abrupt end.
-        SessionError::ConnectionError(quinn::ConnectionError::LocallyClosed) => Closed {
-            code: None,
-            reason: "the connection was cut off".to_owned(),
-        },
+        // Over WebTransport the client's library says so too when the CONNECT stream ends without a word (PROTOCOL §2.2): an abrupt end.
+        SessionError::ConnectionError(quinn::ConnectionError::LocallyClosed) => cut_off(),
         SessionError::ConnectionError(quinn::ConnectionError::TimedOut) => Closed {
             code: None,
             reason: "nothing was heard from the peer within the idle timeout".to_owned(),

@@ -20,7 +20,7 @@ pub(crate) struct SendStream {
 
 #[derive(Debug)]
 enum Inner {
-    /// Opened by us without the library's header: raw QUIC, or WebTransport whose codes are mapped here.
+    /// Without the library's header: raw QUIC, or WebTransport whose codes are mapped here.
     Direct {
         stream: quinn::SendStream,
         http3: bool,
@@ -47,8 +47,11 @@ impl SendStream {
     }
 
     #[cfg(feature = "server")]
-    pub(super) const fn direct(stream: quinn::SendStream, prefix: &'static [u8]) -> Self {
-        let http3 = !prefix.is_empty();
+    pub(super) const fn direct(
+        stream: quinn::SendStream,
+        prefix: &'static [u8],
+        http3: bool,
+    ) -> Self {
         Self {
             inner: Inner::Direct { stream, http3 },
             prefix,
@@ -112,17 +115,17 @@ impl SendStream {
     pub(crate) fn reset(&mut self, code: Code) {
         self.finished = true;
         match &mut self.inner {
-            Inner::Direct { stream, http3 } => {
-                let code = if *http3 {
-                    error_to_http3(code.0)
-                } else {
-                    u64::from(code.0)
-                };
-                if let Ok(code) = quinn::VarInt::from_u64(code) {
-                    drop(stream.reset(code));
-                }
-            }
+            Inner::Direct { stream, http3 } => drop(stream.reset(code_for(code, *http3))),
             Inner::Wrapped(stream) => drop(stream.reset(code.0)),
+        }
+    }
+
+    /// Resets a stream that is none of ours, with a code of HTTP/3.
+    #[cfg(feature = "server")]
+    pub(super) fn reset_unmapped(&mut self, code: u32) {
+        if let Inner::Direct { stream, .. } = &mut self.inner {
+            self.finished = true;
+            drop(stream.reset(code.into()));
         }
     }
 
@@ -148,7 +151,7 @@ impl SendStream {
                     Ok(Some(code)) => Some(code_of(code.into_inner(), http3)),
                     Ok(None) | Err(_) => None,
                 },
-                // Only control streams are wrapped, and nobody asks them.
+                // Only a client's are wrapped, and nobody asks them.
                 None => None,
             }
         }
@@ -171,6 +174,14 @@ impl Drop for SendStream {
         if !self.finished {
             self.reset(Code::ENDED);
         }
+    }
+}
+
+fn code_for(code: Code, http3: bool) -> quinn::VarInt {
+    if http3 {
+        quinn::VarInt::from_u64(error_to_http3(code.0)).unwrap_or(quinn::VarInt::MAX)
+    } else {
+        code.0.into()
     }
 }
 
@@ -200,25 +211,87 @@ fn wrapped_error(error: WriteError) -> StreamError {
 
 /// Bytes in. Dropping it stops the stream: the peer learns that nobody reads on.
 #[derive(Debug)]
-pub(crate) struct RecvStream(web_transport_quinn::RecvStream);
+pub(crate) struct RecvStream(Source);
+
+#[derive(Debug)]
+enum Source {
+    /// Of the server: raw QUIC, or WebTransport whose codes are mapped here.
+    #[cfg(feature = "server")]
+    Direct {
+        stream: quinn::RecvStream,
+        http3: bool,
+    },
+    #[cfg(feature = "client")]
+    Wrapped(web_transport_quinn::RecvStream),
+}
 
 impl RecvStream {
-    pub(super) const fn new(stream: web_transport_quinn::RecvStream) -> Self {
-        Self(stream)
+    #[cfg(feature = "client")]
+    pub(super) const fn wrapped(stream: web_transport_quinn::RecvStream) -> Self {
+        Self(Source::Wrapped(stream))
+    }
+
+    #[cfg(feature = "server")]
+    pub(super) const fn direct(stream: quinn::RecvStream, http3: bool) -> Self {
+        Self(Source::Direct { stream, http3 })
     }
 
     /// The next bytes, at most `max`; `None` at the end. Cancel safe.
     pub(crate) async fn read(&mut self, max: usize) -> Result<Option<Bytes>, StreamError> {
-        match self.0.read_chunk(max, true).await {
-            Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
-            Err(ReadError::Reset(code)) => Err(StreamError::Peer(Code(code))),
-            Err(ReadError::InvalidReset(_)) => Err(StreamError::Peer(Code(u32::MAX))),
-            Err(_) => Err(StreamError::Closed),
+        match &mut self.0 {
+            #[cfg(feature = "server")]
+            Source::Direct { stream, http3 } => {
+                let http3 = *http3;
+                match stream.read_chunk(max, true).await {
+                    Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
+                    Err(quinn::ReadError::Reset(code)) => {
+                        Err(StreamError::Peer(code_of(code.into_inner(), http3)))
+                    }
+                    Err(_) => Err(StreamError::Closed),
+                }
+            }
+            #[cfg(feature = "client")]
+            Source::Wrapped(stream) => match stream.read_chunk(max, true).await {
+                Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
+                Err(ReadError::Reset(code)) => Err(StreamError::Peer(Code(code))),
+                Err(ReadError::InvalidReset(_)) => Err(StreamError::Peer(Code(u32::MAX))),
+                Err(_) => Err(StreamError::Closed),
+            },
         }
     }
 
     /// Tells the peer that nobody reads on.
     pub(crate) fn stop(&mut self, code: Code) {
-        drop(self.0.stop(code.0));
+        match &mut self.0 {
+            #[cfg(feature = "server")]
+            Source::Direct { stream, http3 } => drop(stream.stop(code_for(code, *http3))),
+            #[cfg(feature = "client")]
+            Source::Wrapped(stream) => drop(stream.stop(code.0)),
+        }
+    }
+
+    /// Stops a stream that is none of ours, with a code of HTTP/3.
+    #[cfg(feature = "server")]
+    pub(super) fn stop_unmapped(&mut self, code: u32) {
+        #[cfg(feature = "client")]
+        let Source::Direct { stream, .. } = &mut self.0 else {
+            return;
+        };
+        #[cfg(not(feature = "client"))]
+        let Source::Direct { stream, .. } = &mut self.0;
+        drop(stream.stop(code.into()));
+    }
+}
+
+#[cfg(feature = "server")]
+impl Drop for RecvStream {
+    /// quinn's own stop would say 0, which is no code in HTTP/3's space. A stream that is stopped or at its end is not stopped
+    /// again.
+    fn drop(&mut self) {
+        #[cfg(feature = "client")]
+        if matches!(self.0, Source::Wrapped(_)) {
+            return;
+        }
+        self.stop(Code::ENDED);
     }
 }
