@@ -12,7 +12,7 @@ use super::{
     listener::Listener,
     log::{Log, Read, Retention},
 };
-use crate::wire::{ChannelName, Epoch, Offset, Position, Timestamp, codec::Draft};
+use crate::wire::{ChannelName, Epoch, Offset, Position, Timestamp, draft::Draft};
 
 #[derive(Debug)]
 pub(super) struct Channel {

@@ -14,7 +14,7 @@ use super::{
     log::Read,
     subscription::Delivery,
 };
-use crate::wire::{Offset, codec};
+use crate::wire::{Offset, draft};
 
 /// A closure with a cursor of its own.
 pub(super) struct Listener {
@@ -71,7 +71,7 @@ impl Listener {
                 Next::Read(Read::Frames { cursor }) => {
                     self.cursor.store(cursor, Ordering::Relaxed);
                     for frame in frames.drain(..) {
-                        match codec::open_publication(&frame) {
+                        match draft::open_publication(&frame) {
                             Ok(publication) => {
                                 self.call(channel, Delivery::Publication(publication));
                             }

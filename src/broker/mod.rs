@@ -32,7 +32,7 @@ pub use self::{
 };
 pub(crate) use subscription::Batch;
 
-use crate::wire::{ChannelName, Code, Epoch, Message, Position, Timestamp, UserId, codec::Draft};
+use crate::wire::{ChannelName, Code, Epoch, Message, Position, Timestamp, UserId, draft::Draft};
 
 /// The local front door: publish, subscribe, listen. Cloning shares it.
 #[derive(Clone)]

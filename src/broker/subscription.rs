@@ -18,7 +18,7 @@ use super::{
     hub::Counters,
     log::Read,
 };
-use crate::wire::{ChannelName, Offset, Position, Publication, codec};
+use crate::wire::{ChannelName, Offset, Position, Publication, draft};
 
 /// What a reader gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Stream for Subscription {
         let this = self.get_mut();
         loop {
             if let Some(frame) = this.ready.pop_front() {
-                match codec::open_publication(&frame) {
+                match draft::open_publication(&frame) {
                     Ok(publication) => {
                         return Poll::Ready(Some(Delivery::Publication(publication)));
                     }

@@ -22,7 +22,7 @@ use crate::{
     broker::{Batch, Broker, Poster, PublishError},
     transport::{Connection, Transport},
     wire::{
-        ChannelName, Code, Message, Position, Publication, UserId, codec,
+        ChannelName, Code, Message, Position, Publication, UserId, draft,
         frame::{AutoSubscription, Source},
     },
 };
@@ -324,7 +324,7 @@ impl Session {
                     Batch::Ended => return,
                 }
                 for frame in frames.drain(..) {
-                    let Ok(publication) = codec::open_publication(&frame) else {
+                    let Ok(publication) = draft::open_publication(&frame) else {
                         continue;
                     };
                     let Some(message) = transform(&publication) else {

@@ -19,6 +19,7 @@ use super::{
     Closed, LINGER, RecvStream, SendStream, StreamError,
     capsules::{Capsules, Head, close_frame},
     closed, cut_off,
+    listener::in_words,
 };
 use crate::wire::Code;
 
@@ -80,17 +81,6 @@ impl Drop for CloseOnDrop<'_> {
 pub(super) fn close(connection: &quinn::Connection, code: Code, reason: &str) {
     let code = VarInt::from_u64(error_to_http3(code.0)).unwrap_or(VarInt::MAX);
     connection.close(code, reason.as_bytes());
-}
-
-/// An error with what caused it: web-transport's own text leaves the cause out.
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
 }
 
 fn lost(error: ConnectionError) -> String {
@@ -299,5 +289,6 @@ impl Accepting {
     }
 }
 
-#[cfg(all(test, feature = "client"))]
+#[cfg(test)]
+#[cfg(feature = "client")]
 mod tests;

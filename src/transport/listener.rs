@@ -298,6 +298,17 @@ fn transport(config: &Config) -> TransportConfig {
     transport
 }
 
+/// An error with what caused it: web-transport's own text leaves the cause out.
+pub(super) fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
 /// PROTOCOL §2.2.
 async fn webtransport(
     connection: quinn::Connection,

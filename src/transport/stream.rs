@@ -1,8 +1,10 @@
 //! One stream, of either transport.
 
 use bytes::Bytes;
+#[cfg(feature = "client")]
+use web_transport_quinn::ReadError;
 use web_transport_quinn::{
-    ReadError, WriteError,
+    WriteError,
     proto::{error_from_http3, error_to_http3},
 };
 
@@ -18,6 +20,13 @@ pub(crate) struct SendStream {
     finished: bool,
 }
 
+#[cfg_attr(
+    not(feature = "server"),
+    allow(
+        dead_code,
+        reason = "a client writes only its control stream, and never finishes it"
+    )
+)]
 #[derive(Debug)]
 enum Inner {
     /// Without the library's header: raw QUIC, or WebTransport whose codes are mapped here.
@@ -25,6 +34,8 @@ enum Inner {
         stream: quinn::SendStream,
         http3: bool,
     },
+    /// A client's.
+    #[cfg_attr(not(feature = "client"), allow(dead_code))]
     Wrapped(web_transport_quinn::SendStream),
 }
 
@@ -37,7 +48,15 @@ pub(crate) enum StreamError {
     Closed,
 }
 
+#[cfg_attr(
+    not(feature = "server"),
+    allow(
+        dead_code,
+        reason = "a client writes only its control stream, and never finishes it"
+    )
+)]
 impl SendStream {
+    #[cfg(feature = "client")]
     pub(super) fn wrapped(stream: web_transport_quinn::SendStream) -> Self {
         Self {
             inner: Inner::Wrapped(stream),

@@ -8,21 +8,14 @@ use bincode::config::{Configuration, LittleEndian, Varint};
 use bytes::{Buf, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    message::{Message, Publication},
-    position::{Offset, Timestamp},
-    reader,
-};
+use super::reader;
 
 /// Requests: a type in this range begins its body with the request's id, so that even an unknown one can be answered
 /// (PROTOCOL §4.3).
 pub const REQUESTS: RangeInclusive<u64> = 0x10..=0x3f;
 
-/// Type of a `Publication` frame (PROTOCOL §5.2).
-pub(crate) const PUBLICATION: u64 = 0x61;
-
 /// Longest head of a frame: two integers of nine bytes.
-const MAX_HEAD: usize = 18;
+pub(super) const MAX_HEAD: usize = 18;
 
 /// Bytes that are not what the specification says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -154,7 +147,7 @@ pub(crate) fn peek_integer(bytes: &[u8]) -> Result<Option<(u64, usize)>, DecodeE
     }))
 }
 
-fn push_integer(out: &mut [u8; 9], value: u64) -> &[u8] {
+pub(super) fn push_integer(out: &mut [u8; 9], value: u64) -> &[u8] {
     let bytes = value.to_le_bytes();
     let (marker, width) = match value {
         0..=250 => {
@@ -178,14 +171,18 @@ const CONFIG: Configuration<LittleEndian, Varint> = bincode::config::standard();
 pub(crate) fn encode_frame<T: Serialize>(kind: u64, body: &T) -> Bytes {
     let mut out = vec![0; MAX_HEAD];
     out.reserve(64);
-    // The types of `frame.rs` have known lengths and derived impls, and a Vec takes every byte.
-    bincode::serde::encode_into_std_write(body, &mut out, CONFIG)
-        .expect("a frame's body always encodes");
+    append(&mut out, body);
     put_head(out, MAX_HEAD, &[], kind)
 }
 
+/// Writes a body behind what is there. The types of the protocol have known lengths and derived impls, and a `Vec` takes every
+/// byte, so it cannot fail.
+pub(super) fn append<T: Serialize>(out: &mut Vec<u8>, body: &T) {
+    bincode::serde::encode_into_std_write(body, out, CONFIG).expect("a body always encodes");
+}
+
 /// Puts `length | type | middle` right before byte `room` of `out`.
-fn put_head(mut out: Vec<u8>, room: usize, middle: &[u8], kind: u64) -> Bytes {
+pub(super) fn put_head(mut out: Vec<u8>, room: usize, middle: &[u8], kind: u64) -> Bytes {
     let body = out.len() - room + middle.len();
     let (mut kind_buffer, mut length_buffer) = ([0; 9], [0; 9]);
     let kind = push_integer(&mut kind_buffer, kind);
@@ -196,53 +193,6 @@ fn put_head(mut out: Vec<u8>, room: usize, middle: &[u8], kind: u64) -> Bytes {
         out[start..start + piece.len()].copy_from_slice(piece);
     }
     Bytes::from(out).slice(start..)
-}
-
-/// Room before a draft's body: the head, an offset and a time.
-const HEADROOM: usize = MAX_HEAD + 18;
-
-/// A publication that is encoded but for its offset and time, so that only those are written while a channel is locked. The
-/// message's bytes are copied once, here.
-#[derive(Debug)]
-pub(crate) struct Draft(Vec<u8>);
-
-impl Draft {
-    pub(crate) fn new(publisher: Option<&str>, message: &Message) -> Self {
-        let mut out =
-            Vec::with_capacity(HEADROOM + 32 + publisher.map_or(0, str::len) + message.size());
-        out.resize(HEADROOM, 0);
-        bincode::serde::encode_into_std_write((publisher, message), &mut out, CONFIG)
-            .expect("a message always encodes");
-        Self(out)
-    }
-
-    /// The frame, ready for every subscriber.
-    pub(crate) fn seal(self, offset: Offset, time: Timestamp) -> Bytes {
-        let (mut first, mut second) = ([0; 9], [0; 9]);
-        let offset = push_integer(&mut first, offset);
-        let time = push_integer(&mut second, time);
-        let mut middle = [0; 18];
-        middle[..offset.len()].copy_from_slice(offset);
-        middle[offset.len()..offset.len() + time.len()].copy_from_slice(time);
-        put_head(
-            self.0,
-            HEADROOM,
-            &middle[..offset.len() + time.len()],
-            PUBLICATION,
-        )
-    }
-}
-
-/// The publication in a frame that [`Draft::seal`] made.
-pub(crate) fn open_publication(frame: &Bytes) -> Result<Publication, DecodeError> {
-    let mut decoder = Decoder {
-        buffer: BytesMut::from(&frame[..]),
-        max: frame.len(),
-    };
-    match decoder.next_frame()? {
-        Some(raw) if raw.kind == PUBLICATION => decode_body("Publication", &raw.body),
-        _ => Err(DecodeError::Truncated),
-    }
 }
 
 /// Reads a body to its last byte. What it holds at once is bounded by the body: see [`reader::read`].
@@ -294,26 +244,6 @@ mod tests {
             assert_eq!(peek_integer(&bytes[..bytes.len() - 1]), Ok(None));
         }
         assert_eq!(peek_integer(&[254]), Err(DecodeError::Integer(254)));
-    }
-
-    #[test]
-    fn a_sealed_draft_is_the_plain_encoding() {
-        for (offset, time, size) in [
-            (1, 1, 0),
-            (300, 1_700_000_000_000, 200),
-            (1 << 40, 5, 70_000),
-        ] {
-            let message = Message::data("a/b", vec![7; size]);
-            let publication = Publication {
-                offset,
-                time,
-                publisher: Some("42".into()),
-                message,
-            };
-            let sealed = Draft::new(Some("42"), &publication.message).seal(offset, time);
-            assert_eq!(sealed, encode_frame(PUBLICATION, &publication));
-            assert_eq!(open_publication(&sealed), Ok(publication));
-        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 pub mod channel;
 pub mod code;
 pub mod codec;
+#[cfg(feature = "server")]
+pub(crate) mod draft;
 pub mod frame;
 pub mod message;
 pub mod pattern;

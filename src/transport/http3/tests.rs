@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{net::Ipv4Addr, time::Instant};
 
 use super::*;
@@ -171,7 +173,7 @@ async fn unknown_frames_and_capsules_are_skipped_and_the_close_is_read() {
         (closed.code, closed.reason.as_str()),
         (Some(Code(1234)), "bye é")
     );
-    assert_eq!(ended, [closed.clone()]);
+    assert_eq!(ended, std::slice::from_ref(&closed));
     // Told again to whoever asks, and to a clone.
     assert_eq!(ends(&pair.server.clone()).await, closed);
     assert_eq!(

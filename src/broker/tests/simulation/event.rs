@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::super::super::{PublishError, Stats};
-use crate::wire::{Epoch, Message, Offset, Position, Publication, Timestamp, codec};
+use crate::wire::{Epoch, Message, Offset, Position, Publication, Timestamp, draft};
 
 /// A log: of a name in the hub, or a private one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,7 +146,7 @@ impl fmt::Debug for Seen {
 pub(super) fn opened(frames: &[Bytes]) -> Vec<Seen> {
     frames
         .iter()
-        .map(|frame| Seen(codec::open_publication(frame).expect("a frame decodes")))
+        .map(|frame| Seen(draft::open_publication(frame).expect("a frame decodes")))
         .collect()
 }
 

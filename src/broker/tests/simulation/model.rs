@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::super::Retention;
 use super::event::{ReaderId, Seen};
-use crate::wire::{Epoch, Offset, Publication, Timestamp, codec::Draft};
+use crate::wire::{Epoch, Offset, Publication, Timestamp, draft::Draft};
 
 /// What `Subscription` promises of one batch.
 pub(super) const BATCH_COUNT: Offset = 64;
