@@ -13,7 +13,8 @@ use super::{
     Acknowledgement, ClientError, backoff,
     driver::Command,
     greet::CLOSE,
-    registry::{Incoming, Key, Registry},
+    mailbox::Incoming,
+    registry::{Key, Registry},
 };
 use crate::{
     transport::{Closed, Connection, FrameError, FrameReader, RecvStream, SendStream},

@@ -8,6 +8,7 @@ mod builder;
 mod driver;
 mod greet;
 mod link;
+mod mailbox;
 mod registry;
 mod subscription;
 

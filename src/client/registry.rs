@@ -1,93 +1,17 @@
 //! Who reads what: the meeting place of streams that the server opens and subscriptions that user code holds.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{Notify, oneshot};
 
-use super::ClientError;
-use crate::{
-    transport::FrameReader,
-    wire::{
-        ChannelName, Code, Position, Retry,
-        frame::{Header, Source},
-    },
+use super::{
+    ClientError,
+    mailbox::{Feed, Incoming, Mailbox},
 };
-
-/// A stream with its header read.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    pub(super) header: Header,
-    pub(super) reader: FrameReader,
-}
-
-impl Incoming {
-    /// Where it begins: all there is to know of a stream that nobody asked for.
-    pub(super) const fn position(&self) -> Position {
-        Position {
-            epoch: self.header.epoch,
-            offset: self.header.first.saturating_sub(1),
-        }
-    }
-}
-
-/// What a subscription is told.
-#[derive(Debug)]
-pub(super) enum Feed {
-    Stream(Incoming),
-    End(Code, String),
-}
-
-/// What a subscription was told and has not taken up. A stream of a connection that is over may still hold what was delivered, so
-/// it is kept; of more than [`MAILBOX`] the second goes, and the positions of its neighbours tell the reader what that cost.
-#[derive(Debug, Default)]
-pub(super) struct Mailbox {
-    feeds: Mutex<VecDeque<Feed>>,
-    arrived: Notify,
-}
-
-/// A reader that sleeps through more connections than this keeps the first stream and the latest ones, 256 KiB each.
-const MAILBOX: usize = 4;
-
-impl Mailbox {
-    fn put(&self, feed: Feed) {
-        {
-            let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);
-            if feeds.len() == MAILBOX {
-                feeds.remove(1);
-            }
-            feeds.push_back(feed);
-        }
-        self.arrived.notify_one();
-    }
-
-    /// The streams in it.
-    fn streams(&self) -> Vec<Incoming> {
-        let feeds = std::mem::take(&mut *self.feeds.lock().unwrap_or_else(PoisonError::into_inner));
-        let stream = |feed| match feed {
-            Feed::Stream(stream) => Some(stream),
-            Feed::End(..) => None,
-        };
-        feeds.into_iter().filter_map(stream).collect()
-    }
-
-    /// Cancel safe.
-    pub(super) async fn take(&self) -> Feed {
-        loop {
-            let next = self
-                .feeds
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_front();
-            match next {
-                Some(feed) => return feed,
-                None => self.arrived.notified().await,
-            }
-        }
-    }
-}
+use crate::wire::{ChannelName, Code, Position, Retry, frame::Source};
 
 pub(super) type Answer = oneshot::Sender<Result<Position, ClientError>>;
 /// Source and name of a stream.

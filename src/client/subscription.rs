@@ -11,7 +11,8 @@ use futures_util::{Stream, StreamExt, stream};
 
 use super::{
     Shared,
-    registry::{Claim, Feed, Incoming},
+    mailbox::{Feed, Incoming},
+    registry::Claim,
 };
 use crate::wire::{
     ChannelName, Code, Offset, Position, Publication, Retry, codec::RawFrame, frame::Frame,

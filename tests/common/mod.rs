@@ -76,3 +76,13 @@ impl Drop for TempDir {
         drop(std::fs::remove_dir_all(&self.0));
     }
 }
+
+/// A self-signed certificate for this machine with the PEM text of certificate and key.
+pub(crate) fn certificate() -> (tidings::transport::Certificate, String, String) {
+    tidings::transport::Certificate::self_signed(
+        &["localhost", "127.0.0.1"],
+        std::time::SystemTime::now(),
+        Duration::from_secs(3600),
+    )
+    .expect("a certificate")
+}

@@ -1,0 +1,271 @@
+//! Connections that break, and what clients make of it.
+
+mod common;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use common::{both, certificate, publication, text};
+use tidings::{
+    ChannelName, Code, Message,
+    auth::{JwtAuthenticator, TokenIssuer, VerifyingKey},
+    client::{Client, ClientError, Event, State, Transport, Trust},
+    endpoint::{Endpoint, Session},
+    server::Server,
+    testing::TestServer,
+    transport::Certificate,
+};
+use tokio::sync::oneshot;
+
+both!(a_client_that_can_ask_for_tokens_outlives_them);
+async fn a_client_that_can_ask_for_tokens_outlives_them(transport: Transport) {
+    let server = TestServer::start().await;
+    let tokens = Mutex::new(vec![
+        server.token("1"),
+        server.token_for("1", Duration::from_secs(3)),
+    ]);
+    let asked = server.client_builder(transport).token_from(move || {
+        let token = tokens
+            .lock()
+            .unwrap()
+            .pop()
+            .ok_or_else(|| "asked too often".to_owned());
+        async { token }
+    });
+    let client = asked.connect().await.unwrap();
+    let mut global = client.subscribe("global").await.unwrap();
+    let first = client.welcome().unwrap().session;
+    let event = global.next().await.unwrap();
+    assert!(matches!(event, Event::Break { .. }), "{event:?}");
+    assert_eq!(
+        event.missed(),
+        Some(0),
+        "the channel lives on, and nothing was published"
+    );
+    server.broker().announce("x").unwrap();
+    assert_eq!(text(&publication(&mut global).await), "x");
+    assert_ne!(client.welcome().unwrap().session, first);
+}
+
+/// User code that keeps the sessions, to end them from a test.
+#[derive(Clone, Default)]
+struct Keeper(Arc<Mutex<Vec<Session>>>);
+
+#[async_trait::async_trait]
+impl Endpoint for Keeper {
+    async fn session_opened(&self, session: &Session) {
+        self.0.lock().unwrap().push(session.clone());
+    }
+}
+
+both!(a_break_is_told_with_what_it_cost);
+async fn a_break_is_told_with_what_it_cost(transport: Transport) {
+    let keeper = Keeper::default();
+    let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
+    let client = server.client("1", transport).await.unwrap();
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    let channel = ChannelName::parse("chat-room-1").unwrap();
+    server
+        .broker()
+        .post(&channel, Message::text("before"))
+        .unwrap();
+    assert_eq!(text(&publication(&mut room).await), "before");
+    let session = keeper.0.lock().unwrap()[0].clone();
+    session.close(Code(2000), "come back");
+    let mut states = client.states();
+    states
+        .wait_for(|state| matches!(state, State::Reconnecting { .. }))
+        .await
+        .unwrap();
+    server
+        .broker()
+        .post(&channel, Message::text("missed"))
+        .unwrap();
+    // A publish in between waits for the next connection.
+    client
+        .publish("chat-room-2", Message::text("x"))
+        .await
+        .unwrap();
+    let event = room.next().await.unwrap();
+    assert!(matches!(event, Event::Break { .. }), "{event:?}");
+    assert_eq!(event.missed(), Some(1));
+    server
+        .broker()
+        .post(&channel, Message::text("after"))
+        .unwrap();
+    assert_eq!(text(&publication(&mut room).await), "after");
+    client.close().await;
+    assert!(matches!(
+        room.next().await,
+        Some(Event::End {
+            code: Code::CLOSED,
+            ..
+        })
+    ));
+    assert_eq!(room.next().await, None);
+}
+
+both!(a_code_that_says_so_ends_a_client);
+async fn a_code_that_says_so_ends_a_client(transport: Transport) {
+    let keeper = Keeper::default();
+    let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
+    let client = server.client("1", transport).await.unwrap();
+    keeper.0.lock().unwrap()[0].close(Code(1000), "do not come back");
+    let (code, reason) = client.closed().await;
+    assert_eq!(
+        (code, reason.as_str()),
+        (Some(Code(1000)), "do not come back")
+    );
+    let error = client
+        .publish("chat-room-1", Message::text("x"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ClientError::Closed(_)), "{error}");
+    assert_eq!(keeper.0.lock().unwrap().len(), 1, "it did not come back");
+}
+
+const SECRET: &[u8] = b"a secret of a test, which is long enough";
+
+/// A server on an address of its own with a certificate of its own, so that it can come back.
+async fn serve(
+    address: SocketAddr,
+    certificate: Certificate,
+) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    let authenticator = JwtAuthenticator::new(vec![VerifyingKey::hs256(SECRET).unwrap()]).unwrap();
+    let server = Server::builder()
+        .listen(address)
+        .certificate(certificate)
+        .authenticator(authenticator);
+    let server = server.bind().await.unwrap();
+    let address = server.local_address().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+    (address, stop, running)
+}
+
+both!(a_client_survives_a_restart_of_the_server);
+async fn a_client_survives_a_restart_of_the_server(transport: Transport) {
+    let (certificate, pem, _) = certificate();
+    let (address, stop, running) = serve("127.0.0.1:0".parse().unwrap(), certificate.clone()).await;
+    let url = match transport {
+        Transport::Quic => format!("quic://{address}"),
+        _ => format!("https://{address}"),
+    };
+    let token = TokenIssuer::new(SECRET)
+        .unwrap()
+        .issue(&"1".parse().unwrap(), Duration::from_secs(3600));
+    let client = Client::builder(url)
+        .token(token)
+        .trust(Trust::Pem(pem.into_bytes()))
+        .connect()
+        .await
+        .unwrap();
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    client
+        .publish("chat-room-1", Message::text("before"))
+        .await
+        .unwrap();
+    assert_eq!(text(&publication(&mut room).await), "before");
+    stop.send(()).unwrap();
+    running.await.unwrap();
+    let (_, _stop, _running) = serve(address, certificate).await;
+    let event = room.next().await.unwrap();
+    assert!(matches!(event, Event::Break { .. }), "{event:?}");
+    assert_eq!(event.missed(), None, "another epoch: it cannot be known");
+    client
+        .publish("chat-room-1", Message::text("after"))
+        .await
+        .unwrap();
+    let received = publication(&mut room).await;
+    assert_eq!((text(&received), received.offset), ("after", 1));
+}
+
+both!(a_subscription_that_is_over_can_be_made_again);
+async fn a_subscription_that_is_over_can_be_made_again(transport: Transport) {
+    let server = TestServer::start().await;
+    let client = server.client("1", transport).await.unwrap();
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    let again = client.subscribe("chat-room-1").await.unwrap_err();
+    assert!(
+        matches!(again, ClientError::AlreadySubscribed(_)),
+        "{again}"
+    );
+    // Given up halfway, and at once asked for again.
+    for _ in 0..50 {
+        let half = client.subscribe("chat-room-2");
+        drop(tokio::time::timeout(Duration::from_micros(50), half).await);
+    }
+    let mut second = client.subscribe("chat-room-2").await.unwrap();
+    for (room, name) in [(&mut room, "chat-room-1"), (&mut second, "chat-room-2")] {
+        client.publish(name, Message::text("x")).await.unwrap();
+        assert_eq!(text(&publication(room).await), "x");
+    }
+}
+
+both!(a_message_above_the_limit_harms_only_itself);
+async fn a_message_above_the_limit_harms_only_itself(transport: Transport) {
+    let keeper = Keeper::default();
+    let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
+    let client = server.client("1", transport).await.unwrap();
+    let large = Message::data("a/b", vec![0; 1_000_000]);
+    let refused = client
+        .publish("chat-room-1", large.clone())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(refused, ClientError::TooLarge { max: 65536, .. }),
+        "{refused}"
+    );
+    // Also while there is no connection whose limits could be looked at.
+    keeper.0.lock().unwrap()[0].close(Code(2000), "come back");
+    let mut states = client.states();
+    states
+        .wait_for(|state| matches!(state, State::Reconnecting { .. }))
+        .await
+        .unwrap();
+    let refused = client.publish("chat-room-1", large).await.unwrap_err();
+    assert!(matches!(refused, ClientError::TooLarge { .. }), "{refused}");
+    client
+        .publish("chat-room-1", Message::text("x"))
+        .await
+        .unwrap();
+}
+
+both!(an_end_without_a_word_is_followed_by_another_connection);
+async fn an_end_without_a_word_is_followed_by_another_connection(transport: Transport) {
+    let (certificate, pem, _) = certificate();
+    let (address, _stop, running) =
+        serve("127.0.0.1:0".parse().unwrap(), certificate.clone()).await;
+    let url = match transport {
+        Transport::Quic => format!("quic://{address}"),
+        _ => format!("https://{address}"),
+    };
+    let token = TokenIssuer::new(SECRET)
+        .unwrap()
+        .issue(&"1".parse().unwrap(), Duration::from_secs(3600));
+    let client = Client::builder(url)
+        .token(token)
+        .trust(Trust::Pem(pem.into_bytes()))
+        .connect()
+        .await
+        .unwrap();
+    let mut global = client.subscribe("global").await.unwrap();
+    // Every task of the server is dropped where it stands.
+    running.abort();
+    let mut states = client.states();
+    states
+        .wait_for(|state| matches!(state, State::Reconnecting { .. }))
+        .await
+        .unwrap();
+    let _again = loop {
+        let bound = std::net::UdpSocket::bind(address).is_ok();
+        if bound {
+            break serve(address, certificate.clone()).await;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(matches!(global.next().await, Some(Event::Break { .. })));
+}
