@@ -11,10 +11,11 @@ use common::{
 use futures_util::StreamExt;
 use tidings::{
     Code, Message,
-    auth::Claims,
+    auth::{Claims, Rules},
     client::Transport,
     endpoint::{Endpoint, Session},
     testing::TestServer,
+    wire::frame::Frame,
 };
 
 both!(the_end_of_a_tokens_time_closes_the_session);
@@ -100,4 +101,21 @@ async fn user_code_closes_with_codes_of_its_own(transport: Transport) {
     assert_refusal("late", &late.closed().await, LATE, "closing time");
     other.ping().await;
     bystander.is_undisturbed().await;
+}
+
+both!(a_session_without_streams_hears_that_the_server_goes_away);
+async fn a_session_without_streams_hears_that_the_server_goes_away(transport: Transport) {
+    let no_rules = Rules::new(Vec::new()).unwrap();
+    let mut server = TestServer::start_with(|builder| builder.rules(no_rules)).await;
+    let token = server.token("42");
+    let (mut raw, welcome) = Dial::new(&server, transport).welcomed(token).await;
+    assert_eq!(welcome.subscriptions, []);
+    server.begin_stop();
+    let heard = raw.next().await;
+    assert!(
+        matches!(&heard, Frame::GoAway(told) if told.code == Code::GOING_AWAY),
+        "{heard:?}"
+    );
+    let refusal = raw.closed().await;
+    assert_refusal("drain", &refusal, Code::GOING_AWAY, "shutting down");
 }

@@ -13,9 +13,11 @@ use std::{
 use common::{TempDir, both, bounded, certificate};
 use tidings::{
     Code, Message,
+    auth::{Rule, Rules, Who},
     client::{ClientError, Event, Transport, Trust},
     server::{CertificateFiles, Server},
     testing::TestServer,
+    wire::Pattern,
 };
 
 both!(a_drain_under_load_loses_nothing_that_was_accepted);
@@ -272,4 +274,43 @@ async fn a_port_in_use_is_named() {
         text.contains(&server.address().to_string()) && text.contains("in use"),
         "{text}"
     );
+}
+
+both!(a_drain_acknowledges_what_it_accepted);
+async fn a_drain_acknowledges_what_it_accepted(transport: Transport) {
+    // Nobody reads: the drain has nothing to wait for but the answers.
+    let room = Pattern::parse("chat-room-{room}").unwrap();
+    let rule = Rule::new(room, Who::Authenticated, Who::Authenticated);
+    let rules = Rules::new(vec![rule]).unwrap();
+    let mut server = TestServer::start_with(|builder| builder.rules(rules)).await;
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let mut publishers = Vec::new();
+    for number in 0..4 {
+        let client = server
+            .client_builder(transport)
+            .token(server.token(&number.to_string()));
+        let client = client.reconnect(false).connect().await.unwrap();
+        for _ in 0..8 {
+            let (client, accepted) = (client.clone(), Arc::clone(&accepted));
+            publishers.push(tokio::spawn(async move {
+                while client
+                    .publish("chat-room-1", Message::text("x"))
+                    .await
+                    .is_ok()
+                {
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                }
+            }));
+        }
+    }
+    while accepted.load(Ordering::Relaxed) < 500 {
+        tokio::task::yield_now().await;
+    }
+    server.begin_stop();
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+    let published = server.broker().stats().publications;
+    assert_eq!(published, accepted.load(Ordering::Relaxed) as u64);
+    server.stop().await;
 }

@@ -266,3 +266,33 @@ async fn only_streams_of_the_session_are_taken() {
     let code = ours.stopped().await.unwrap().unwrap().into_inner();
     assert_eq!(code, error_to_http3(Code::ENDED.0));
 }
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_is_not_taken_for_a_finished_one() {
+    let pair = pair().await;
+    let mut dropped = pair.server.try_open_uni().unwrap();
+    let mut finished = pair.server.try_open_uni().unwrap();
+    for stream in [&mut dropped, &mut finished] {
+        let mut chunks = [bytes::Bytes::from_static(b"half a")];
+        stream.write_all(&mut chunks).await.unwrap();
+    }
+    drop(dropped);
+    finished.finish();
+    drop(finished);
+    let mut ends = Vec::new();
+    // The server's control stream of HTTP/3 comes first, and stays open.
+    let _settings = pair.client.accept_uni().await.unwrap();
+    for _ in 0..2 {
+        let mut stream = pair.client.accept_uni().await.unwrap();
+        ends.push(stream.read_to_end(1024).await);
+    }
+    let whole = |end: &Result<Vec<u8>, _>| {
+        end.as_ref()
+            .is_ok_and(|bytes| bytes == b"\x40\x54\x00half a")
+    };
+    let reset = |end: &Result<_, quinn::ReadToEndError>| {
+        let code = quinn::VarInt::from_u64(error_to_http3(Code::ENDED.0)).unwrap();
+        matches!(end, Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(found))) if *found == code)
+    };
+    assert!(ends.iter().any(whole) && ends.iter().any(reset), "{ends:?}");
+}
