@@ -146,10 +146,8 @@ async fn serve(
     (address, stop, running)
 }
 
-both!(a_client_survives_a_restart_of_the_server);
-async fn a_client_survives_a_restart_of_the_server(transport: Transport) {
-    let (certificate, pem, _) = certificate();
-    let (address, stop, running) = serve("127.0.0.1:0".parse().unwrap(), certificate.clone()).await;
+/// A client of such a server.
+async fn connect(transport: Transport, address: SocketAddr, pem: String) -> Client {
     let url = match transport {
         Transport::Quic => format!("quic://{address}"),
         _ => format!("https://{address}"),
@@ -157,12 +155,19 @@ async fn a_client_survives_a_restart_of_the_server(transport: Transport) {
     let token = TokenIssuer::new(SECRET)
         .unwrap()
         .issue(&"1".parse().unwrap(), Duration::from_secs(3600));
-    let client = Client::builder(url)
+    Client::builder(url)
         .token(token)
         .trust(Trust::Pem(pem.into_bytes()))
         .connect()
         .await
-        .unwrap();
+        .unwrap()
+}
+
+both!(a_client_survives_a_restart_of_the_server);
+async fn a_client_survives_a_restart_of_the_server(transport: Transport) {
+    let (certificate, pem, _) = certificate();
+    let (address, stop, running) = serve("127.0.0.1:0".parse().unwrap(), certificate.clone()).await;
+    let client = connect(transport, address, pem).await;
     let mut room = client.subscribe("chat-room-1").await.unwrap();
     client
         .publish("chat-room-1", Message::text("before"))
@@ -239,19 +244,7 @@ async fn an_end_without_a_word_is_followed_by_another_connection(transport: Tran
     let (certificate, pem, _) = certificate();
     let (address, _stop, running) =
         serve("127.0.0.1:0".parse().unwrap(), certificate.clone()).await;
-    let url = match transport {
-        Transport::Quic => format!("quic://{address}"),
-        _ => format!("https://{address}"),
-    };
-    let token = TokenIssuer::new(SECRET)
-        .unwrap()
-        .issue(&"1".parse().unwrap(), Duration::from_secs(3600));
-    let client = Client::builder(url)
-        .token(token)
-        .trust(Trust::Pem(pem.into_bytes()))
-        .connect()
-        .await
-        .unwrap();
+    let client = connect(transport, address, pem).await;
     let mut global = client.subscribe("global").await.unwrap();
     // Every task of the server is dropped where it stands.
     running.abort();
