@@ -36,7 +36,7 @@ fn start() -> anyhow::Result<ExitCode> {
     code
 }
 
-/// Counts ctrl-C and SIGTERM.
+/// Counts ctrl-C and SIGTERM, in a task that lives as long as the process: a second signal must be heard whatever else happens.
 #[cfg(unix)]
 fn listen(count: watch::Sender<u32>) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -56,7 +56,7 @@ fn listen(count: watch::Sender<u32>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Counts ctrl-C.
+/// Counts ctrl-C, in a task that lives as long as the process.
 #[cfg(not(unix))]
 fn listen(count: watch::Sender<u32>) -> std::io::Result<()> {
     tokio::spawn(async move {
