@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .endpoint(Notifications)
         .bind()
         .await?;
-    let (address, broker) = (server.local_address()?, server.broker().clone());
+    let (address, broker) = (server.local_address(), server.broker().clone());
     let trust = Trust::Hashes(vec![server.certificate_sha256()]);
     tokio::spawn(server.run(std::future::pending()));
 

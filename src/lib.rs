@@ -16,7 +16,7 @@
 //!     .authenticator(AllowAnonymous::only())
 //!     .bind()
 //!     .await?;
-//! let url = format!("quic://{}", server.local_address()?);
+//! let url = format!("quic://{}", server.local_address());
 //! let trust = Trust::Hashes(vec![server.certificate_sha256()]);
 //! let broker = server.broker().clone();
 //! let running = tokio::spawn(server.run(std::future::pending()));

@@ -140,7 +140,7 @@ async fn serve(
         .certificate(certificate)
         .authenticator(authenticator);
     let server = server.bind().await.unwrap();
-    let address = server.local_address().unwrap();
+    let address = server.local_address();
     let (stop, stopped) = oneshot::channel();
     let running = tokio::spawn(server.run(async { drop(stopped.await) }));
     (address, stop, running)

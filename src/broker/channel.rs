@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{
+    audience::{Audience, Due, Seat, Section},
     listener::Listener,
     log::{Log, Read, Retention},
 };
@@ -19,7 +20,7 @@ pub(super) struct Channel {
     pub(super) name: ChannelName,
     pub(super) epoch: Epoch,
     state: Mutex<State>,
-    /// Moves with the log's head. Woken after the lock is released.
+    /// Wakes readers that wait by themselves, after the lock is released.
     pub(super) head: Arc<Notify>,
 }
 
@@ -27,6 +28,8 @@ pub(super) struct Channel {
 struct State {
     log: Log,
     subscribers: usize,
+    /// Readers of each audience that has some here; at most one section for each worker of a server.
+    sections: Arc<[Arc<Section>]>,
     /// Shared, so that publishing clones a pointer and calls them without the lock.
     listeners: Arc<[Arc<Listener>]>,
     /// When a sweep first found nobody here; publishing and subscribing clear it.
@@ -73,6 +76,7 @@ impl Channel {
             state: Mutex::new(State {
                 log: Log::new(retention),
                 subscribers: 0,
+                sections: Arc::new([]),
                 listeners: Arc::new([]),
                 idle_since: None,
                 life: Life::Open,
@@ -95,7 +99,7 @@ impl Channel {
         draft: Draft,
         closed: &AtomicBool,
     ) -> Result<Position, Refused> {
-        let (offset, listeners) = {
+        let (offset, sections, listeners) = {
             let mut state = self.lock();
             if state.life != Life::Open {
                 return Err(Refused::Evicted(draft));
@@ -107,9 +111,13 @@ impl Channel {
             let offset = state
                 .log
                 .append(now, |offset, time| draft.seal(offset, time));
-            (offset, Arc::clone(&state.listeners))
+            (
+                offset,
+                Arc::clone(&state.sections),
+                Arc::clone(&state.listeners),
+            )
         };
-        self.head.notify_waiters();
+        self.wake(&sections);
         for listener in listeners.iter() {
             listener.pump(self);
         }
@@ -117,6 +125,13 @@ impl Channel {
             epoch: self.epoch,
             offset,
         })
+    }
+
+    fn wake(&self, sections: &[Arc<Section>]) {
+        self.head.notify_waiters();
+        for section in sections {
+            section.raise();
+        }
     }
 
     /// Counts a subscriber in and says where its cursor starts.
@@ -132,6 +147,39 @@ impl Channel {
 
     pub(super) fn leave(&self) {
         self.lock().subscribers -= 1;
+    }
+
+    /// The same for a reader that its audience wakes: it has its seat before its cursor stands, so that nothing is missed.
+    pub(super) fn sit(
+        &self,
+        audience: &Audience,
+        due: Arc<dyn Due>,
+        key: u32,
+    ) -> Result<(Offset, Seat), Evicted> {
+        let mut state = self.lock();
+        if state.life != Life::Open {
+            return Err(Evicted);
+        }
+        let known = state.sections.iter().find(|known| known.is_of(audience));
+        let section = known.map_or_else(|| Section::new(audience), Arc::clone);
+        let place = section.take(due, key);
+        if known.is_none() {
+            let sections = state.sections.iter().chain([&section]);
+            state.sections = sections.cloned().collect();
+        }
+        state.subscribers += 1;
+        state.idle_since = None;
+        Ok((state.log.head(), Seat { section, place }))
+    }
+
+    pub(super) fn stand_up(&self, seat: &Seat) {
+        let mut state = self.lock();
+        state.subscribers -= 1;
+        if seat.section.free(seat.place) {
+            let others = state.sections.iter();
+            let others = others.filter(|known| !Arc::ptr_eq(known, &seat.section));
+            state.sections = others.cloned().collect();
+        }
     }
 
     pub(super) fn add_listener(
@@ -168,8 +216,12 @@ impl Channel {
 
     /// Nothing will follow.
     pub(super) fn end(&self) {
-        self.lock().life = Life::Ended;
-        self.head.notify_waiters();
+        let sections = {
+            let mut state = self.lock();
+            state.life = Life::Ended;
+            Arc::clone(&state.sections)
+        };
+        self.wake(&sections);
     }
 
     /// Trims by age, and says whether the channel was left by everybody for `idle` milliseconds and is evicted by this call.

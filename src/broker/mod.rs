@@ -3,10 +3,12 @@
 //! No socket, no task, and no `await` while a lock is held. A publication is encoded once, here, and shared by every
 //! subscriber. See ARCHITECTURE.md, "The one idea".
 
+mod audience;
 mod channel;
 mod hub;
 mod listener;
 mod log;
+mod reader;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -20,19 +22,25 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+pub(crate) use self::{
+    audience::{Audience, Due},
+    reader::{Batch, Reader},
+};
 use self::{
     channel::Channel,
     hub::{Counters, Hub},
     listener::Listener,
+    reader::Cursor,
 };
 pub use self::{
     listener::ListenerGuard,
     log::Retention,
     subscription::{Delivery, Subscription},
 };
-pub(crate) use subscription::Batch;
 
-use crate::wire::{ChannelName, Code, Epoch, Message, Position, Timestamp, UserId, draft::Draft};
+use crate::wire::{
+    ChannelName, Code, Epoch, Message, Offset, Position, Timestamp, UserId, draft::Draft,
+};
 
 /// The local front door: publish, subscribe, listen. Cloning shares it.
 #[derive(Clone)]
@@ -235,13 +243,29 @@ impl Broker {
         loop {
             let found = self.channel(channel)?;
             if let Ok(start) = found.join() {
-                return Ok(Subscription::new(
-                    found,
-                    start,
-                    Arc::clone(&self.inner.counters),
-                ));
+                return Ok(Subscription::new(self.cursor(found, start)));
             }
         }
+    }
+
+    /// The same for a reader that `audience` wakes: `due` is told `key` whenever there may be something to read.
+    pub(crate) fn read(
+        &self,
+        channel: &ChannelName,
+        audience: &Audience,
+        due: &Arc<dyn Due>,
+        key: u32,
+    ) -> Result<Reader, TooManyChannels> {
+        loop {
+            let found = self.channel(channel)?;
+            if let Ok((start, seat)) = found.sit(audience, Arc::clone(due), key) {
+                return Ok(Reader::new(self.cursor(found, start), seat));
+            }
+        }
+    }
+
+    fn cursor(&self, channel: Arc<Channel>, start: Offset) -> Cursor {
+        Cursor::new(channel, start, Arc::clone(&self.inner.counters))
     }
 
     /// Calls `call` for each publication from now on, in order, one at a time, on the thread that publishes: so it should
@@ -272,23 +296,16 @@ impl Broker {
 
     /// A log of its own for one reader, outside the hub: what user code writes to a stream of one client. `name` need not
     /// be unique.
-    pub(crate) fn private(&self, name: &ChannelName) -> (Poster, Subscription) {
+    pub(crate) fn private(&self, name: &ChannelName) -> Poster {
         let retention = (self.inner.config.retention)(name);
-        let channel = Arc::new(Channel::new(
-            name.clone(),
-            (self.inner.config.epochs)(),
-            retention,
-        ));
-        // A channel that was made a line ago is not evicted.
-        let start = channel.join().unwrap_or_default();
-        let poster = Poster {
-            channel: Arc::clone(&channel),
+        Poster {
+            channel: Arc::new(Channel::new(
+                name.clone(),
+                (self.inner.config.epochs)(),
+                retention,
+            )),
             broker: self.clone(),
-        };
-        (
-            poster,
-            Subscription::new(channel, start, Arc::clone(&self.inner.counters)),
-        )
+        }
     }
 
     /// Takes no publication any more. What was accepted before this returns stands in the logs: a reader that then finds itself
@@ -386,6 +403,18 @@ pub(crate) struct Poster {
 }
 
 impl Poster {
+    /// Its reader; `None` after the end of the log, which is never while this lives.
+    pub(crate) fn reader(
+        &self,
+        audience: &Audience,
+        due: &Arc<dyn Due>,
+        key: u32,
+    ) -> Option<Reader> {
+        let (start, seat) = self.channel.sit(audience, Arc::clone(due), key).ok()?;
+        let cursor = self.broker.cursor(Arc::clone(&self.channel), start);
+        Some(Reader::new(cursor, seat))
+    }
+
     pub(crate) fn post(
         &self,
         publisher: Option<&str>,

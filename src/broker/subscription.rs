@@ -13,11 +13,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::futures::OwnedNotified;
 
-use super::{
-    channel::{Channel, Next},
-    hub::Counters,
-    log::Read,
-};
+use super::reader::{Batch, Cursor};
 use crate::wire::{ChannelName, Offset, Position, Publication, draft};
 
 /// What a reader gets.
@@ -40,35 +36,18 @@ pub enum Delivery {
 /// It holds no queue: only a cursor, and one batch (64 publications, 64 KiB) that it is handing out. Dropping it leaves the
 /// channel. Cancel safe: a delivery that was not returned is not lost.
 pub struct Subscription {
-    channel: Arc<Channel>,
-    counters: Arc<Counters>,
-    start: Offset,
-    cursor: Offset,
+    cursor: Cursor,
     waiting: Option<Pin<Box<OwnedNotified>>>,
     /// Read from the log and not handed out yet; only the `Stream` uses it.
     ready: VecDeque<Bytes>,
 }
 
-/// What [`Subscription::next_batch`] found.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Batch {
-    /// Encoded publications were appended to the output.
-    Frames,
-    /// These offsets are gone.
-    Lagged { from: Offset, to: Offset },
-    /// Nothing will follow.
-    Ended,
-}
-
 impl Subscription {
-    /// `start` is what [`Channel::join`] gave: the subscription owes one [`Channel::leave`].
-    pub(super) fn new(channel: Arc<Channel>, start: Offset, counters: Arc<Counters>) -> Self {
-        counters.subscribed();
+    /// The cursor's start is what [`Channel::join`](super::channel::Channel::join) gave: the subscription owes one
+    /// [`Channel::leave`](super::channel::Channel::leave).
+    pub(super) const fn new(cursor: Cursor) -> Self {
         Self {
-            channel,
-            counters,
-            start,
-            cursor: start,
+            cursor,
             waiting: None,
             ready: VecDeque::new(),
         }
@@ -77,38 +56,23 @@ impl Subscription {
     /// The channel.
     #[must_use]
     pub fn channel(&self) -> &ChannelName {
-        &self.channel.name
+        &self.cursor.channel.name
     }
 
     /// Where it began: the first publication has the next offset.
     #[must_use]
     pub fn position(&self) -> Position {
-        Position {
-            epoch: self.channel.epoch,
-            offset: self.start,
-        }
+        self.cursor.position()
     }
 
-    /// The next frames for a stream, shared with every other subscriber.
+    /// The next frames, shared with every other reader.
     pub(crate) async fn next_batch(&mut self, out: &mut Vec<Bytes>) -> Batch {
         poll_fn(|cx| self.poll_batch(cx, out)).await
     }
 
     /// The same without waiting: `None` at the head.
     pub(crate) fn try_batch(&mut self, out: &mut Vec<Bytes>) -> Option<Batch> {
-        let batch = match self.channel.read(self.cursor, out) {
-            Next::Read(Read::AtHead) => return None,
-            Next::Read(Read::Frames { cursor }) => {
-                self.cursor = cursor;
-                Batch::Frames
-            }
-            Next::Read(Read::Lagged { from, to }) => {
-                self.cursor = to;
-                self.counters.lagged(to - from + 1);
-                Batch::Lagged { from, to }
-            }
-            Next::Ended => Batch::Ended,
-        };
+        let batch = self.cursor.try_batch(out)?;
         self.waiting = None;
         Some(batch)
     }
@@ -123,7 +87,9 @@ impl Subscription {
                 return Poll::Ready(batch);
             }
             // It counts from its creation on; a head that moved before is seen by the second look.
-            self.waiting = Some(Box::pin(Arc::clone(&self.channel.head).notified_owned()));
+            self.waiting = Some(Box::pin(
+                Arc::clone(&self.cursor.channel.head).notified_owned(),
+            ));
             if let Some(batch) = self.try_batch(out) {
                 return Poll::Ready(batch);
             }
@@ -143,7 +109,7 @@ impl Stream for Subscription {
                         return Poll::Ready(Some(Delivery::Publication(publication)));
                     }
                     Err(error) => {
-                        tracing::error!(channel = %this.channel.name, %error, "a frame of our own does not decode");
+                        tracing::error!(channel = %this.channel(), %error, "a frame of our own does not decode");
                     }
                 }
                 continue;
@@ -162,15 +128,13 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.channel.leave();
-        self.counters.unsubscribed();
+        self.cursor.channel.leave();
     }
 }
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
-            .field("channel", &self.channel.name)
             .field("cursor", &self.cursor)
             .finish_non_exhaustive()
     }

@@ -259,18 +259,28 @@ fn a_closed_broker_takes_nothing() {
 #[tokio::test]
 async fn a_private_log_ends_with_its_poster_after_the_last_message() {
     let (broker, _) = broker(|_| ());
-    let (poster, mut subscription) = broker.private(&name("notification"));
+    let poster = broker.private(&name("notification"));
+    let mut subscription = poster.subscription();
     poster.post(None, &Message::text("x")).unwrap();
     assert_eq!(broker.stats().channels, 0, "it is not in the hub");
     drop(poster);
     assert_eq!(text_of(subscription.next().await.unwrap()), "x");
     assert_eq!(subscription.next().await, None);
-    let (poster, subscription) = broker.private(&name("notification"));
+    let poster = broker.private(&name("notification"));
+    let subscription = poster.subscription();
     drop(subscription);
     assert_eq!(
         poster.post(None, &Message::text("x")).unwrap_err().code(),
         Code::ENDED
     );
+}
+
+impl Poster {
+    /// A reader that waits by itself.
+    pub(super) fn subscription(&self) -> Subscription {
+        let start = self.channel.join().unwrap();
+        Subscription::new(self.broker.cursor(Arc::clone(&self.channel), start))
+    }
 }
 
 /// What waits longer than this was never told.

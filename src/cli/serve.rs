@@ -74,7 +74,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
         );
     }
     let server = builder.bind().await.map_err(|error| explain(&error))?;
-    let quic = server.local_address().map_err(|error| explain(&error))?;
+    let quic = server.local_address();
     let running = Running::new(quic, server.http_address(), server.certificate_sha256());
     let _note = if dev {
         Some(running.note().map_err(Failure::new)?)

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv6Addr, SocketAddr},
+    num::NonZeroU8,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Server, ServerError,
     certificates::{CertificateFiles, Certificates},
+    worker::{self, Workers},
 };
 use crate::{
     auth::{Authenticator, Rules},
@@ -74,6 +76,7 @@ pub struct Builder {
     grace: Duration,
     idle: Duration,
     channel_idle: Duration,
+    workers: Option<NonZeroU8>,
     retention: Arc<dyn Fn(&ChannelName) -> Retention + Send + Sync>,
     #[cfg(feature = "http")]
     http: Option<(SocketAddr, super::http::ApiKey)>,
@@ -124,6 +127,7 @@ impl Builder {
             grace: Duration::from_secs(10),
             idle: Duration::from_secs(30),
             channel_idle: Duration::from_secs(60),
+            workers: None,
             retention: Arc::new(|_| Retention::default()),
             #[cfg(feature = "http")]
             http: None,
@@ -210,6 +214,13 @@ impl Builder {
         self
     }
 
+    /// Threads that serve connections, each with its part of the port. Default: one for each core that this process may use, at most
+    /// 64; one where the system cannot share a port among sockets (it is not Linux).
+    pub const fn workers(mut self, workers: NonZeroU8) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
     /// How much of which channel is kept. Default: [`Retention::default`] of each.
     pub fn retention(
         mut self,
@@ -242,7 +253,8 @@ impl Builder {
                 Certificates::fixed(certificate)
             }
         };
-        let listener = Listener::bind(
+        let workers = self.workers.map_or_else(default_workers, NonZeroU8::get);
+        let (listener, bindings) = Listener::bind(
             self.listen,
             certificates.first().clone(),
             listener::Config {
@@ -252,6 +264,7 @@ impl Builder {
                 deadline: self.deadline,
                 idle: self.idle,
             },
+            workers,
         )?;
         #[cfg(feature = "http")]
         let http = match self.http {
@@ -293,15 +306,35 @@ impl Builder {
             }),
             drain: CancellationToken::new(),
         };
-        Ok(Server {
-            listener: Arc::new(listener),
-            context: Arc::new(context),
-            certificates,
+        let context = Arc::new(context);
+        let begin = CancellationToken::new();
+        let common = worker::Common {
+            context: Arc::clone(&context),
+            open: Arc::default(),
             max_sessions: self.limits.sessions,
+            begin: begin.clone(),
+            abort: CancellationToken::new(),
+        };
+        Ok(Server {
+            workers: Workers::start(bindings, common).map_err(ServerError::Worker)?,
+            listener: Arc::new(listener),
+            context,
+            certificates,
+            begin,
             #[cfg(feature = "http")]
             http,
         })
     }
+}
+
+/// A worker for each core: it sleeps where nothing is to be done, and there is no more to share out.
+fn default_workers() -> u8 {
+    const MAX: usize = 64;
+    if !cfg!(target_os = "linux") {
+        return 1;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    cores.min(MAX) as u8
 }
 
 impl std::fmt::Debug for Builder {

@@ -1,13 +1,13 @@
 //! Floor 4: everything that listens, put together.
 //!
 //! [`Builder`] takes the parts, [`Server`] runs until a future that the caller gives is ready, then drains. It spawns
-//! nothing that it does not join.
+//! nothing that it does not join: sessions live on the threads of its workers, the rest on the caller's runtime.
 
-mod accept;
 mod builder;
 mod certificates;
 #[cfg(feature = "http")]
 pub mod http;
+mod worker;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +18,6 @@ use crate::{
     broker::Broker,
     session::Context,
     transport::{Sha256, listener::Listener},
-    wire::Code,
 };
 
 pub use crate::transport::{BindError, Certificate, InvalidTls, Origins};
@@ -26,14 +25,15 @@ pub use builder::{Builder, Limits};
 pub use certificates::CertificateFiles;
 
 use certificates::Certificates;
+use worker::Workers;
 
 /// How often idle channels are looked for. A channel so lives up to this much longer than its idle time; a sweep of
 /// 100,000 channels takes a few milliseconds.
 const SWEEP: Duration = Duration::from_secs(5);
 /// For requests of the HTTP API in flight: what the API itself gives them, and a little more.
 const HTTP_GRACE: Duration = Duration::from_secs(6);
-/// Beyond the grace: for last words on the way.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Beyond the grace: for last words of sessions and of connections.
+const WORKERS_LATE: Duration = Duration::from_secs(5);
 
 /// A server that is bound to its ports.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ pub struct Server {
     listener: Arc<Listener>,
     context: Arc<Context>,
     certificates: Certificates,
-    max_sessions: usize,
+    workers: Workers,
+    begin: CancellationToken,
     #[cfg(feature = "http")]
     http: Option<builder::Http>,
 }
@@ -85,9 +86,9 @@ pub enum ServerError {
         /// Why.
         source: std::io::Error,
     },
-    /// The operating system does not say where the server listens.
-    #[error("cannot read the local address: {0}")]
-    LocalAddress(std::io::Error),
+    /// A worker's thread cannot be started.
+    #[error("cannot start a worker: {0}")]
+    Worker(std::io::Error),
 }
 
 impl Server {
@@ -97,13 +98,9 @@ impl Server {
     }
 
     /// Where QUIC and WebTransport are served: one UDP port for both.
-    ///
-    /// # Errors
-    /// [`ServerError::LocalAddress`].
-    pub fn local_address(&self) -> Result<SocketAddr, ServerError> {
-        self.listener
-            .local_address()
-            .map_err(ServerError::LocalAddress)
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.listener.local_address()
     }
 
     /// Where the HTTP API is served, where there is one.
@@ -141,7 +138,8 @@ impl Server {
             listener,
             context,
             certificates,
-            max_sessions,
+            mut workers,
+            begin,
             ..
         } = self;
         let mut tasks = JoinSet::new();
@@ -152,28 +150,21 @@ impl Server {
         if let Some(http) = self.http {
             tasks.spawn(http.run(context.broker.clone(), stop.clone()));
         }
-        let mut accepting = tokio::spawn(accept::run(
-            Arc::clone(&listener),
-            Arc::clone(&context),
-            max_sessions,
-        ));
-        let guard = AbortOnDrop(accepting.abort_handle());
+        begin.cancel();
 
         tokio::select! {
             () = shutdown => tracing::info!("draining"),
-            _ = &mut accepting => tracing::error!("the UDP port cannot be served any more; draining"),
+            () = workers.one_ended() => tracing::error!("a worker ended by itself; draining"),
         }
         listener.stop_accepting();
         // First the broker, then the readers: who is at the head after this has everything.
         context.broker.close();
         context.drain.cancel();
         stop.cancel();
-        let grace = context.config.grace.saturating_add(LAST_WORDS);
-        if !accepting.is_finished() && timeout(grace, &mut accepting).await.is_err() {
-            tracing::warn!("sessions were cut off at the end of the grace");
-        }
-        drop(guard);
-        listener.close(Code::GOING_AWAY, "the server is shutting down");
+        // Workers bound themselves; who is late here is blocked by user code.
+        let late = context.config.grace.saturating_add(WORKERS_LATE);
+        let _ = timeout(late, workers.all_ended()).await;
+        drop(workers);
         let _ = timeout(HTTP_GRACE, async {
             while let Some(ended) = tasks.join_next().await {
                 if let Err(error) = ended {
@@ -182,20 +173,6 @@ impl Server {
             }
         })
         .await;
-        drop(tasks);
-        let _ = timeout(LAST_WORDS, listener.wait_idle()).await;
-        if let Some(listener) = Arc::into_inner(listener) {
-            let _ = timeout(LAST_WORDS, listener.release()).await;
-        }
-    }
-}
-
-/// The accept loop owns every session, so its end is theirs.
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -1,5 +1,7 @@
 //! The control stream: requests in, answers out, in order (PROTOCOL §4.3).
 
+use std::pin::pin;
+
 use bytes::Bytes;
 
 use super::{Close, Session, handshake::protocol_fault, publish, subscribe};
@@ -50,6 +52,7 @@ impl Control {
     /// does not read its answers is not read either: nothing queues up here.
     pub(super) async fn run(&mut self, session: &Session) -> Close {
         let inner = session.inner();
+        let mut drained = pin!(inner.home.drain.cancelled());
         loop {
             if self.writer.write_all(&mut self.outgoing).await.is_err() {
                 return Close::new(Code::CLOSED, "the client stopped the control stream");
@@ -59,7 +62,7 @@ impl Control {
             tokio::task::coop::consume_budget().await;
             tokio::select! {
                 biased;
-                () = inner.drain.cancelled(), if !self.told_to_leave => self.tell_to_leave(session),
+                () = &mut drained, if !self.told_to_leave => self.tell_to_leave(session),
                 read = self.reader.next() => match read {
                     Ok(Some(raw)) => match handle(session, &raw) {
                         Ok(answer) => self.outgoing.extend(answer),

@@ -5,9 +5,11 @@
 mod control;
 mod handle;
 mod handshake;
+mod inner;
 mod publish;
 mod subscribe;
 mod writer;
+mod writers;
 
 use std::{
     panic::AssertUnwindSafe,
@@ -16,13 +18,16 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
     auth::{Authenticator, Rules},
-    broker::Broker,
+    broker::{Audience, Broker},
     transport::{Connection, Permit},
     wire::{
         Code,
@@ -34,7 +39,7 @@ pub use handle::{PostStream, Session};
 pub use subscribe::SubscribeError;
 
 use control::Control;
-use handle::Inner;
+use inner::Inner;
 
 /// What every session of a server shares.
 pub(crate) struct Context {
@@ -55,6 +60,16 @@ impl std::fmt::Debug for Context {
             .field("config", &self.config)
             .finish_non_exhaustive()
     }
+}
+
+/// The worker that serves a session, as its sessions see it.
+pub(crate) struct Home {
+    /// Who wakes their readers.
+    pub(crate) audience: Audience,
+    /// The server is going away. A child of [`Context::drain`], so that sessions of different workers do not meet on one lock.
+    pub(crate) drain: CancellationToken,
+    /// Where their tasks run.
+    pub(crate) runtime: Handle,
 }
 
 pub(crate) type Opened = Arc<dyn Fn(Session) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -100,8 +115,15 @@ impl Close {
 }
 
 /// Runs a session until it is over. `permit` counts it among the handshakes in flight and is dropped with `Welcome`.
-pub(crate) async fn serve(connection: Connection, permit: Permit, context: Arc<Context>) {
-    let close = match open(&connection, &context, permit).await {
+pub(crate) async fn serve(
+    connection: Connection,
+    permit: Permit,
+    context: Arc<Context>,
+    home: Arc<Home>,
+) {
+    // Apart, so that what the beginning needs is given back before the long rest.
+    let opened = Box::pin(open(&connection, &context, &home, permit)).await;
+    let close = match opened {
         Ok((mut control, session)) => {
             let span = tracing::info_span!(
                 "session",
@@ -113,11 +135,7 @@ pub(crate) async fn serve(connection: Connection, permit: Permit, context: Arc<C
             async {
                 tracing::info!("opened");
                 let close = run(&mut control, &session).await;
-                // Writers stop before the connection closes under them; whoever is blocked in one is cut off by the close.
-                session.inner().end(&close);
-                connection.close_and_linger(close.code, &close.reason).await;
-                session.inner().tasks.close();
-                session.inner().tasks.wait().await;
+                finish(&session, &close).await;
                 tracing::info!(code = %close.code, reason = close.reason, "closed");
             }
             .instrument(span)
@@ -130,10 +148,21 @@ pub(crate) async fn serve(connection: Connection, permit: Permit, context: Arc<C
     connection.close_and_linger(close.code, &close.reason).await;
 }
 
+/// Streams end before the connection closes under them.
+async fn finish(session: &Session, close: &Close) {
+    let inner = session.inner();
+    inner.end(close);
+    inner.end_streams();
+    Box::pin(inner.connection.close_and_linger(close.code, &close.reason)).await;
+    inner.tasks.close();
+    inner.tasks.wait().await;
+}
+
 /// From the connection to `Welcome`.
 async fn open(
     connection: &Connection,
     context: &Arc<Context>,
+    home: &Arc<Home>,
     permit: Permit,
 ) -> Result<(Control, Session), Close> {
     let greeting = tokio::select! {
@@ -143,7 +172,7 @@ async fn open(
         closed = connection.closed() => {
             return Err(Close::new(closed.code.unwrap_or(Code::CLOSED), closed.reason));
         }
-        () = context.drain.cancelled() => {
+        () = home.drain.cancelled() => {
             return Err(Close::new(Code::GOING_AWAY, "the server is shutting down"));
         }
     };
@@ -160,6 +189,7 @@ async fn open(
     let session = Session::new(Inner::new(
         connection.clone(),
         Arc::clone(context),
+        Arc::clone(home),
         grant,
         hello.client,
     ));
@@ -172,7 +202,7 @@ async fn open(
             server: SERVER.to_owned(),
             features: Vec::new(),
             limits: context.config.limits,
-            subscriptions: session.inner().subscriptions(),
+            subscriptions: session.inner().writers.subscriptions(),
         };
         let welcome = Frame::from(welcome).encode();
         match timeout(context.config.deadline, writer.write_all(&mut [welcome])).await {
@@ -188,10 +218,7 @@ async fn open(
     let refused = welcomed.await.err();
     drop(permit);
     if let Some(close) = refused {
-        session.inner().end(&close);
-        connection.close_and_linger(close.code, &close.reason).await;
-        session.inner().tasks.close();
-        session.inner().tasks.wait().await;
+        finish(&session, &close).await;
         return Err(close);
     }
     Ok((Control::new(reader, writer), session))
@@ -266,7 +293,8 @@ async fn run(control: &mut Control, session: &Session) -> Close {
 
 /// The server goes away, and every stream is at its end or the grace is over.
 async fn streams_drained(inner: &Inner) {
-    inner.drain.cancelled().await;
+    inner.home.drain.cancelled().await;
+    inner.writers.drain();
     inner.tasks.close();
-    let _ = timeout(inner.context.config.grace, inner.writers_done()).await;
+    let _ = timeout(inner.context.config.grace, inner.writers.done()).await;
 }

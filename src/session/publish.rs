@@ -1,6 +1,6 @@
 //! `Publish` (PROTOCOL §4.6).
 
-use super::{control::Refusal, handle::Inner};
+use super::{control::Refusal, inner::Inner};
 use crate::wire::{
     ChannelName, Code,
     frame::{Frame, Level, Publish, Published},

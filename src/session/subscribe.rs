@@ -1,14 +1,16 @@
-//! Subscriptions of a session: each a cursor, a stream and the task that brings them together (PROTOCOL §4.4, §4.5, §5).
+//! Subscriptions of a session: each a cursor, a stream and the writer that brings them together (PROTOCOL §4.4, §4.5, §5).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
 
 use super::{
     control::Refusal,
-    handle::Inner,
-    writer::{self, Until},
+    inner::Inner,
+    writer::{Until, Writer},
 };
 use crate::{
-    broker::Subscription,
+    broker::{Due, Reader},
     transport::OpenError,
     wire::{
         ChannelName, Code, Position,
@@ -73,42 +75,46 @@ pub(super) fn subscribe(
     inner: &Arc<Inner>,
     channel: &ChannelName,
 ) -> Result<(u64, Position), SubscribeError> {
-    open(inner, Source::CHANNEL, channel, Until::Head, || {
-        inner
-            .context
-            .broker
-            .subscribe(channel)
+    read(inner, Source::CHANNEL, channel, channel)
+}
+
+/// Brings a channel onto a stream.
+pub(super) fn read(
+    inner: &Arc<Inner>,
+    source: Source,
+    name: &ChannelName,
+    channel: &ChannelName,
+) -> Result<(u64, Position), SubscribeError> {
+    open(inner, source, name, Until::Head, |due, key| {
+        let broker = &inner.context.broker;
+        broker
+            .read(channel, &inner.home.audience, due, key)
             .map_err(|_| SubscribeError::TooManyChannels)
     })
 }
 
-/// Opens a stream with the name and the source that the client is told, and starts its writer.
+/// Opens a stream with the name and the source that the client is told, for a reader that says through `Due` when it is due.
 pub(super) fn open(
     inner: &Arc<Inner>,
     source: Source,
     name: &ChannelName,
     until: Until,
-    reader: impl FnOnce() -> Result<Subscription, SubscribeError>,
+    reader: impl FnOnce(&Arc<dyn Due>, u32) -> Result<Reader, SubscribeError>,
 ) -> Result<(u64, Position), SubscribeError> {
-    if inner.drain.is_cancelled() {
+    if inner.home.drain.is_cancelled() {
         return Err(SubscribeError::GoingAway);
     }
-    let (id, ended) = inner.register(source, name)?;
-    // From here on every way out leaves the register through this guard.
-    let entry = Entry {
-        inner: Arc::clone(inner),
-        id,
-    };
-    let stream = inner
-        .connection
-        .try_open_uni()
-        .map_err(|error| match error {
-            OpenError::NoStreamLeft => SubscribeError::NoStreamLeft,
-            OpenError::Closed => SubscribeError::Closed,
-        })?;
-    let subscription = reader()?;
-    let position = subscription.position();
-    inner.started(id, position);
+    if inner.ended.is_cancelled() {
+        return Err(SubscribeError::Closed);
+    }
+    // From here on every way out frees the place.
+    let place = inner.writers.take(source, name)?;
+    let reader = reader(&inner.writers.due(), place.key)?;
+    let (stream, prefix) = inner.connection.open_uni().map_err(|error| match error {
+        OpenError::NoStreamLeft => SubscribeError::NoStreamLeft,
+        OpenError::Closed => SubscribeError::Closed,
+    })?;
+    let (id, position) = (place.id, reader.position());
     let header = Header {
         subscription: id,
         source,
@@ -118,41 +124,38 @@ pub(super) fn open(
         recovered: false,
         delivery: Delivery::ORDERED,
     };
-    let work = writer::Work {
-        stream,
-        header: Frame::from(header).encode(),
-        subscription,
-        until,
-        ended,
-        drain: inner.drain.clone(),
-        session: Arc::clone(inner),
-    };
-    inner.tasks.spawn(async move {
-        let _entry = entry;
-        writer::run(work).await;
-    });
+    let header = Frame::from(header).encode();
+    let writer = Writer::new(stream, reader, until, prefix.into_iter().chain([header]));
+    place.keep(writer, position);
     Ok((id, position))
 }
 
+/// Time that the last frame of an unsubscribed stream may take, before it is reset instead.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// `Unsubscribe`.
-pub(super) fn unsubscribe(inner: &Inner, subscription: u64) -> Result<(), Refusal> {
-    if inner.unregister(subscription) {
-        return Ok(());
+pub(super) fn unsubscribe(inner: &Arc<Inner>, subscription: u64) -> Result<(), Refusal> {
+    let mut told = None;
+    inner
+        .connection
+        .with_streams(|streams| told = inner.writers.unsubscribe(subscription, streams));
+    let Some(last_words) = told else {
+        let reason = format!("the session has no subscription {subscription}");
+        return Err(Refusal::new(Code::NOT_SUBSCRIBED, reason));
+    };
+    if last_words {
+        let task = {
+            let inner = Arc::clone(inner);
+            async move {
+                tokio::select! {
+                    () = inner.ended.cancelled() => {}
+                    () = sleep(LAST_WORDS) => inner
+                        .connection
+                        .with_streams(|streams| inner.writers.give_up(subscription, streams)),
+                }
+            }
+        };
+        inner.tasks.spawn_on(task, &inner.home.runtime);
     }
-    Err(Refusal::new(
-        Code::NOT_SUBSCRIBED,
-        format!("the session has no subscription {subscription}"),
-    ))
-}
-
-/// A place in the session's register, kept as long as its writer runs.
-struct Entry {
-    inner: Arc<Inner>,
-    id: u64,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.inner.forget(self.id);
-    }
+    Ok(())
 }

@@ -1,34 +1,28 @@
-//! From a cursor to a stream (PROTOCOL §5): one small loop for each subscription, which is why a stalled reader of one channel
-//! holds up nothing else.
-
-use std::{pin::pin, sync::Arc, time::Duration};
+//! From a cursor to a stream (PROTOCOL §5): what one subscription owes its stream. Nothing here waits: a stream that takes no more
+//! is left alone until it does, which is why a stalled reader of one channel holds up nothing else.
 
 use bytes::Bytes;
-use tokio::{sync::oneshot, time::timeout};
-use tokio_util::sync::CancellationToken;
 
-use super::handle::Inner;
 use crate::{
-    broker::{Batch, Subscription},
-    transport::{SendStream, StreamError},
+    broker::{Batch, Reader},
+    transport::{Gone, Streams, UniStream},
     wire::{
         Code,
         frame::{End, Frame, Lagged},
     },
 };
 
-/// What a writer works with.
-pub(super) struct Work {
-    pub(super) stream: SendStream,
-    pub(super) header: Bytes,
-    pub(super) subscription: Subscription,
-    pub(super) until: Until,
-    /// Says that this subscription alone is to end, or is dropped for the same reason.
-    pub(super) ended: oneshot::Receiver<Code>,
-    /// The server goes away: write what there is, then end.
-    pub(super) drain: CancellationToken,
-    /// When the session is over, the writer stops at once.
-    pub(super) session: Arc<Inner>,
+/// One subscription and its stream.
+pub(super) struct Writer {
+    stream: UniStream,
+    /// `None` once nothing more is read.
+    reader: Option<Reader>,
+    until: Until,
+    /// Handed out by the log or made here, and not taken by the stream yet.
+    pending: Vec<Bytes>,
+    phase: Phase,
+    /// The stream takes no more for now.
+    blocked: bool,
 }
 
 /// Where a draining writer ends.
@@ -40,97 +34,113 @@ pub(super) enum Until {
     End,
 }
 
-/// Time that the last frame of an unsubscribed stream may take, before it is reset instead.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Live,
+    /// `End` is to be written after what is pending.
+    Ending(Code),
+    /// `End` is written or pending; then the stream is finished.
+    Last,
+    /// Finished: the client has not acknowledged all of it yet.
+    Finished,
+}
 
-pub(super) async fn run(work: Work) {
-    let Work {
-        mut stream,
-        header,
-        mut subscription,
-        until,
-        mut ended,
-        drain,
-        session,
-    } = work;
-    let mut chunks = vec![header];
-    let mut stopped = pin!(stream.stopped());
-    let code = loop {
-        // Stopping and ending are seen while a stalled reader blocks the write: the frame in flight is then cut off by a reset.
-        let write = async {
-            let written = stream.write_all(&mut chunks).await;
-            chunks.clear();
-            written
-        };
-        tokio::select! {
-            biased;
-            () = session.ended.cancelled() => return stream.reset(session.close_code()),
-            written = write => match written {
-                Ok(()) => {}
-                Err(StreamError::Peer(_) | StreamError::Closed) => return stream.reset(Code::UNSUBSCRIBED),
-            },
-            // Only while the write is blocked: what is told to end between two frames gets an `End`.
-            code = &mut ended => return stream.reset(code.unwrap_or(Code::UNSUBSCRIBED)),
-            _ = &mut stopped => return stream.reset(Code::UNSUBSCRIBED),
+impl Writer {
+    pub(super) fn new(
+        stream: UniStream,
+        reader: Reader,
+        until: Until,
+        first: impl IntoIterator<Item = Bytes>,
+    ) -> Self {
+        Self {
+            stream,
+            reader: Some(reader),
+            until,
+            pending: first.into_iter().collect(),
+            phase: Phase::Live,
+            blocked: false,
         }
-        if let Ok(code) = ended.try_recv() {
-            break code;
+    }
+
+    pub(super) const fn stream(&self) -> UniStream {
+        self.stream
+    }
+
+    /// The stream takes more again.
+    pub(super) const fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Nothing is read any more: `End` with `code` is owed. Says whether the stream can take it; where it cannot, it is to be reset.
+    pub(super) fn end(&mut self, code: Code) -> bool {
+        if self.phase == Phase::Live {
+            self.phase = Phase::Ending(code);
+            self.reader = None;
         }
-        let batch = match subscription.try_batch(&mut chunks) {
-            Some(batch) => batch,
-            None if drain.is_cancelled() && until == Until::Head => {
-                // Once more, now that the broker is known to be closed: what was accepted before is in the log.
-                match subscription.try_batch(&mut chunks) {
-                    Some(batch) => batch,
-                    None => break Code::GOING_AWAY,
+        !self.blocked
+    }
+
+    /// Writes what there is, as far as the stream takes it. Whoever must come to an end while the server `drains` ends at the
+    /// head.
+    ///
+    /// # Errors
+    /// [`Gone`]: the client does not want the stream any more.
+    pub(super) fn fill(&mut self, streams: &mut Streams<'_>, drains: bool) -> Result<(), Gone> {
+        while !self.blocked && self.phase != Phase::Finished {
+            if !self.pending.is_empty() {
+                self.blocked = !streams.write(self.stream, &mut self.pending)?;
+                continue;
+            }
+            match self.phase {
+                Phase::Ending(code) => {
+                    let reason = reason(code).to_owned();
+                    self.pending
+                        .push(Frame::from(End { code, reason }).encode());
+                    self.phase = Phase::Last;
                 }
+                Phase::Last => {
+                    streams.finish(self.stream);
+                    self.phase = Phase::Finished;
+                }
+                Phase::Live => match self.read(drains) {
+                    Some(code) => {
+                        self.end(code);
+                    }
+                    None if self.pending.is_empty() => break,
+                    None => {}
+                },
+                Phase::Finished => {}
             }
-            None => tokio::select! {
-                biased;
-                () = session.ended.cancelled() => return stream.reset(session.close_code()),
-                code = &mut ended => break code.unwrap_or(Code::UNSUBSCRIBED),
-                // The client stopped it, or the connection is over.
-                _ = &mut stopped => return stream.reset(Code::UNSUBSCRIBED),
-                batch = subscription.next_batch(&mut chunks) => batch,
-                () = drain.cancelled(), if until == Until::Head => continue,
-            },
+        }
+        // An idle subscription holds no room for what it once wrote.
+        if self.pending.is_empty() && self.pending.capacity() > 4 {
+            self.pending = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// The next batch; the code with which to end, where nothing follows.
+    fn read(&mut self, drains: bool) -> Option<Code> {
+        let ended = if drains {
+            Code::GOING_AWAY
+        } else {
+            Code::ENDED
         };
-        match batch {
-            Batch::Frames => {}
-            Batch::Lagged { from, to } => {
-                tracing::debug!(channel = %subscription.channel(), from, to, "a reader lags");
-                chunks.push(Frame::from(Lagged { from, to }).encode());
+        let Some(reader) = &mut self.reader else {
+            return Some(ended);
+        };
+        match reader.try_batch(&mut self.pending) {
+            Some(Batch::Frames) => None,
+            Some(Batch::Lagged { from, to }) => {
+                tracing::debug!(channel = %reader.channel(), from, to, "a reader lags");
+                self.pending.push(Frame::from(Lagged { from, to }).encode());
+                None
             }
-            Batch::Ended => {
-                break if drain.is_cancelled() {
-                    Code::GOING_AWAY
-                } else {
-                    Code::ENDED
-                };
-            }
+            Some(Batch::Ended) => Some(ended),
+            // The broker was closed before the sessions were told: who is at the head now has everything.
+            None if drains && self.until == Until::Head => Some(Code::GOING_AWAY),
+            None => None,
         }
-    };
-    drop(subscription);
-    let end = Frame::from(End {
-        code,
-        reason: reason(code).to_owned(),
-    })
-    .encode();
-    let last_words = async {
-        if stream.write_all(&mut [end]).await.is_ok() {
-            stream.finish();
-        }
-        // Until the peer has it all.
-        let _ = stopped.await;
-    };
-    if code != Code::UNSUBSCRIBED {
-        // Somebody wants the rest. When the server goes away, the session is over at the end of the grace.
-        tokio::select! {
-            () = session.ended.cancelled() => {}
-            () = last_words => {}
-        }
-    } else if timeout(LAST_WORDS, last_words).await.is_err() {
-        stream.reset(code);
     }
 }
 

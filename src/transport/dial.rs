@@ -19,7 +19,7 @@ use web_transport_quinn::{
 };
 
 use super::{
-    Connection, Transport,
+    Connection, Kind, Transport,
     tls::{InvalidTls, Trust, client_crypto},
 };
 use crate::wire::{ALPN, SUBPROTOCOL, WEBTRANSPORT_PATH};
@@ -42,6 +42,15 @@ pub(crate) struct Target {
     host: String,
     port: u16,
     url: Url,
+}
+
+/// A connection that this side made.
+#[derive(Clone)]
+pub(super) struct Dialled {
+    pub(super) session: Session,
+    pub(super) transport: Transport,
+    /// It says when the last packet is out.
+    pub(super) endpoint: quinn::Endpoint,
 }
 
 /// Why there is no connection.
@@ -253,12 +262,19 @@ async fn attempt(
         .map_err(|error| fail(error.to_string()))?
         .await
         .map_err(|error| judge(target, error))?;
+    let dialled = |session| {
+        Connection(Kind::Client(Box::new(Dialled {
+            session,
+            transport: target.transport,
+            endpoint,
+        })))
+    };
     match target.transport {
-        Transport::Quic => Ok(Connection::raw(connection).kept_by(endpoint)),
+        Transport::Quic => Ok(dialled(Session::raw(connection))),
         Transport::WebTransport => {
             let request = ConnectRequest::new(target.url.clone()).with_protocol(SUBPROTOCOL);
             match Session::connect(connection, request).await {
-                Ok(session) => Ok(Connection::webtransport(session).kept_by(endpoint)),
+                Ok(session) => Ok(dialled(session)),
                 Err(ClientError::HttpError(ConnectError::ProtoError(
                     proto::ConnectError::WrongStatus(Some(status)),
                 ))) => Err(DialError::Refused(status.as_u16())),

@@ -18,7 +18,7 @@ use web_transport_quinn::{
 use super::{
     Closed, LINGER, RecvStream, SendStream, StreamError,
     capsules::{Capsules, Head, close_frame},
-    closed, cut_off,
+    closed, cut_off, driver,
     listener::in_words,
 };
 use crate::wire::Code;
@@ -37,21 +37,21 @@ const SESSION: u64 = 0;
 
 /// A CONNECT that is not answered yet.
 pub(super) struct Request {
-    connection: quinn::Connection,
-    settings: (quinn::SendStream, quinn::RecvStream),
-    send: quinn::SendStream,
-    recv: quinn::RecvStream,
+    connection: driver::Connection,
+    settings: (driver::SendStream, driver::RecvStream),
+    send: driver::SendStream,
+    recv: driver::RecvStream,
     pub(super) connect: ConnectRequest,
 }
 
 /// An accepted session.
 pub(super) struct Http3 {
-    pub(super) connection: quinn::Connection,
+    pub(super) connection: driver::Connection,
     /// HTTP/3 wants them open as long as the connection.
-    _settings: (quinn::SendStream, quinn::RecvStream),
+    _settings: (driver::SendStream, driver::RecvStream),
     /// Taken by the close capsule.
-    connect_send: std::sync::Mutex<Option<quinn::SendStream>>,
-    connect_recv: Mutex<(quinn::RecvStream, Capsules)>,
+    connect_send: std::sync::Mutex<Option<driver::SendStream>>,
+    connect_recv: Mutex<(driver::RecvStream, Capsules)>,
     accepting: Mutex<Option<Accepting>>,
     /// How it ended: the first word counts.
     end: OnceLock<Closed>,
@@ -59,14 +59,14 @@ pub(super) struct Http3 {
 
 /// A stream whose header has not come yet.
 struct Accepting {
-    send: quinn::SendStream,
-    recv: quinn::RecvStream,
+    send: driver::SendStream,
+    recv: driver::RecvStream,
     head: Head,
 }
 
 /// Closes when it is dropped, however its owner ends.
 struct CloseOnDrop<'a> {
-    connection: &'a quinn::Connection,
+    connection: &'a driver::Connection,
     code: Code,
     reason: &'a str,
 }
@@ -78,7 +78,7 @@ impl Drop for CloseOnDrop<'_> {
 }
 
 /// Closes the connection with a code in HTTP/3's space.
-pub(super) fn close(connection: &quinn::Connection, code: Code, reason: &str) {
+pub(super) fn close(connection: &driver::Connection, code: Code, reason: &str) {
     let code = VarInt::from_u64(error_to_http3(code.0)).unwrap_or(VarInt::MAX);
     connection.close(code, reason.as_bytes());
 }
@@ -89,9 +89,9 @@ fn lost(error: ConnectionError) -> String {
 
 impl Request {
     /// SETTINGS of both sides, and the client's CONNECT. It has no deadline of its own.
-    pub(super) async fn accept(connection: quinn::Connection) -> Result<Self, String> {
+    pub(super) async fn accept(connection: driver::Connection) -> Result<Self, String> {
         let ours = async {
-            let mut stream = connection.open_uni().await.map_err(lost)?;
+            let mut stream = connection.open_uni_stream().await.map_err(lost)?;
             let mut settings = Settings::default();
             settings.enable_webtransport(1);
             let written = settings.write(&mut stream).await;
@@ -122,7 +122,8 @@ impl Request {
     /// Answers with another status than 200 and ends the connection, which is the client's to do first.
     pub(super) async fn reject(mut self, status: StatusCode) {
         let response = ConnectResponse::new(status);
-        if response.write(&mut self.send).await.is_ok() && self.send.finish().is_ok() {
+        if response.write(&mut self.send).await.is_ok() {
+            self.send.finish();
             let _ = timeout(LINGER, self.connection.closed()).await;
         }
         self.connection.close(H3_NO_ERROR.into(), b"");
@@ -162,8 +163,8 @@ impl Http3 {
                 continue;
             };
             let (mut send, mut recv) = (
-                SendStream::direct(send, &[], true),
-                RecvStream::direct(recv, true),
+                SendStream::server(send, true),
+                RecvStream::server(recv, true),
             );
             if head == Ok((Frame::WEBTRANSPORT.0.into_inner(), SESSION)) {
                 return Ok((send, recv));
@@ -197,15 +198,15 @@ impl Http3 {
         let mut connect = self.connect_recv.lock().await;
         let (stream, capsules) = &mut *connect;
         loop {
-            match stream.read_chunk(CHUNK, true).await {
+            match stream.read_chunk(CHUNK).await {
                 Ok(Some(chunk)) => {
-                    if let Some(closed) = capsules.read(&chunk.bytes) {
+                    if let Some(closed) = capsules.read(&chunk) {
                         return closed;
                     }
                 }
                 // The connection's own end says why.
-                Err(quinn::ReadError::ConnectionLost(_)) => std::future::pending().await,
-                Ok(None) | Err(_) => return cut_off(),
+                Err(driver::ReadError::Closed) => std::future::pending().await,
+                Ok(None) | Err(driver::ReadError::Reset(_)) => return cut_off(),
             }
         }
     }
@@ -253,10 +254,11 @@ impl Http3 {
             .take();
         let answer = (connection.rtt() * 3).max(MIN_ANSWER).min(LINGER);
         let _ = timeout(answer, async {
+            let frame = close_frame(code, reason).into();
             if let Some(mut send) = send
-                && send.write_all(&close_frame(code, reason)).await.is_ok()
-                && send.finish().is_ok()
+                && send.write_chunks(&mut [frame]).await.is_ok()
             {
+                send.finish();
                 connection.closed().await;
             }
         })
@@ -275,11 +277,10 @@ impl Accepting {
     /// Kind and session. Cancel safe.
     async fn read_head(&mut self) -> Result<(u64, u64), StreamError> {
         // Byte by byte: what follows is the session's.
-        let mut byte = [0];
         loop {
-            match self.recv.read(&mut byte).await {
+            match self.recv.read_chunk(1).await {
                 Ok(Some(read)) => {
-                    if let Some(head) = self.head.take(&mut &byte[..read]) {
+                    if let Some(head) = self.head.take(&mut &read[..]) {
                         return Ok(head);
                     }
                 }

@@ -1,18 +1,13 @@
-//! The accept side: one UDP port, our own accept loop over `quinn::Endpoint`, the ALPN split (PROTOCOL §2).
+//! The accept side: one UDP port for all workers, and the ALPN split (PROTOCOL §2).
 
 use std::{
     net::{SocketAddr, UdpSocket},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
+    task::Context,
     time::Duration,
 };
 
-use quinn::{
-    EndpointConfig, IdleTimeout, Runtime, TransportConfig,
-    crypto::rustls::{HandshakeData, QuicServerConfig},
-};
+use quinn_proto::{IdleTimeout, TransportConfig, crypto::rustls::QuicServerConfig};
 use tokio::time::timeout;
 use web_transport_quinn::{
     http::{HeaderValue, StatusCode, header},
@@ -20,7 +15,8 @@ use web_transport_quinn::{
 };
 
 use super::{
-    Connection,
+    Connection, Kind,
+    driver::{self, Admission, Arrived, Driver, Permit, Port},
     http3::{self, Request},
     tls::{Certificate, CertificateStore, InvalidTls, server_crypto},
 };
@@ -79,14 +75,27 @@ const BIDI_STREAMS: u32 = 3;
 /// HTTP/3's control stream and two of QPACK. quinn allocates a slot for each permitted stream.
 const UNI_STREAMS: u32 = 3;
 
-/// A bound port.
+/// A bound port, whose workers are served by a [`Worker`] each.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    endpoint: quinn::Endpoint,
-    socket: Weak<dyn quinn::AsyncUdpSocket>,
+    address: SocketAddr,
     certificates: Arc<CertificateStore>,
+    ports: Vec<Arc<Port>>,
+}
+
+/// One worker's part of a port, before it runs.
+pub(crate) struct Binding {
+    socket: UdpSocket,
+    endpoint: quinn_proto::EndpointConfig,
+    server: Arc<quinn_proto::ServerConfig>,
+    port: Arc<Port>,
     config: Arc<Config>,
-    in_flight: Arc<AtomicUsize>,
+}
+
+/// One worker's part of a port: everything happens in its [`poll`](Self::poll). Dropping it frees its part of the port.
+pub(crate) struct Worker {
+    driver: Driver,
+    config: Arc<Config>,
 }
 
 /// The port cannot be used.
@@ -109,19 +118,9 @@ pub enum BindError {
 /// A client that has not finished its handshake. It counts against the limits until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    connecting: quinn::Connecting,
+    connection: driver::Connection,
     config: Arc<Config>,
     permit: Permit,
-}
-
-/// Counts one handshake in flight, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Permit(Arc<AtomicUsize>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Why an arrival did not become a connection.
@@ -138,44 +137,56 @@ pub(crate) enum HandshakeError {
 }
 
 impl Listener {
-    /// Binds a UDP port; 0 takes a free one.
+    /// Binds a UDP port for `workers` workers; 0 takes a free port.
     pub(crate) fn bind(
         address: SocketAddr,
         certificate: Certificate,
         config: Config,
-    ) -> Result<Self, BindError> {
+        workers: u8,
+    ) -> Result<(Self, Vec<Binding>), BindError> {
         let certificates = Arc::new(CertificateStore::new(certificate));
         let crypto = QuicServerConfig::try_from(server_crypto(Arc::clone(&certificates))?)
             .map_err(|error| InvalidTls::Rustls(rustls::Error::General(error.to_string())))?;
-        let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let mut server = quinn_proto::ServerConfig::with_crypto(Arc::new(crypto));
         server
             .transport_config(Arc::new(transport(&config)))
             .max_incoming(1024)
             .incoming_buffer_size(8 * 1024)
             .incoming_buffer_size_total(4 * 1024 * 1024);
-        let fail = |source| BindError::Socket { address, source };
-        let socket = UdpSocket::bind(address).map_err(fail)?;
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let socket = runtime.wrap_udp_socket(socket).map_err(fail)?;
-        let held = Arc::downgrade(&socket);
-        let endpoint = quinn::Endpoint::new_with_abstract_socket(
-            EndpointConfig::default(),
-            Some(server),
-            socket,
-            runtime,
-        )
-        .map_err(fail)?;
-        Ok(Self {
-            endpoint,
-            socket: held,
+        let server = Arc::new(server);
+        let config = Arc::new(config);
+        // With one key for all, so that each worker's stateless resets are those of the port.
+        let endpoint = quinn_proto::EndpointConfig::default();
+        let admission = Admission::new(config.soft_handshakes, config.hard_handshakes);
+        let ports = Port::all(workers, &admission);
+        let mut bindings = Vec::new();
+        let mut bound = address;
+        if workers > 1 && address.port() != 0 {
+            // Who shares a port finds no other program on it.
+            bind(address, false).map_err(|source| BindError::Socket { address, source })?;
+        }
+        for port in &ports {
+            let fail = |source| BindError::Socket { address, source };
+            let socket = bind(bound, workers > 1).map_err(fail)?;
+            bound = socket.local_addr().map_err(fail)?;
+            bindings.push(Binding {
+                socket,
+                endpoint: endpoint.clone(),
+                server: Arc::clone(&server),
+                port: Arc::clone(port),
+                config: Arc::clone(&config),
+            });
+        }
+        let listener = Self {
+            address: bound,
             certificates,
-            config: Arc::new(config),
-            in_flight: Arc::default(),
-        })
+            ports,
+        };
+        Ok((listener, bindings))
     }
 
-    pub(crate) fn local_address(&self) -> std::io::Result<SocketAddr> {
-        self.endpoint.local_addr()
+    pub(crate) const fn local_address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Shows another certificate from the next handshake on.
@@ -183,86 +194,93 @@ impl Listener {
         self.certificates.set(certificate);
     }
 
-    /// The next client that is let in; `None` when the listener is closed. Cancel safe.
-    ///
-    /// The ladder: below the soft limit everybody; above it only who has proved its address, the others are sent a Retry,
-    /// which costs us no memory; above the hard one nobody.
-    pub(crate) async fn accept(&self) -> Option<Arrival> {
-        loop {
-            let incoming = self.endpoint.accept().await?;
-            let in_flight = self.in_flight.load(Ordering::Relaxed);
-            if in_flight >= self.config.hard_handshakes {
-                incoming.refuse();
-            } else if in_flight >= self.config.soft_handshakes && incoming.may_retry() {
-                // It may retry, so this does not fail.
-                let _ = incoming.retry();
-            } else {
-                match incoming.accept() {
-                    Ok(connecting) => {
-                        self.in_flight.fetch_add(1, Ordering::Relaxed);
-                        return Some(Arrival {
-                            connecting,
-                            config: Arc::clone(&self.config),
-                            permit: Permit(Arc::clone(&self.in_flight)),
-                        });
-                    }
-                    Err(error) => tracing::debug!(%error, "first packet refused"),
-                }
-            }
-        }
-    }
-
     /// Refuses newcomers from now on; connections live on.
     pub(crate) fn stop_accepting(&self) {
-        self.endpoint.set_server_config(None);
-    }
-
-    /// Ends the port: what is still connected is closed with `code`.
-    pub(crate) fn close(&self, code: Code, reason: &str) {
-        self.endpoint.close(code.0.into(), reason.as_bytes());
-    }
-
-    /// Waits until every connection has said its last word.
-    pub(crate) async fn wait_idle(&self) {
-        self.endpoint.wait_idle().await;
-    }
-
-    /// Waits until the port is free again, once nothing else holds the listener: quinn's own task has the socket a moment
-    /// longer.
-    pub(crate) async fn release(self) {
-        let Self {
-            endpoint, socket, ..
-        } = self;
-        drop(endpoint);
-        while socket.strong_count() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        for port in &self.ports {
+            port.refuse();
         }
+    }
+}
+
+/// A socket of its own for each worker: the system shares the port's datagrams among them by the client's address.
+fn bind(address: SocketAddr, shared: bool) -> std::io::Result<UdpSocket> {
+    use socket2::{Domain, Protocol, Socket, Type};
+
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    #[cfg(unix)]
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+impl Binding {
+    /// To be called in the worker's tokio runtime, which needs I/O and time.
+    pub(crate) fn start(self) -> std::io::Result<Worker> {
+        let Self {
+            socket,
+            endpoint,
+            server,
+            port,
+            config,
+        } = self;
+        let driver = Driver::new(socket, endpoint, server, port)?;
+        Ok(Worker { driver, config })
+    }
+}
+
+impl Worker {
+    /// Does what there is to do, and wakes the task when there is more.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
+        self.driver.poll(cx);
+    }
+
+    /// The next client that is let in; `None` until a later [`poll`](Self::poll).
+    pub(crate) fn next_arrival(&mut self) -> Option<Arrival> {
+        let Arrived { connection, permit } = self.driver.next_arrival()?;
+        Some(Arrival {
+            connection,
+            config: Arc::clone(&self.config),
+            permit,
+        })
+    }
+
+    /// Closes what is still connected with `code`, and refuses whoever comes.
+    pub(crate) fn close(&mut self, code: Code, reason: &str) {
+        self.driver.close(code, reason);
+    }
+
+    /// Whether every connection has said its last word.
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.driver.open() == 0
     }
 }
 
 impl Arrival {
     pub(crate) fn remote_address(&self) -> SocketAddr {
-        self.connecting.remote_address()
+        self.connection.remote_address()
     }
 
     /// Finishes the handshakes, each within its deadline. The permit is to be kept until the client is authenticated.
     pub(crate) async fn handshake(self) -> Result<(Connection, Permit), HandshakeError> {
         let Self {
-            connecting,
+            connection,
             config,
             permit,
         } = self;
-        let connection = timeout(config.deadline, connecting)
+        timeout(config.deadline, connection.connected())
             .await
             .map_err(|_| HandshakeError::TimedOut)?
             .map_err(|error| HandshakeError::Quic(error.to_string()))?;
-        let protocol = connection
-            .handshake_data()
-            .and_then(|data| data.downcast::<HandshakeData>().ok())
-            .and_then(|data| data.protocol);
+        let protocol = connection.protocol();
         // rustls lets nothing else through than what `server_crypto` lists.
         let connection = if protocol.as_deref() == Some(ALPN.as_bytes()) {
-            Connection::raw(connection)
+            Connection(Kind::Quic(connection))
         } else {
             let deadline = config.deadline;
             match timeout(deadline, webtransport(connection.clone(), &config.origins)).await {
@@ -311,7 +329,7 @@ pub(super) fn in_words(error: &dyn std::error::Error) -> String {
 
 /// PROTOCOL §2.2.
 async fn webtransport(
-    connection: quinn::Connection,
+    connection: driver::Connection,
     origins: &Origins,
 ) -> Result<Connection, HandshakeError> {
     let request = Request::accept(connection)

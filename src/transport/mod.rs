@@ -5,6 +5,8 @@
 
 #[cfg(feature = "server")]
 mod capsules;
+#[cfg(feature = "server")]
+mod driver;
 mod framed;
 #[cfg(feature = "server")]
 mod http3;
@@ -17,17 +19,19 @@ pub(crate) mod dial;
 pub(crate) mod listener;
 
 #[cfg(feature = "server")]
-pub(crate) use listener::Permit;
+pub(crate) use driver::{Gone, Permit, Prompt, Source, Streams, UniStream};
 #[cfg(feature = "server")]
 pub use listener::{BindError, Origins};
 
 #[cfg(feature = "server")]
+use std::net::SocketAddr;
+#[cfg(feature = "server")]
 use std::sync::Arc;
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 #[cfg(feature = "server")]
-use futures_util::FutureExt;
-use web_transport_quinn::{Session, SessionError, WebTransportError};
+use bytes::Bytes;
+use web_transport_quinn::{SessionError, WebTransportError};
 
 use crate::wire::Code;
 
@@ -73,17 +77,15 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A connection of either kind. Cloning shares it; it closes when [`close`](Self::close) is called or the last clone and
 /// the last stream are dropped; over the server's WebTransport the last clone is enough.
 #[derive(Clone)]
-pub(crate) struct Connection {
-    kind: Kind,
-    transport: Transport,
-    /// Of the connecting side: it says when the last packet is out.
-    endpoint: Option<quinn::Endpoint>,
-}
+pub(crate) struct Connection(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    /// Raw QUIC, and the client's WebTransport.
-    Library(Box<Session>),
+    #[cfg(feature = "client")]
+    Client(Box<dial::Dialled>),
+    /// The server's raw QUIC.
+    #[cfg(feature = "server")]
+    Quic(driver::Connection),
     /// The server's WebTransport.
     #[cfg(feature = "server")]
     Http3(Arc<http3::Http3>),
@@ -109,107 +111,14 @@ pub(crate) enum OpenError {
 }
 
 impl Connection {
-    pub(crate) fn raw(connection: quinn::Connection) -> Self {
-        Self {
-            kind: Kind::Library(Box::new(Session::raw(connection))),
-            transport: Transport::Quic,
-            endpoint: None,
-        }
-    }
-
-    #[cfg(feature = "client")]
-    pub(crate) fn webtransport(session: Session) -> Self {
-        Self {
-            kind: Kind::Library(Box::new(session)),
-            transport: Transport::WebTransport,
-            endpoint: None,
-        }
-    }
-
-    #[cfg(feature = "server")]
-    fn http3(session: http3::Http3) -> Self {
-        Self {
-            kind: Kind::Http3(Arc::new(session)),
-            transport: Transport::WebTransport,
-            endpoint: None,
-        }
-    }
-
-    #[cfg(feature = "client")]
-    pub(crate) fn kept_by(mut self, endpoint: quinn::Endpoint) -> Self {
-        self.endpoint = Some(endpoint);
-        self
-    }
-
-    pub(crate) const fn transport(&self) -> Transport {
-        self.transport
-    }
-
-    pub(crate) fn remote_address(&self) -> SocketAddr {
-        self.quic().remote_address()
-    }
-
-    fn quic(&self) -> &quinn::Connection {
-        match &self.kind {
-            Kind::Library(session) => session,
+    pub(crate) fn transport(&self) -> Transport {
+        match &self.0 {
+            #[cfg(feature = "client")]
+            Kind::Client(dialled) => dialled.transport,
             #[cfg(feature = "server")]
-            Kind::Http3(session) => &session.connection,
-        }
-    }
-
-    /// The next bidirectional stream of the peer. Cancel safe.
-    #[cfg(feature = "server")]
-    pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), Closed> {
-        match &self.kind {
-            // Not through the session, which is the server's of raw QUIC here and would add nothing.
-            Kind::Library(session) => match quinn::Connection::accept_bi(session).await {
-                Ok((send, recv)) => Ok((
-                    SendStream::direct(send, &[], false),
-                    RecvStream::direct(recv, false),
-                )),
-                Err(_) => Err(self.closed().await),
-            },
-            Kind::Http3(session) => session.accept_bi().await,
-        }
-    }
-
-    /// Opens a bidirectional stream; waits where the peer permits none now.
-    #[cfg(feature = "client")]
-    pub(crate) async fn open_bi(&self) -> Result<(SendStream, RecvStream), Closed> {
-        match &self.kind {
-            Kind::Library(session) => {
-                let (send, recv) = session.open_bi().await.map_err(closed)?;
-                Ok((SendStream::wrapped(send), RecvStream::wrapped(recv)))
-            }
+            Kind::Quic(_) => Transport::Quic,
             #[cfg(feature = "server")]
-            Kind::Http3(_) => Err(no_client()),
-        }
-    }
-
-    /// The next unidirectional stream of the peer. Cancel safe.
-    #[cfg(feature = "client")]
-    pub(crate) async fn accept_uni(&self) -> Result<RecvStream, Closed> {
-        match &self.kind {
-            Kind::Library(session) => session
-                .accept_uni()
-                .await
-                .map(RecvStream::wrapped)
-                .map_err(closed),
-            #[cfg(feature = "server")]
-            Kind::Http3(_) => Err(no_client()),
-        }
-    }
-
-    /// Opens a unidirectional stream, or says at once that there is none: `quinn::Connection::open_uni` would wait until the
-    /// peer permits more, which may be never.
-    #[cfg(feature = "server")]
-    pub(crate) fn try_open_uni(&self) -> Result<SendStream, OpenError> {
-        let http3 = self.transport == Transport::WebTransport;
-        let prefix = if http3 { WEBTRANSPORT_UNI } else { &[] };
-        match self.quic().open_uni().now_or_never() {
-            Some(Ok(stream)) => Ok(SendStream::direct(stream, prefix, http3)),
-            Some(Err(_)) => Err(OpenError::Closed),
-            None => Err(OpenError::NoStreamLeft),
+            Kind::Http3(_) => Transport::WebTransport,
         }
     }
 
@@ -218,8 +127,11 @@ impl Connection {
     #[cfg(any(feature = "client", test))]
     pub(crate) fn close(&self, code: Code, reason: &str) {
         let reason = cut(reason);
-        match &self.kind {
-            Kind::Library(session) => session.close(code.0, reason.as_bytes()),
+        match &self.0 {
+            #[cfg(feature = "client")]
+            Kind::Client(dialled) => dialled.session.close(code.0, reason.as_bytes()),
+            #[cfg(feature = "server")]
+            Kind::Quic(connection) => connection.close(code.0.into(), reason.as_bytes()),
             #[cfg(feature = "server")]
             Kind::Http3(session) => session.close(code, reason),
         }
@@ -229,18 +141,19 @@ impl Connection {
     /// of the connection would overtake.
     pub(crate) async fn close_and_linger(&self, code: Code, reason: &str) {
         let reason = cut(reason);
-        match &self.kind {
-            Kind::Library(session) => {
-                session.close(code.0, reason.as_bytes());
+        match &self.0 {
+            #[cfg(feature = "client")]
+            Kind::Client(dialled) => {
+                dialled.session.close(code.0, reason.as_bytes());
                 // Bounded by the library's own wait; the timer is for the case that it changes.
                 let _ = tokio::time::timeout(LINGER, async {
-                    session.closed().await;
-                    if let Some(endpoint) = &self.endpoint {
-                        endpoint.wait_idle().await;
-                    }
+                    dialled.session.closed().await;
+                    dialled.endpoint.wait_idle().await;
                 })
                 .await;
             }
+            #[cfg(feature = "server")]
+            Kind::Quic(connection) => connection.close(code.0.into(), reason.as_bytes()),
             #[cfg(feature = "server")]
             Kind::Http3(session) => session.close_and_linger(code, reason).await,
         }
@@ -248,17 +161,119 @@ impl Connection {
 
     /// Waits for the end. Cancel safe. Over WebTransport the server learns of the peer's close only while somebody waits here.
     pub(crate) async fn closed(&self) -> Closed {
-        match &self.kind {
-            Kind::Library(session) => closed(session.closed().await),
+        match &self.0 {
+            #[cfg(feature = "client")]
+            Kind::Client(dialled) => closed(dialled.session.closed().await),
+            #[cfg(feature = "server")]
+            Kind::Quic(connection) => closed(connection.closed().await.into()),
             #[cfg(feature = "server")]
             Kind::Http3(session) => session.closed().await,
         }
     }
+}
+
+#[cfg(feature = "client")]
+impl Connection {
+    /// Opens a bidirectional stream; waits where the peer permits none now.
+    pub(crate) async fn open_bi(&self) -> Result<(SendStream, RecvStream), Closed> {
+        let (send, recv) = self.session()?.open_bi().await.map_err(closed)?;
+        Ok((SendStream::client(send), RecvStream::client(recv)))
+    }
+
+    /// The next unidirectional stream of the peer. Cancel safe.
+    pub(crate) async fn accept_uni(&self) -> Result<RecvStream, Closed> {
+        let stream = self.session()?.accept_uni().await.map_err(closed)?;
+        Ok(RecvStream::client(stream))
+    }
+
+    fn session(&self) -> Result<&web_transport_quinn::Session, Closed> {
+        match &self.0 {
+            Kind::Client(dialled) => Ok(&dialled.session),
+            #[cfg(feature = "server")]
+            Kind::Quic(_) | Kind::Http3(_) => Err(other_side()),
+        }
+    }
+}
+
+#[cfg(feature = "server")]
+impl Connection {
+    fn http3(session: http3::Http3) -> Self {
+        session.connection.speaks_http3();
+        Self(Kind::Http3(Arc::new(session)))
+    }
+
+    fn quic(&self) -> Option<&driver::Connection> {
+        match &self.0 {
+            #[cfg(feature = "client")]
+            Kind::Client(_) => None,
+            Kind::Quic(connection) => Some(connection),
+            Kind::Http3(session) => Some(&session.connection),
+        }
+    }
+
+    /// Where the client is now.
+    pub(crate) fn remote_address(&self) -> SocketAddr {
+        const NOWHERE: SocketAddr =
+            SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+        self.quic()
+            .map_or(NOWHERE, driver::Connection::remote_address)
+    }
+
+    /// The next bidirectional stream of the client. Cancel safe.
+    pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), Closed> {
+        match &self.0 {
+            #[cfg(feature = "client")]
+            Kind::Client(_) => Err(other_side()),
+            Kind::Quic(connection) => match connection.accept_bi().await {
+                Ok((send, recv)) => Ok((
+                    SendStream::server(send, false),
+                    RecvStream::server(recv, false),
+                )),
+                Err(error) => Err(closed(error.into())),
+            },
+            Kind::Http3(session) => session.accept_bi().await,
+        }
+    }
+
+    /// Opens a unidirectional stream that the connection's [`Source`] writes, or says at once that there is none: the client may
+    /// never permit more. What is returned with it, if anything, goes out before the first bytes.
+    pub(crate) fn open_uni(&self) -> Result<(UniStream, Option<Bytes>), OpenError> {
+        let connection = self.quic().ok_or(OpenError::Closed)?;
+        match connection.open_uni() {
+            Some(stream) => {
+                let prefix = matches!(self.0, Kind::Http3(_))
+                    .then_some(const { Bytes::from_static(WEBTRANSPORT_UNI) });
+                Ok((stream, prefix))
+            }
+            None if connection.close_reason().is_some() => Err(OpenError::Closed),
+            None => Err(OpenError::NoStreamLeft),
+        }
+    }
+
+    /// Who writes the unidirectional streams from now on; the first call counts.
+    pub(crate) fn set_source(&self, source: std::sync::Weak<dyn Source>) {
+        if let Some(connection) = self.quic() {
+            connection.set_source(source);
+        }
+    }
+
+    /// What asks the source; `None` on the client's side.
+    pub(crate) fn prompt(&self) -> Option<Prompt> {
+        self.quic().map(driver::Connection::prompt)
+    }
+
+    /// The unidirectional streams, outside of [`Source::fill`].
+    pub(crate) fn with_streams(&self, work: impl FnOnce(&mut Streams<'_>)) {
+        if let Some(connection) = self.quic() {
+            connection.with_streams(work);
+        }
+    }
 
     /// Bytes that the peer may send on all streams together and we have not read.
-    #[cfg(feature = "server")]
     pub(crate) fn set_receive_window(&self, bytes: u32) {
-        self.quic().set_receive_window(bytes.into());
+        if let Some(connection) = self.quic() {
+            connection.set_receive_window(bytes.into());
+        }
     }
 }
 
@@ -275,21 +290,20 @@ fn cut_off() -> Closed {
     }
 }
 
-/// What a client does, asked of a server's connection: nobody does.
+/// What one side does, asked of the other: nobody does.
 #[cfg(all(feature = "client", feature = "server"))]
-fn no_client() -> Closed {
+fn other_side() -> Closed {
     Closed {
         code: None,
-        reason: "this is the server's side".to_owned(),
+        reason: "this is for the other side of a connection".to_owned(),
     }
 }
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection")
-            .field("transport", &self.transport)
-            .field("remote", &self.remote_address())
-            .finish()
+            .field("transport", &self.transport())
+            .finish_non_exhaustive()
     }
 }
 

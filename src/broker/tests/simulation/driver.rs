@@ -253,7 +253,8 @@ impl Driver {
         if self.posters.len() < 3 {
             self.privates += 1;
             let log = Key::Private(self.privates);
-            let (poster, subscription) = self.broker.private(&ChannelName::parse(PRIVATE).unwrap());
+            let poster = self.broker.private(&ChannelName::parse(PRIVATE).unwrap());
+            let subscription = poster.subscription();
             self.posters.push((log, poster));
             self.seat(log, subscription);
         }

@@ -1,0 +1,254 @@
+//! A worker: one thread with its part of the UDP port, its connections and their sessions. Workers share the broker and nothing else
+//! that is used for each message.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context as Task, Poll},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    broker::Audience,
+    session::{self, Context, Home},
+    transport::listener::{self, Arrival, Binding},
+    wire::Code,
+};
+
+/// Polls of tasks between two looks at what the system has for us. The runtime's own 61 would let a socket's buffer run over while
+/// thousands of connections are served.
+const EVENT_INTERVAL: u32 = 16;
+/// Beyond the grace: for last words on the way.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What all workers of a server share.
+#[derive(Debug, Clone)]
+pub(super) struct Common {
+    pub(super) context: Arc<Context>,
+    pub(super) open: Arc<AtomicUsize>,
+    pub(super) max_sessions: usize,
+    /// Lets the workers begin.
+    pub(super) begin: CancellationToken,
+    /// Ends them at once.
+    pub(super) abort: CancellationToken,
+}
+
+/// The workers of a server. Dropping it ends them at once.
+#[derive(Debug)]
+pub(super) struct Workers {
+    common: Common,
+    threads: Vec<JoinHandle<()>>,
+    ends: FuturesUnordered<oneshot::Receiver<()>>,
+}
+
+impl Workers {
+    /// Starts a thread for each part of the port; they begin to serve with [`Common::begin`].
+    pub(super) fn start(bindings: Vec<Binding>, common: Common) -> std::io::Result<Self> {
+        let mut workers = Self {
+            common,
+            threads: Vec::new(),
+            ends: FuturesUnordered::new(),
+        };
+        for (number, binding) in bindings.into_iter().enumerate() {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .event_interval(EVENT_INTERVAL)
+                .build();
+            let common = workers.common.clone();
+            let (ready, started) = std::sync::mpsc::channel();
+            let (done, ended) = oneshot::channel::<()>();
+            let runtime = runtime?;
+            let thread = std::thread::Builder::new()
+                .name(format!("tidings-{number}"))
+                .spawn(move || {
+                    runtime.block_on(async {
+                        match binding.start() {
+                            Ok(worker) => {
+                                let _ = ready.send(Ok(()));
+                                run(worker, common).await;
+                            }
+                            Err(error) => drop(ready.send(Err(error))),
+                        }
+                    });
+                    // Whatever user code still runs ends here.
+                    drop(runtime);
+                    drop(done);
+                })?;
+            workers.threads.push(thread);
+            workers.ends.push(ended);
+            let lost = || std::io::Error::other("its thread ended at once");
+            started.recv().map_err(|_| lost())??;
+        }
+        Ok(workers)
+    }
+
+    /// Waits for the end of one; returns at once where there is none.
+    pub(super) async fn one_ended(&mut self) {
+        let _ = self.ends.next().await;
+    }
+
+    /// Waits for the end of all. They end by themselves: after [`Context::drain`], when the last session is over or the grace is.
+    pub(super) async fn all_ended(&mut self) {
+        while self.ends.next().await.is_some() {}
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.common.abort.cancel();
+        let give_up = Instant::now() + LAST_WORDS;
+        for thread in self.threads.drain(..) {
+            while !thread.is_finished() && Instant::now() < give_up {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if !thread.is_finished() {
+                tracing::error!("a worker does not end: user code blocks it");
+            } else if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}
+
+async fn run(mut worker: listener::Worker, common: Common) {
+    let home = Arc::new(Home {
+        audience: Audience::new(),
+        drain: common.context.drain.child_token(),
+        runtime: Handle::current(),
+    });
+    let mut sessions = JoinSet::new();
+    let serve = async {
+        common.begin.cancelled().await;
+        serve(&mut worker, &mut sessions, &home, &common).await;
+    };
+    let aborted = common.abort.run_until_cancelled(serve).await.is_none();
+    // What is left is cut off, and told so. Before its session is dropped, which would close it as if all were well.
+    worker.close(Code::GOING_AWAY, "the server is shutting down");
+    sessions.abort_all();
+    while let Some(ended) = sessions.join_next().await {
+        log(ended);
+    }
+    let idle = poll_fn(|cx| {
+        worker.poll(cx);
+        // Who ended us at once does not wait for answers.
+        if worker.is_idle() || aborted {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    let _ = timeout(LAST_WORDS, idle).await;
+}
+
+/// Serves until the server drains and the last session is over, or the grace is.
+async fn serve(
+    worker: &mut listener::Worker,
+    sessions: &mut JoinSet<()>,
+    home: &Arc<Home>,
+    common: &Common,
+) {
+    // A task of its own would be one more queue for each message: readers are told and connections driven in one turn.
+    let turn = |cx: &mut Task<'_>, worker: &mut listener::Worker, sessions: &mut JoinSet<()>| {
+        home.audience.poll(cx);
+        worker.poll(cx);
+        while let Some(arrival) = worker.next_arrival() {
+            sessions.spawn(one(arrival, common.clone(), Arc::clone(home)));
+        }
+        while let Poll::Ready(Some(ended)) = sessions.poll_join_next(cx) {
+            log(ended);
+        }
+    };
+    let draining = poll_fn(|cx| {
+        turn(cx, worker, sessions);
+        Poll::<()>::Pending
+    });
+    let _ = home.drain.run_until_cancelled(draining).await;
+    let grace = common.context.config.grace.saturating_add(LAST_WORDS);
+    let drained = poll_fn(|cx| {
+        turn(cx, worker, sessions);
+        if sessions.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    if timeout(grace, drained).await.is_err() {
+        tracing::warn!("sessions were cut off at the end of the grace");
+    }
+}
+
+fn log(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a session panicked");
+    }
+}
+
+async fn one(arrival: Arrival, common: Common, home: Arc<Home>) {
+    let remote = arrival.remote_address();
+    let handshake = tokio::select! {
+        handshake = Box::pin(arrival.handshake()) => handshake,
+        // Dropped: it finds out that nobody answers, and comes back.
+        () = home.drain.cancelled() => return,
+    };
+    match handshake {
+        Ok((connection, permit)) => {
+            let Some(_open) = Open::take(common.open, common.max_sessions) else {
+                let max = common.max_sessions;
+                let reason = format!("this server takes {max} sessions");
+                let refusal = connection.close_and_linger(Code::TOO_MANY_SESSIONS, &reason);
+                return Box::pin(refusal).await;
+            };
+            session::serve(connection, permit, common.context, home).await;
+        }
+        Err(error) => tracing::debug!(%remote, %error, "no connection"),
+    }
+}
+
+/// A place for one session, until it is dropped. Whoever is refused takes none, however long it lingers.
+#[derive(Debug)]
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn take(open: Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let more = |count| (count < max).then_some(count + 1);
+        open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
+        Some(Self(open))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_takes_no_place() {
+        let open = Arc::new(AtomicUsize::new(0));
+        let take = || Open::take(Arc::clone(&open), 1);
+        let first = take().expect("a place");
+        assert!(take().is_none() && take().is_none());
+        drop(first);
+        assert!(take().is_some(), "the place is free again");
+    }
+}

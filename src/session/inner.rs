@@ -1,0 +1,77 @@
+//! What the parts of a session share.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Close, Context, Home, writers::Writers};
+use crate::{
+    auth::Grant,
+    transport::{Connection, Source},
+    wire::Code,
+};
+
+pub(super) struct Inner {
+    pub(super) id: u64,
+    pub(super) connection: Connection,
+    pub(super) context: Arc<Context>,
+    pub(super) home: Arc<Home>,
+    pub(super) grant: Grant,
+    pub(super) client: String,
+    /// Every task of the session but its own.
+    pub(super) tasks: TaskTracker,
+    pub(super) writers: Arc<Writers>,
+    /// The session is over or is to end; why stands in `close`.
+    pub(super) ended: CancellationToken,
+    close: OnceLock<Close>,
+}
+
+impl Inner {
+    pub(super) fn new(
+        connection: Connection,
+        context: Arc<Context>,
+        home: Arc<Home>,
+        grant: Grant,
+        client: String,
+    ) -> Self {
+        let max = context.config.limits.subscriptions;
+        let writers = Arc::new(Writers::new(connection.prompt(), max));
+        let source: Arc<dyn Source> = Arc::clone(&writers) as _;
+        connection.set_source(Arc::downgrade(&source));
+        Self {
+            id: rand::random(),
+            connection,
+            context,
+            home,
+            grant,
+            client,
+            tasks: TaskTracker::new(),
+            writers,
+            ended: CancellationToken::new(),
+            close: OnceLock::new(),
+        }
+    }
+
+    /// Orders the end. The first reason stays.
+    pub(super) fn end(&self, close: &Close) {
+        let _ = self.close.set(close.clone());
+        self.ended.cancel();
+    }
+
+    pub(super) fn close_order(&self) -> Option<Close> {
+        self.close.get().cloned()
+    }
+
+    /// Ends every stream at once, with the code of the session's end.
+    pub(super) fn end_streams(&self) {
+        let code = self.close.get().map_or(Code::ENDED, |close| close.code);
+        self.connection
+            .with_streams(|streams| self.writers.close(code, streams));
+    }
+
+    /// How the peer left.
+    pub(super) async fn left(&self) -> Close {
+        let closed = self.connection.closed().await;
+        Close::new(closed.code.unwrap_or(Code::CLOSED), closed.reason)
+    }
+}

@@ -1,0 +1,409 @@
+//! The server's side of QUIC: one task drives all connections of a worker.
+//!
+//! quinn runs a task, a timer and a queue for each connection. Here the worker's one task receives, makes what is due for a
+//! connection and sends it at once, while the connection is in the cache: a fifth less time for each small delivery and a
+//! third less memory for each idle connection (ARCHITECTURE.md, "Decisions"). The protocol itself is quinn-proto's.
+
+mod connection;
+mod ids;
+mod port;
+mod socket;
+mod stream;
+mod timers;
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Waker},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, Incoming, ServerConfig, Transmit};
+
+pub(super) use connection::Connection;
+pub(crate) use connection::{Gone, Prompt, Source, Streams, UniStream};
+pub(crate) use port::Permit;
+pub(super) use port::{Admission, Port};
+pub(super) use stream::{ReadError, RecvStream, SendStream, WriteError};
+
+use crate::wire::Code;
+use connection::Shared;
+use port::{Datagram, Orders};
+use socket::{Received, Socket};
+use timers::Timers;
+
+/// Connections driven in one poll, before tasks of the worker have their turn: about a millisecond.
+const CONNECTIONS_PER_POLL: usize = 128;
+/// Connections driven between two looks at the socket: its buffer holds a few hundred small datagrams where the system does
+/// not let us have more, and one look at an empty socket costs a quarter of a microsecond.
+const CONNECTIONS_PER_RECEIVE: usize = 32;
+/// System calls in one look at the socket.
+const RECEIVES: usize = 4;
+/// Handshakes begun in one poll. Each costs a signature, about 0.2 ms.
+const ACCEPTS_PER_POLL: usize = 4;
+/// Datagrams that one connection may send before others have their turn.
+const DATAGRAMS_PER_TURN: usize = 32;
+/// Datagrams in one system call, where the kernel splits them (GSO). More makes bursts that queues on the way drop.
+const MAX_SEGMENTS: usize = 10;
+
+/// Drives the connections of one worker. Dropping it cuts them off without a word; [`close`](Self::close) first.
+pub(super) struct Driver {
+    socket: Socket,
+    /// Taken while what is in it is handled.
+    received: Option<Box<Received>>,
+    endpoint: Endpoint,
+    port: Arc<Port>,
+    slots: Vec<Option<Arc<Shared>>>,
+    open: usize,
+    timers: Timers,
+    /// Newcomers that were not looked at yet; quinn-proto bounds them (`max_incoming`).
+    incoming: VecDeque<Incoming>,
+    arrivals: VecDeque<Arrived>,
+    /// Taken from the port, to be driven.
+    ready: VecDeque<Arc<Shared>>,
+    /// What the socket did not take.
+    blocked: Option<(Transmit, Vec<u8>)>,
+    out: Vec<u8>,
+    wakers: Vec<Waker>,
+    /// Nobody is let in any more.
+    closing: bool,
+}
+
+/// A connection whose handshake has begun.
+pub(super) struct Arrived {
+    pub(super) connection: Connection,
+    pub(super) permit: Permit,
+}
+
+impl Driver {
+    /// Needs a tokio runtime with I/O and time.
+    pub(super) fn new(
+        socket: std::net::UdpSocket,
+        config: quinn_proto::EndpointConfig,
+        server: Arc<ServerConfig>,
+        port: Arc<Port>,
+    ) -> io::Result<Self> {
+        let socket = Socket::new(socket)?;
+        let mut config = config;
+        let ids = port.ids.clone();
+        config.cid_generator(move || Box::new(ids.clone()));
+        let endpoint = Endpoint::new(Arc::new(config), Some(server), !socket.may_fragment(), None);
+        Ok(Self {
+            received: Some(Box::new(Received::new(&socket))),
+            socket,
+            endpoint,
+            port,
+            slots: Vec::new(),
+            open: 0,
+            timers: Timers::new(),
+            incoming: VecDeque::new(),
+            arrivals: VecDeque::new(),
+            ready: VecDeque::new(),
+            blocked: None,
+            out: Vec::new(),
+            wakers: Vec::new(),
+            closing: false,
+        })
+    }
+
+    pub(super) fn next_arrival(&mut self) -> Option<Arrived> {
+        self.arrivals.pop_front()
+    }
+
+    /// Connections that have not said their last word.
+    pub(super) const fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Closes every connection with `code`, and refuses every newcomer.
+    pub(super) fn close(&mut self, code: Code, reason: &str) {
+        self.closing = true;
+        self.incoming_refused();
+        self.arrivals.clear();
+        for shared in self.slots.iter().flatten() {
+            shared.close(shared.code(code), Bytes::copy_from_slice(reason.as_bytes()));
+        }
+    }
+
+    /// Does what there is to do; wakes the task when there is more. It is to be polled until it is dropped.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
+        let orders = self.port.take(&mut self.ready);
+        if orders.refuse {
+            self.endpoint.set_server_config(None);
+            self.incoming_refused();
+        }
+        self.forwarded(orders);
+        let mut more = self.receive();
+        self.expire();
+        self.accept();
+        self.retry_blocked();
+        let mut driven = 0;
+        while self.blocked.is_none() {
+            let Some(shared) = self.ready.pop_front() else {
+                break;
+            };
+            self.drive(&shared);
+            driven += 1;
+            if driven % CONNECTIONS_PER_RECEIVE == 0 {
+                more |= self.receive();
+            }
+            if driven == CONNECTIONS_PER_POLL {
+                break;
+            }
+        }
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+        more |= !self.incoming.is_empty() || !self.ready.is_empty() && self.blocked.is_none();
+        if !more {
+            // Registers for what is to come, and finds out whether it came meanwhile.
+            more = self.port.register(cx.waker())
+                || self.socket.poll_readable(cx).is_ready()
+                || self.blocked.is_some() && self.socket.poll_writable(cx).is_ready()
+                || self.timers.poll(cx).is_ready();
+        }
+        if more {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Reads what the socket has, up to a bound; whether there may be more.
+    fn receive(&mut self) -> bool {
+        let Some(mut received) = self.received.take() else {
+            return false;
+        };
+        let mut count = 0;
+        for _ in 0..RECEIVES {
+            count = self.socket.receive(&mut received);
+            let now = Instant::now();
+            for datagram in received.datagrams(count) {
+                self.datagram(now, datagram);
+            }
+            if count < socket::BATCH {
+                break;
+            }
+        }
+        self.received = Some(received);
+        count == socket::BATCH
+    }
+
+    /// Datagrams of our connections that reached another worker, because their client has another address now.
+    fn forwarded(&mut self, orders: Orders) {
+        let now = Instant::now();
+        for datagram in orders.forwarded {
+            self.handle(now, datagram);
+        }
+    }
+
+    fn datagram(&mut self, now: Instant, datagram: Datagram) {
+        match self.port.ids.owner(&datagram.data) {
+            Some(owner) if owner != self.port.ids.worker() => self.port.forward(owner, datagram),
+            _ => self.handle(now, datagram),
+        }
+    }
+
+    fn handle(&mut self, now: Instant, datagram: Datagram) {
+        let Datagram {
+            remote,
+            local_ip,
+            ecn,
+            data,
+        } = datagram;
+        self.out.clear();
+        let handled = self
+            .endpoint
+            .handle(now, remote, local_ip, ecn, data, &mut self.out);
+        match handled {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                if let Some(Some(shared)) = self.slots.get(handle.0) {
+                    shared.lock().proto.handle_event(event);
+                    if !shared.queued.swap(true, Ordering::SeqCst) {
+                        self.ready.push_back(Arc::clone(shared));
+                    }
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => self.incoming.push_back(incoming),
+            // An answer to somebody who is no connection is worth no second try.
+            Some(DatagramEvent::Response(transmit)) => {
+                let _ = self.socket.send(&transmit, &self.out);
+            }
+            None => {}
+        }
+    }
+
+    fn respond(&mut self, transmit: &Transmit) {
+        let _ = self.socket.send(transmit, &self.out);
+    }
+
+    fn incoming_refused(&mut self) {
+        while let Some(incoming) = self.incoming.pop_front() {
+            self.out.clear();
+            let transmit = self.endpoint.refuse(incoming, &mut self.out);
+            self.respond(&transmit);
+        }
+    }
+
+    /// The ladder: below the soft limit everybody; above it only who has proved its address, the others are sent a Retry,
+    /// which costs us no memory; above the hard one nobody.
+    fn accept(&mut self) {
+        for _ in 0..ACCEPTS_PER_POLL {
+            let Some(incoming) = self.incoming.pop_front() else {
+                return;
+            };
+            self.out.clear();
+            let admission = &self.port.admission;
+            let in_flight = admission.in_flight();
+            if in_flight >= admission.hard || self.closing {
+                let transmit = self.endpoint.refuse(incoming, &mut self.out);
+                self.respond(&transmit);
+            } else if in_flight >= admission.soft && incoming.may_retry() {
+                // It may retry, so this does not fail.
+                if let Ok(transmit) = self.endpoint.retry(incoming, &mut self.out) {
+                    self.respond(&transmit);
+                }
+            } else {
+                let permit = admission.permit();
+                match self
+                    .endpoint
+                    .accept(incoming, Instant::now(), &mut self.out, None)
+                {
+                    Ok((handle, proto)) => {
+                        let connection = self.insert(handle, proto);
+                        self.arrivals.push_back(Arrived { connection, permit });
+                    }
+                    Err(error) => {
+                        tracing::debug!(error = %error.cause, "first packet refused");
+                        if let Some(transmit) = error.response {
+                            self.respond(&transmit);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, handle: ConnectionHandle, proto: quinn_proto::Connection) -> Connection {
+        let shared = Shared::new(Arc::clone(&self.port), handle, proto);
+        if self.slots.len() <= handle.0 {
+            self.slots.resize(handle.0 + 1, None);
+        }
+        self.slots[handle.0] = Some(Arc::clone(&shared));
+        self.open += 1;
+        self.ready.push_back(Arc::clone(&shared));
+        Connection::new(shared)
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        while let Some(index) = self.timers.pop(now) {
+            let Some(Some(shared)) = self.slots.get(index) else {
+                continue;
+            };
+            let mut state = shared.lock();
+            match state.proto.poll_timeout() {
+                Some(deadline) if deadline <= now => {
+                    state.proto.handle_timeout(now);
+                    drop(state);
+                    if !shared.queued.swap(true, Ordering::SeqCst) {
+                        self.ready.push_back(Arc::clone(shared));
+                    }
+                }
+                deadline => self.timers.set(index, deadline),
+            }
+        }
+    }
+
+    fn retry_blocked(&mut self) {
+        if let Some((transmit, bytes)) = self.blocked.take()
+            && would_block(self.socket.send(&transmit, &bytes))
+        {
+            self.blocked = Some((transmit, bytes));
+        }
+    }
+
+    /// Tells who waits for the connection what happened, lets its source write, and sends what is to be sent.
+    fn drive(&mut self, shared: &Arc<Shared>) {
+        shared.queued.store(false, Ordering::SeqCst);
+        let handle = shared.handle;
+        let known = self.slots.get(handle.0).and_then(Option::as_ref);
+        if !known.is_some_and(|known| Arc::ptr_eq(known, shared)) {
+            // Drained, and forgotten.
+            return;
+        }
+        let now = Instant::now();
+        // Before the lock, so that it is dropped after: it may be the last that holds the connection.
+        let source = shared.source();
+        let mut state = shared.lock();
+        let mut sent = 0;
+        let mut again = false;
+        loop {
+            shared.dispatch(&mut state, source.as_deref(), &mut self.wakers);
+            while sent < DATAGRAMS_PER_TURN && self.blocked.is_none() {
+                self.out.clear();
+                let transmit = state.proto.poll_transmit(now, MAX_SEGMENTS, &mut self.out);
+                let Some(transmit) = transmit else { break };
+                sent += transmit
+                    .segment_size
+                    .map_or(1, |size| transmit.size.div_ceil(size));
+                if would_block(self.socket.send(&transmit, &self.out)) {
+                    self.blocked = Some((transmit, self.out.clone()));
+                }
+            }
+            let mut answered = false;
+            while let Some(event) = state.proto.poll_endpoint_events() {
+                if event.is_drained() {
+                    self.endpoint.handle_event(handle, event);
+                    drop(state);
+                    return self.forget(handle);
+                }
+                if let Some(event) = self.endpoint.handle_event(handle, event) {
+                    state.proto.handle_event(event);
+                    answered = true;
+                }
+            }
+            again |= sent >= DATAGRAMS_PER_TURN || self.blocked.is_some();
+            if !answered || again {
+                break;
+            }
+        }
+        self.timers.set(handle.0, state.proto.poll_timeout());
+        drop(state);
+        if again && !shared.queued.swap(true, Ordering::SeqCst) {
+            self.ready.push_back(Arc::clone(shared));
+        }
+    }
+
+    fn forget(&mut self, handle: ConnectionHandle) {
+        self.timers.set(handle.0, None);
+        if let Some(slot) = self.slots.get_mut(handle.0)
+            && slot.take().is_some()
+        {
+            self.open -= 1;
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        for incoming in self.incoming.drain(..) {
+            self.endpoint.ignore(incoming);
+        }
+        for shared in self.slots.iter().flatten() {
+            shared.cut_off();
+        }
+    }
+}
+
+/// Whether a datagram is to be sent again later. What the system refuses for another reason is lost like any packet.
+fn would_block(sent: io::Result<()>) -> bool {
+    match sent {
+        Ok(()) => false,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+        Err(error) => {
+            tracing::debug!(%error, "a datagram was not sent");
+            false
+        }
+    }
+}

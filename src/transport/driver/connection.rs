@@ -1,0 +1,488 @@
+//! One connection: quinn-proto's state behind a lock, and who waits for what.
+//!
+//! Lock order: a connection's state, then what its [`Source`] takes. Nothing takes a connection while it holds a lock that a source
+//! takes.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use quinn_proto::{
+    ConnectionError, ConnectionHandle, Dir, Event, Side, StreamEvent, StreamId, VarInt,
+};
+
+use super::{
+    port::Port,
+    stream::{RecvStream, SendStream, write_all},
+};
+use crate::{transport::stream::code_for, wire::Code};
+
+/// Who writes the unidirectional streams that the server opened on a connection. Everything is called by the connection's
+/// worker, while the connection is locked: it may not touch the connection but through `streams`.
+pub(crate) trait Source: Send + Sync + 'static {
+    /// Called just before packets are made, after [`Prompt::prompt`] or when a stream takes more again (see
+    /// [`writable`](Self::writable)).
+    fn fill(&self, streams: &mut Streams<'_>);
+    /// A stream that took no more takes more now; [`fill`](Self::fill) follows.
+    fn writable(&self, stream: UniStream);
+    /// The peer does not want a stream any more.
+    fn stopped(&self, stream: UniStream, streams: &mut Streams<'_>);
+    /// The peer has all of a finished stream.
+    fn finished(&self, stream: UniStream);
+}
+
+/// A unidirectional stream that the server opened: a name only, without a drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UniStream(pub(super) StreamId);
+
+/// The streams of a connection that is locked.
+pub(crate) struct Streams<'a> {
+    proto: &'a mut quinn_proto::Connection,
+    http3: bool,
+}
+
+/// The stream takes nothing any more: it was stopped or reset, or the connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gone;
+
+impl Streams<'_> {
+    /// Writes as much as the stream takes, without copying, and takes it out of `chunks`; whether that is all.
+    /// [`Source::writable`] is called when it takes more.
+    pub(crate) fn write(
+        &mut self,
+        stream: UniStream,
+        chunks: &mut Vec<Bytes>,
+    ) -> Result<bool, Gone> {
+        let mut stream = self.proto.send_stream(stream.0);
+        match write_all(&mut stream, chunks) {
+            Ok(()) => {
+                chunks.clear();
+                Ok(true)
+            }
+            Err(quinn_proto::WriteError::Blocked) => {
+                chunks.retain(|chunk| !chunk.is_empty());
+                Ok(false)
+            }
+            Err(_) => Err(Gone),
+        }
+    }
+
+    /// Says that nothing follows.
+    pub(crate) fn finish(&mut self, stream: UniStream) {
+        let _ = self.proto.send_stream(stream.0).finish();
+    }
+
+    /// Gives up what was not delivered and tells the peer why.
+    pub(crate) fn reset(&mut self, stream: UniStream, code: Code) {
+        let code = code_for(code, self.http3);
+        let _ = self.proto.send_stream(stream.0).reset(code);
+    }
+}
+
+/// What a task waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interest {
+    Connected,
+    Closed,
+    Accept(Dir),
+    /// The peer permits more streams.
+    Open(Dir),
+    Readable(StreamId),
+    Writable(StreamId),
+    /// The peer stopped the stream, or has all of it.
+    Stopped(StreamId),
+}
+
+pub(super) struct Shared {
+    port: Arc<Port>,
+    pub(super) handle: ConnectionHandle,
+    /// It stands among the driver's or the port's ready connections.
+    pub(super) queued: AtomicBool,
+    /// Its source is to be asked.
+    fill: AtomicBool,
+    http3: AtomicBool,
+    /// Handles that can use it: when the last goes, it is closed.
+    handles: AtomicUsize,
+    source: OnceLock<Weak<dyn Source>>,
+    state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) proto: quinn_proto::Connection,
+    connected: bool,
+    /// How it ended.
+    pub(super) error: Option<ConnectionError>,
+    /// Who waits, for what. A few at a time.
+    waiting: Vec<(Interest, Waker)>,
+}
+
+impl State {
+    pub(super) fn wait(&mut self, interest: Interest, cx: &Context<'_>) {
+        let known =
+            |(other, waker): &(Interest, Waker)| *other == interest && waker.will_wake(cx.waker());
+        if !self.waiting.iter().any(known) {
+            self.waiting.push((interest, cx.waker().clone()));
+        }
+    }
+
+    /// Whether anybody waited.
+    fn wake(&mut self, interest: Interest, wakers: &mut Vec<Waker>) -> bool {
+        let before = wakers.len();
+        wakers.extend(
+            self.waiting
+                .extract_if(.., |(other, _)| *other == interest)
+                .map(|(_, waker)| waker),
+        );
+        wakers.len() > before
+    }
+
+    fn end(&mut self, error: ConnectionError) -> Vec<Waker> {
+        self.error.get_or_insert(error);
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_iter().map(|(_, waker)| waker).collect()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        port: Arc<Port>,
+        handle: ConnectionHandle,
+        proto: quinn_proto::Connection,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            port,
+            handle,
+            // The driver has it among its ready ones.
+            queued: AtomicBool::new(true),
+            fill: AtomicBool::new(false),
+            http3: AtomicBool::new(false),
+            handles: AtomicUsize::new(0),
+            source: OnceLock::new(),
+            state: Mutex::new(State {
+                proto,
+                connected: false,
+                error: None,
+                waiting: Vec::new(),
+            }),
+        })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A code as this connection writes it.
+    pub(super) fn code(&self, code: Code) -> VarInt {
+        code_for(code, self.http3.load(Ordering::Relaxed))
+    }
+
+    /// The driver is to look at it.
+    pub(super) fn drive(self: &Arc<Self>) {
+        if !self.queued.swap(true, Ordering::SeqCst) {
+            self.port.push(Arc::clone(self));
+        }
+    }
+
+    pub(super) fn close(self: &Arc<Self>, code: VarInt, reason: Bytes) {
+        let wakers = {
+            let mut state = self.lock();
+            state.proto.close(Instant::now(), code, reason);
+            state.end(ConnectionError::LocallyClosed)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        self.drive();
+    }
+
+    /// Nobody drives it any more.
+    pub(super) fn cut_off(&self) {
+        let wakers = self.lock().end(ConnectionError::LocallyClosed);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn source(&self) -> Option<Arc<dyn Source>> {
+        self.source.get().and_then(Weak::upgrade)
+    }
+
+    /// Passes on what happened, and lets the source write.
+    pub(super) fn dispatch(
+        &self,
+        state: &mut State,
+        source: Option<&dyn Source>,
+        wakers: &mut Vec<Waker>,
+    ) {
+        let http3 = self.http3.load(Ordering::Relaxed);
+        while let Some(event) = state.proto.poll() {
+            match event {
+                Event::Connected => {
+                    state.connected = true;
+                    state.wake(Interest::Connected, wakers);
+                }
+                Event::ConnectionLost { reason } => wakers.extend(state.end(reason)),
+                Event::Stream(event) => {
+                    self.stream_event(event, state, source, http3, wakers);
+                }
+                Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {
+                }
+            }
+        }
+        if self.fill.swap(false, Ordering::SeqCst)
+            && let Some(source) = source
+        {
+            source.fill(&mut Streams {
+                proto: &mut state.proto,
+                http3,
+            });
+        }
+    }
+
+    fn stream_event(
+        &self,
+        event: StreamEvent,
+        state: &mut State,
+        source: Option<&dyn Source>,
+        http3: bool,
+        wakers: &mut Vec<Waker>,
+    ) {
+        let (id, interest) = match event {
+            StreamEvent::Opened { dir } => {
+                state.wake(Interest::Accept(dir), wakers);
+                return;
+            }
+            StreamEvent::Available { dir } => {
+                state.wake(Interest::Open(dir), wakers);
+                return;
+            }
+            StreamEvent::Readable { id } => {
+                state.wake(Interest::Readable(id), wakers);
+                return;
+            }
+            StreamEvent::Writable { id } => (id, Interest::Writable(id)),
+            StreamEvent::Stopped { id, .. } => {
+                // Whoever writes learns it, too.
+                state.wake(Interest::Writable(id), wakers);
+                (id, Interest::Stopped(id))
+            }
+            StreamEvent::Finished { id } => (id, Interest::Stopped(id)),
+        };
+        if state.wake(interest, wakers) || id.dir() == Dir::Bi || id.initiator() == Side::Client {
+            return;
+        }
+        let Some(source) = source else { return };
+        let stream = UniStream(id);
+        match event {
+            StreamEvent::Writable { .. } => {
+                source.writable(stream);
+                self.fill.store(true, Ordering::SeqCst);
+            }
+            StreamEvent::Stopped { .. } => source.stopped(
+                stream,
+                &mut Streams {
+                    proto: &mut state.proto,
+                    http3,
+                },
+            ),
+            _ => source.finished(stream),
+        }
+    }
+}
+
+/// Asks for a connection's source to be asked. It does not keep the connection.
+#[derive(Clone)]
+pub(crate) struct Prompt(Arc<Shared>);
+
+impl Prompt {
+    /// [`Source::fill`] is called soon.
+    pub(crate) fn prompt(&self) {
+        self.0.fill.store(true, Ordering::SeqCst);
+        self.0.drive();
+    }
+}
+
+/// A handle of a connection. When the last one and the last stream that is held are dropped, it is closed.
+pub(in crate::transport) struct Connection(Arc<Shared>);
+
+impl Connection {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        shared.handles.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
+    }
+
+    pub(super) fn drive(&self) {
+        self.0.drive();
+    }
+
+    /// Codes of its streams are in HTTP/3's space from now on.
+    pub(in crate::transport) fn speaks_http3(&self) {
+        self.0.http3.store(true, Ordering::Relaxed);
+    }
+
+    /// Who writes its unidirectional streams from now on; the first call counts.
+    pub(in crate::transport) fn set_source(&self, source: Weak<dyn Source>) {
+        let _ = self.0.source.set(source);
+    }
+
+    pub(in crate::transport) fn prompt(&self) -> Prompt {
+        Prompt(Arc::clone(&self.0))
+    }
+
+    /// Waits for the end of the handshake. Cancel safe.
+    pub(in crate::transport) async fn connected(&self) -> Result<(), ConnectionError> {
+        self.until(Interest::Connected, |state| state.connected.then_some(()))
+            .await
+    }
+
+    /// What was negotiated in ALPN.
+    pub(in crate::transport) fn protocol(&self) -> Option<Vec<u8>> {
+        let data = self.lock().proto.crypto_session().handshake_data()?;
+        let data = data.downcast::<quinn_proto::crypto::rustls::HandshakeData>();
+        data.ok()?.protocol
+    }
+
+    /// Polls `look` whenever `interest` is told, until it finds something or the connection is over.
+    pub(super) async fn until<T>(
+        &self,
+        interest: Interest,
+        mut look: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<T, ConnectionError> {
+        std::future::poll_fn(|cx| {
+            let mut state = self.lock();
+            if let Some(found) = look(&mut state) {
+                return Poll::Ready(Ok(found));
+            }
+            if let Some(error) = &state.error {
+                return Poll::Ready(Err(error.clone()));
+            }
+            state.wait(interest, cx);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The next bidirectional stream of the peer. Cancel safe.
+    pub(in crate::transport) async fn accept_bi(
+        &self,
+    ) -> Result<(SendStream, RecvStream), ConnectionError> {
+        let id = self.accept(Dir::Bi).await?;
+        Ok((
+            SendStream::new(self.clone(), id),
+            RecvStream::new(self.clone(), id),
+        ))
+    }
+
+    /// The next unidirectional stream of the peer. Cancel safe.
+    pub(in crate::transport) async fn accept_uni(&self) -> Result<RecvStream, ConnectionError> {
+        let id = self.accept(Dir::Uni).await?;
+        Ok(RecvStream::new(self.clone(), id))
+    }
+
+    async fn accept(&self, dir: Dir) -> Result<StreamId, ConnectionError> {
+        self.until(Interest::Accept(dir), |state| {
+            state.proto.streams().accept(dir)
+        })
+        .await
+    }
+
+    /// A new unidirectional stream; `None` where the peer permits no further one now, or the connection is over.
+    pub(in crate::transport) fn open_uni(&self) -> Option<UniStream> {
+        let opened = self.lock().proto.streams().open(Dir::Uni);
+        opened.map(UniStream)
+    }
+
+    /// A new unidirectional stream to be written by hand; waits until the peer permits it. Cancel safe.
+    pub(in crate::transport) async fn open_uni_stream(
+        &self,
+    ) -> Result<SendStream, ConnectionError> {
+        let open = |state: &mut State| state.proto.streams().open(Dir::Uni);
+        let id = self.until(Interest::Open(Dir::Uni), open).await?;
+        Ok(SendStream::new(self.clone(), id))
+    }
+
+    /// The streams, outside of [`Source::fill`].
+    pub(in crate::transport) fn with_streams<T>(
+        &self,
+        work: impl FnOnce(&mut Streams<'_>) -> T,
+    ) -> T {
+        let http3 = self.0.http3.load(Ordering::Relaxed);
+        let done = {
+            let mut state = self.lock();
+            work(&mut Streams {
+                proto: &mut state.proto,
+                http3,
+            })
+        };
+        self.drive();
+        done
+    }
+
+    /// Closes it: what was written and not sent is lost.
+    pub(in crate::transport) fn close(&self, code: VarInt, reason: &[u8]) {
+        if self.close_reason().is_none() {
+            self.0.close(code, Bytes::copy_from_slice(reason));
+        }
+    }
+
+    /// How it ended, if it has.
+    pub(in crate::transport) fn close_reason(&self) -> Option<ConnectionError> {
+        self.lock().error.clone()
+    }
+
+    /// Waits for the end. Cancel safe.
+    pub(in crate::transport) async fn closed(&self) -> ConnectionError {
+        let ended = self.until(Interest::Closed, |state| state.error.clone());
+        match ended.await {
+            Ok(error) | Err(error) => error,
+        }
+    }
+
+    pub(in crate::transport) fn rtt(&self) -> Duration {
+        self.lock().proto.rtt()
+    }
+
+    pub(in crate::transport) fn remote_address(&self) -> SocketAddr {
+        self.lock().proto.remote_address()
+    }
+
+    pub(in crate::transport) fn set_receive_window(&self, bytes: VarInt) {
+        self.lock().proto.set_receive_window(bytes);
+        self.drive();
+    }
+}
+
+impl Clone for Connection {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1 && self.close_reason().is_none() {
+            self.0.close(VarInt::from_u32(0), Bytes::new());
+        }
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("handle", &self.0.handle)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Prompt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Prompt").field(&self.0.handle).finish()
+    }
+}
