@@ -236,7 +236,10 @@ mod client {
 
     use rustls::{
         CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        client::{
+            Resumption,
+            danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        },
         crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
         pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
     };
@@ -256,6 +259,11 @@ mod client {
         Hashes(Vec<Sha256>),
     }
 
+    /// Session tickets that a client keeps: those of one server, of which the TLS library keeps 8.
+    const TICKETS: usize = 8;
+
+    /// A configuration for connections to one server. Who keeps it resumes TLS sessions; a certificate is judged in full
+    /// handshakes only, and a resumed one is with a server that held a trusted key before.
     pub(in crate::transport) fn client_crypto(
         trust: &Trust,
         alpn: &[u8],
@@ -285,6 +293,7 @@ mod client {
                 .with_no_client_auth(),
         };
         crypto.alpn_protocols = vec![alpn.to_vec()];
+        crypto.resumption = Resumption::in_memory_sessions(TICKETS);
         Ok(crypto)
     }
 
