@@ -87,8 +87,8 @@ impl<'a> Connector<'a> {
         &self.access
     }
 
-    /// Connects the publishers, and then everybody else. Whoever is connected when one fails leaves again.
-    pub(super) async fn connect(self, progress: &Progress) -> Result<Connections, Failure> {
+    /// Connects the publishers, and then everybody else. Where it fails or is dropped, [`leave`](Self::leave) is due.
+    pub(super) async fn connect(&self, progress: &Progress) -> Result<Connections, Failure> {
         let begun = Instant::now();
         let plan = self.plan;
         // The first says whether it works at all, and what the server takes.
@@ -113,8 +113,14 @@ impl<'a> Connector<'a> {
             publishers: std::iter::once(first).chain(more).collect(),
             readers,
             took: begun.elapsed(),
-            sockets: self.sockets,
+            sockets: self.sockets.clone(),
         })
+    }
+
+    /// Waits until the server has been told of the end of those who were dropped: otherwise they would take room there until its
+    /// idle timeout.
+    pub(super) async fn leave(&self) {
+        close(Vec::new(), &self.sockets).await;
     }
 
     async fn reader(&self, number: usize) -> Result<Reader, Failure> {

@@ -58,7 +58,14 @@ async fn bench(arguments: Arguments, context: &Context) -> Result<(), Failure> {
         biased;
         () = context.interrupts.at_least(1) => Err(Failure::new("interrupted before everybody was connected")),
         connections = connector.connect(&progress) => connections,
-    }?;
+    };
+    let connections = match connections {
+        Ok(connections) => connections,
+        Err(failure) => {
+            connector.leave().await;
+            return Err(failure);
+        }
+    };
     let memory = Memory {
         before,
         after: server.as_ref().ok().and_then(Process::memory),

@@ -220,7 +220,7 @@ mod tests {
         .unwrap();
         assert_eq!(plan.channels.len(), 12);
         assert_eq!(plan.channels[11].as_str(), "chat-room-bench-00000abc-11");
-        let mut owner = vec![None; 12];
+        let mut owner = [None; 12];
         for publisher in 0..3 {
             for channel in plan.published_by(publisher) {
                 assert_eq!(owner[channel].replace(publisher), None);

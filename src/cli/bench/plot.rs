@@ -32,6 +32,9 @@ const MARKED: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.1), ("p99", 0.01), ("p
 /// Points of the curve for each tenth.
 const POINTS: usize = 60;
 
+/// Room that the name of a dot takes.
+const LABEL: f64 = 110.0;
+
 /// Own colours on an own background, of which there is a dark kind for who prefers that.
 const STYLE: &str = "\
 .back{fill:#fff}.title{fill:#1b2733;font-weight:600}.text{fill:#51606f}.grid{stroke:#dfe5ea}\
@@ -128,7 +131,7 @@ fn curve(svg: &mut String, times: &Times) {
     for us in steps(scale.low, scale.high) {
         let y = scale.y(us);
         line(svg, "grid", (LEFT, y), (RIGHT, y));
-        text(svg, "text", (LEFT - 10.0, y + 4.0), "end", &time(us));
+        text(svg, "text", (LEFT - 10.0, y + 4.0), "end", &step(us));
     }
     for (name, tenths) in PERCENTILES {
         if tenths > scale.tenths {
@@ -167,15 +170,14 @@ fn curve(svg: &mut String, times: &Times) {
             svg,
             "<circle class=\"dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\"/>"
         );
-        // Above and to the left of the curve there is room.
+        // Below a curve that rises there is room, and to the right of the dot except at the edge.
         let label = format!("{name} {}", time(us));
-        text(
-            svg,
-            "title",
-            (x - 2.0, (y - 12.0).max(TOP + 4.0)),
-            "end",
-            &label,
-        );
+        let below = (y + 21.0).min(BOTTOM - 7.0);
+        if x + LABEL < RIGHT {
+            text(svg, "title", (x + 6.0, below), "start", &label);
+        } else {
+            text(svg, "title", (RIGHT, below), "end", &label);
+        }
     }
 }
 
@@ -196,6 +198,16 @@ fn step_below(us: f64) -> f64 {
 fn step_above(us: f64) -> f64 {
     let exponent = us.log10();
     steps(exponent, exponent.ceil() + 1.0).next().unwrap_or(us)
+}
+
+/// A step of the axis: 1, 2 or 5 and zeros, or below a microsecond a fraction.
+fn step(us: f64) -> String {
+    let (number, unit) = match us * 1.000_001 {
+        near if near < 1000.0 => (us, "µs"),
+        near if near < 1_000_000.0 => (us / 1000.0, "ms"),
+        _ => (us / 1_000_000.0, "s"),
+    };
+    format!("{} {unit}", (number * 1000.0).round() / 1000.0)
 }
 
 fn us(nanoseconds: u64) -> f64 {
@@ -235,6 +247,14 @@ mod tests {
             assert!(close(step_below(us), below), "{us}: {}", step_below(us));
             assert!(close(step_above(us), above), "{us}: {}", step_above(us));
         }
+    }
+
+    #[test]
+    fn steps_are_round() {
+        let all: Vec<_> = steps(-1.0, 3.7).map(step).collect();
+        assert_eq!(all.len(), 15);
+        assert_eq!(&all[..4], ["0.1 µs", "0.2 µs", "0.5 µs", "1 µs"]);
+        assert_eq!(&all[11..], ["500 µs", "1 ms", "2 ms", "5 ms"]);
     }
 
     #[test]
