@@ -1,11 +1,12 @@
-//! Where the server is, who to be there, and whom to trust: the flags that `sub` and `pub` share.
+//! Where the server is, who to be there, and whom to trust: the flags that `sub`, `pub` and `bench` share.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{Context, Failure, dev::Running, files, token};
 use crate::{
+    auth::TokenIssuer,
     client::{Builder, Client, ClientError},
-    transport::{InvalidTls, Sha256, Trust},
+    transport::{InvalidTls, Sha256, Transport, Trust},
     wire::{Code, UserId},
 };
 
@@ -40,7 +41,7 @@ pub(super) const NO_SERVER: &str =
     "no server known here: start one with `tidings serve --dev` in this directory, or pass";
 
 /// Validity of the tokens that `--user` signs, one for each connection.
-const TOKEN: Duration = Duration::from_secs(12 * 3600);
+pub(super) const TOKEN: Duration = Duration::from_secs(12 * 3600);
 /// A server that says by itself where it is on this machine has no long way.
 const NEAR: Duration = Duration::from_secs(3);
 
@@ -52,30 +53,46 @@ impl Arguments {
 
     /// Connects.
     pub(super) async fn connect(self, context: &Context) -> Result<Client, Failure> {
+        let access = self.access(context, None)?;
+        let connected = access.builder().connect().await;
+        connected.map_err(|error| access.explain(&error))
+    }
+
+    /// What connects, as often as is wanted: over this transport, or the one that a URL says.
+    pub(super) fn access(
+        self,
+        context: &Context,
+        transport: Option<Transport>,
+    ) -> Result<Access, Failure> {
         let running = Running::find().map_err(Failure::new)?;
         let given = self.url.as_deref().or_else(|| context.var("TIDINGS_URL"));
         let url = match (given, &running) {
-            (Some(url), _) => url.to_owned(),
-            (None, Some(running)) => running.quic.clone(),
+            (Some(url), _) => {
+                match transport.filter(|transport| !url.starts_with(scheme(*transport))) {
+                    Some(transport) => {
+                        return Err(Failure::usage(format!(
+                            "--transport {transport} goes with a URL that begins with {}, and this is {url}",
+                            scheme(transport)
+                        )));
+                    }
+                    None => url.to_owned(),
+                }
+            }
+            (None, Some(running)) => match transport {
+                Some(Transport::WebTransport) => running.webtransport.clone(),
+                _ => running.quic.clone(),
+            },
             (None, None) => return Err(Failure::new(format!("{NO_SERVER} --url"))),
         };
         let running = running.filter(|running| is_same(&url, &running.quic));
         let trust = self.trust(running.as_ref())?;
-        let known = Known {
-            here: running.is_some(),
-            trust: !matches!(trust, Trust::System),
-        };
-        let mut builder = Client::builder(&url)
-            .trust(trust)
-            .name(concat!("tidings-cli/", env!("CARGO_PKG_VERSION")));
-        if running.is_some() {
-            builder = builder.deadline(NEAR);
-        }
-        let (builder, identified) = self.identify(builder, context)?;
-        builder
-            .connect()
-            .await
-            .map_err(|error| explain(&error, &url, known, identified))
+        let credentials = self.credentials(context)?;
+        Ok(Access {
+            url,
+            trust,
+            running,
+            credentials,
+        })
     }
 
     fn trust(&self, running: Option<&Running>) -> Result<Trust, Failure> {
@@ -94,23 +111,90 @@ impl Arguments {
         }
     }
 
-    /// Whether the server is told who connects.
-    fn identify(self, builder: Builder, context: &Context) -> Result<(Builder, bool), Failure> {
+    /// Who the server is told to let in.
+    fn credentials(self, context: &Context) -> Result<Credentials, Failure> {
         if let Some(user) = self.user {
-            let issuer = token::issuer(None)?;
-            let ask = move || {
-                let token = issuer.issue(&user, TOKEN);
-                async move { Ok(token) }
-            };
-            return Ok((builder.token_from(ask), true));
+            return Ok(Credentials::User(token::issuer(None)?, user));
         }
         let given = self
             .token
             .or_else(|| context.var("TIDINGS_TOKEN").map(str::to_owned));
         Ok(match given {
-            Some(token) => (builder.token(token.trim()), true),
-            None => (builder, false),
+            Some(token) => Credentials::Token(token.trim().to_owned()),
+            None => Credentials::None,
         })
+    }
+}
+
+/// A server, and how to get in.
+pub(super) struct Access {
+    pub(super) url: String,
+    trust: Trust,
+    /// Where it is the server that is noted in the development directory.
+    pub(super) running: Option<Running>,
+    credentials: Credentials,
+}
+
+enum Credentials {
+    None,
+    Token(String),
+    User(TokenIssuer, UserId),
+}
+
+impl Access {
+    /// Whether it was said who to be.
+    pub(super) const fn identified(&self) -> bool {
+        !matches!(self.credentials, Credentials::None)
+    }
+
+    /// A client in the making.
+    pub(super) fn builder(&self) -> Builder {
+        let mut builder = Client::builder(&self.url)
+            .trust(self.trust.clone())
+            .name(concat!("tidings-cli/", env!("CARGO_PKG_VERSION")));
+        if self.running.is_some() {
+            builder = builder.deadline(NEAR);
+        }
+        match &self.credentials {
+            Credentials::None => builder,
+            Credentials::Token(token) => builder.token(token),
+            Credentials::User(issuer, user) => {
+                let (issuer, user) = (issuer.clone(), user.clone());
+                builder.token_from(move || {
+                    let token = issuer.issue(&user, TOKEN);
+                    async move { Ok(token) }
+                })
+            }
+        }
+    }
+
+    /// Why there is no connection, and what to do.
+    pub(super) fn explain(&self, error: &ClientError) -> Failure {
+        use crate::transport::dial::DialError as Dial;
+        let hint = match error {
+            ClientError::Refused { code, .. }
+                if *code == Code::UNAUTHENTICATED && !self.identified() =>
+            {
+                "; pass --token, or --user ID where `tidings serve --dev` runs"
+            }
+            ClientError::Dial(Dial::Url { .. }) => return Failure::usage(error),
+            ClientError::Dial(Dial::Untrusted { .. }) if matches!(self.trust, Trust::System) => {
+                "; pass --ca FILE or --cert-hash HEX (`tidings cert --hash` prints it)"
+            }
+            ClientError::Dial(Dial::TimedOut(_)) if self.running.is_some() => {
+                " (certs/dev/server.json names this server: start it again with `tidings serve --dev`)"
+            }
+            _ => "",
+        };
+        Failure::new(format!("{}: {error}{hint}", self.url))
+    }
+}
+
+/// How URLs of a transport begin.
+const fn scheme(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Quic => "quic://",
+        Transport::WebTransport => "https://",
     }
 }
 
@@ -125,34 +209,6 @@ fn is_same(a: &str, b: &str) -> bool {
         Some((host.to_owned(), url.port()?))
     };
     place(a).is_some_and(|place_a| Some(place_a) == place(b))
-}
-
-/// What was known of the server before.
-#[derive(Clone, Copy)]
-struct Known {
-    /// It is noted in the development directory.
-    here: bool,
-    /// Whom to trust there was said.
-    trust: bool,
-}
-
-/// Why there is no connection, and what to do.
-fn explain(error: &ClientError, url: &str, known: Known, identified: bool) -> Failure {
-    use crate::transport::dial::DialError as Dial;
-    let hint = match error {
-        ClientError::Refused { code, .. } if *code == Code::UNAUTHENTICATED && !identified => {
-            "; pass --token, or --user ID where `tidings serve --dev` runs"
-        }
-        ClientError::Dial(Dial::Url { .. }) => return Failure::usage(error),
-        ClientError::Dial(Dial::Untrusted { .. }) if !known.trust => {
-            "; pass --ca FILE or --cert-hash HEX (`tidings cert --hash` prints it)"
-        }
-        ClientError::Dial(Dial::TimedOut(_)) if known.here => {
-            " (certs/dev/server.json names this server: start it again with `tidings serve --dev`)"
-        }
-        _ => "",
-    };
-    Failure::new(format!("{url}: {error}{hint}"))
 }
 
 #[cfg(test)]

@@ -101,10 +101,12 @@ pub(super) struct Running {
     pub(super) webtransport: String,
     pub(super) http: Option<String>,
     pub(super) certificate_sha256: String,
+    /// Its process on this machine.
+    pub(super) pid: Option<u32>,
 }
 
 impl Running {
-    /// A server at these addresses, as it is reached from this machine.
+    /// The server of this process at these addresses, as it is reached from this machine.
     pub(super) fn new(quic: SocketAddr, http: Option<SocketAddr>, sha256: Sha256) -> Self {
         let quic = reachable(quic);
         Self {
@@ -112,6 +114,7 @@ impl Running {
             webtransport: format!("https://{quic}{}", crate::wire::WEBTRANSPORT_PATH),
             http: http.map(|http| format!("http://{}", reachable(http))),
             certificate_sha256: sha256.to_string(),
+            pid: Some(std::process::id()),
         }
     }
 

@@ -1,9 +1,11 @@
 //! Floor 5: the `tidings` command.
 //!
 //! Arguments, environment and signals come in as an [`Invocation`]; what goes out is standard output, standard error and an
-//! exit code: 0, 1 for a failure, 2 where the command line or the configuration is at fault. A failure prints one line.
+//! exit code: 0, 1 for a failure, 2 where the command line or the configuration is at fault, 3 for a run of `bench` that is
+//! void. A failure prints one line.
 
 mod api;
+mod bench;
 mod cert;
 mod config;
 mod connect;
@@ -99,6 +101,14 @@ impl Failure {
             reasons: vec![reason.to_string()],
         }
     }
+
+    /// A measurement is worth nothing.
+    fn void(reason: impl fmt::Display) -> Self {
+        Self {
+            code: 3,
+            reasons: vec![reason.to_string()],
+        }
+    }
 }
 
 /// Tidings: a real-time server over QUIC and WebTransport, and its command-line client.
@@ -117,7 +127,7 @@ To begin with, in an empty directory:
   tidings sub --user 42         in a second terminal there: what user 42 gets
   tidings notify 42 \"hello\"     in a third one: a line for user 42
 
-Exit codes: 0 done, 1 failed, 2 wrong command line or configuration. A failure is one line on standard error that says \
+Exit codes: 0 done, 1 failed, 2 wrong command line or configuration, 3 a void run of `tidings bench`. A failure is one line on standard error that says \
 what is wrong and what to do. Colours are for terminals only, and NO_COLOR takes them away.";
 
 #[derive(Debug, Subcommand)]
@@ -127,6 +137,7 @@ enum Command {
     Pub(publish::PubArguments),
     Notify(publish::NotifyArguments),
     Announce(publish::AnnounceArguments),
+    Bench(bench::Arguments),
     Token(token::Arguments),
     Cert(cert::Arguments),
     Config(config::Arguments),
@@ -162,9 +173,10 @@ pub async fn run(invocation: Invocation) -> ExitCode {
 
 async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
-        // These two have an orderly end of their own.
+        // These have an orderly end of their own.
         Command::Serve(arguments) => serve::run(arguments, context).await,
         Command::Sub(arguments) => sub::run(arguments, context).await,
+        Command::Bench(arguments) => bench::run(arguments, context).await,
         other => tokio::select! {
             biased;
             () = context.interrupts.at_least(1) => Err(Failure::new("interrupted before it was done")),
@@ -176,7 +188,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
 /// Commands that an interrupt simply ends.
 async fn brief(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
-        Command::Serve(_) | Command::Sub(_) => Ok(()),
+        Command::Serve(_) | Command::Sub(_) | Command::Bench(_) => Ok(()),
         Command::Pub(arguments) => publish::publish(arguments, context).await,
         Command::Notify(arguments) => publish::notify(arguments, context).await,
         Command::Announce(arguments) => publish::announce(arguments, context).await,

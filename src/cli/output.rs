@@ -18,7 +18,7 @@ pub(super) const LABEL: Style = AnsiColor::Green.on_default();
 /// A gap.
 pub(super) const WARNING: Style = AnsiColor::Yellow.on_default();
 /// A failure.
-const ERROR: Style = AnsiColor::Red.on_default().bold();
+pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
 
 /// Which of the two outputs takes colours.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +72,19 @@ impl Console {
         let name = self.err.paint(ERROR, "tidings:");
         self.tell(&format!("{name} {}", one_line(reason)));
     }
+}
+
+/// A number with a comma after each thousand.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// Text of others, so that it stays on its line and no terminal obeys it.
@@ -136,6 +149,18 @@ mod tests {
     fn no_text_of_others_leaves_its_line_or_commands_the_terminal() {
         assert_eq!(visible("a\nb\u{1b}[2Jc é"), "a\\nb\\u{1b}[2Jc é");
         assert_eq!(one_line("first\n  second\n\n"), "first second");
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
     }
 
     #[test]

@@ -12,24 +12,28 @@ use super::{
     link::Link,
     registry::Registry,
 };
-use crate::transport::{Trust, dial::Target};
+use crate::transport::{
+    Trust,
+    dial::{Dialer, Socket, Target},
+};
 
 /// A [`Client`] in the making.
 #[must_use = "a builder does nothing until it connects"]
 #[derive(Debug)]
 pub struct Builder {
     url: String,
+    trust: Trust,
+    max_streams: u32,
+    socket: Option<Socket>,
     settings: Settings,
 }
 
-/// What every connection of a client is made with.
+/// What every session of a client begins with.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) token: Token,
-    pub(super) trust: Trust,
     pub(super) name: String,
     pub(super) deadline: Duration,
-    pub(super) max_streams: u32,
     pub(super) max_frame: usize,
     pub(super) reconnect: bool,
 }
@@ -58,12 +62,13 @@ impl Builder {
     pub(super) fn new(url: String) -> Self {
         Self {
             url,
+            trust: Trust::System,
+            max_streams: 256,
+            socket: None,
             settings: Settings {
                 token: Token::None,
-                trust: Trust::System,
                 name: concat!("tidings-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
                 deadline: Duration::from_secs(10),
-                max_streams: 256,
                 max_frame: 16 << 20,
                 reconnect: true,
             },
@@ -87,7 +92,7 @@ impl Builder {
 
     /// Which server to believe. Default: the system's roots.
     pub fn trust(mut self, trust: Trust) -> Self {
-        self.settings.trust = trust;
+        self.trust = trust;
         self
     }
 
@@ -105,7 +110,13 @@ impl Builder {
 
     /// Streams that the server may have open, one a subscription. Default 256. Each that is not read holds up to 256 KiB.
     pub const fn max_streams(mut self, streams: u32) -> Self {
-        self.settings.max_streams = streams;
+        self.max_streams = streams;
+        self
+    }
+
+    /// The UDP socket to use, which other clients may share. Default: one of its own for each connection.
+    pub fn socket(mut self, socket: &Socket) -> Self {
+        self.socket = Some(socket.clone());
         self
     }
 
@@ -128,13 +139,14 @@ impl Builder {
     /// [`Protocol`](ClientError::Protocol).
     pub async fn connect(self) -> Result<Client, ClientError> {
         let target = Target::parse(&self.url)?;
-        let (link, welcomed) = Link::connect(&target, &self.settings).await?;
+        let dialer = Dialer::new(target, &self.trust, self.max_streams, self.socket)?;
+        let (link, welcomed) = Link::connect(&dialer, &self.settings).await?;
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (state, states) = watch::channel(State::Connected(welcomed));
         let registry = Arc::new(Registry::default());
         let close = CancellationToken::new();
         let driver = Driver {
-            target,
+            dialer,
             settings: self.settings,
             registry: Arc::clone(&registry),
             commands: queue,

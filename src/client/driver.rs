@@ -15,7 +15,7 @@ use super::{
     registry::Registry,
 };
 use crate::{
-    transport::dial::Target,
+    transport::dial::Dialer,
     wire::{ChannelName, Code, Message, Retry},
 };
 
@@ -35,7 +35,7 @@ pub(super) enum Command {
 }
 
 pub(super) struct Driver {
-    pub(super) target: Target,
+    pub(super) dialer: Dialer,
     pub(super) settings: Settings,
     pub(super) registry: Arc<Registry>,
     pub(super) commands: mpsc::Receiver<Command>,
@@ -92,11 +92,11 @@ impl Driver {
         loop {
             attempt += 1;
             let wait = backoff::wait(attempt, rand::random());
-            let target = &self.target;
+            let dialer = &self.dialer;
             let settings = &self.settings;
             let next = async {
                 sleep(wait).await;
-                Link::connect(target, settings).await
+                Link::connect(dialer, settings).await
             };
             let Some(connected) = self.close.run_until_cancelled(next).await else {
                 return Err(Over::Asked.reason());

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     transport::{
         Closed, Connection, FrameError, FrameReader,
-        dial::{DialError, Target, dial},
+        dial::{DialError, Dialer},
     },
     wire::{
         ChannelName, Code, DecodeError, UserId, VERSION,
@@ -23,7 +23,7 @@ use crate::{
 impl Link {
     /// Asks for a token, connects and says `Hello`, all within the deadline.
     pub(super) async fn connect(
-        target: &Target,
+        dialer: &Dialer,
         settings: &Settings,
     ) -> Result<(Self, Welcomed), ClientError> {
         let end = tokio::time::Instant::now() + settings.deadline;
@@ -37,12 +37,12 @@ impl Link {
             }
         };
         let left = end.saturating_duration_since(tokio::time::Instant::now());
-        let connection = dial(target, &settings.trust, settings.max_streams, left).await?;
+        let connection = dialer.dial(left).await?;
         match timeout_at(end, greet(connection.clone(), token, settings)).await {
             Ok(done) => done,
             Err(_) => {
                 connection.close(Code::CLOSED, "no Welcome in time");
-                let host = target.to_string();
+                let host = dialer.target().to_string();
                 Err(ClientError::Dial(DialError::TimedOut(host)))
             }
         }

@@ -25,7 +25,10 @@ use crate::wire::{
     frame::{Level, Limits, Source},
 };
 
-pub use crate::transport::{InvalidTls, Sha256, Transport, Trust, dial::DialError};
+pub use crate::transport::{
+    InvalidTls, Sha256, Transport, Trust,
+    dial::{DialError, Socket},
+};
 pub use builder::Builder;
 pub use subscription::{Event, Subscription};
 
@@ -292,7 +295,8 @@ impl Client {
         }
     }
 
-    /// Ends the connection and every subscription; returns when the server has been told.
+    /// Ends the connection and every subscription; returns when the server has been told or, on a shared
+    /// [`Socket`], is about to be: [`Socket::idle`] waits for that.
     pub async fn close(self) {
         self.shared.close.cancel();
         self.closed().await;

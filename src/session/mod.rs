@@ -285,7 +285,7 @@ async fn run(control: &mut Control, session: &Session) -> Close {
         closed = inner.connection.closed() => Close::new(closed.code.unwrap_or(Code::CLOSED), closed.reason),
         () = control::refuse_streams(&inner.connection) => Close::new(Code::CLOSED, "the connection is over"),
         () = streams_drained(inner) => {
-            let _ = timeout(LAST_WORDS, control.finish(session)).await;
+            let _ = Box::pin(timeout(LAST_WORDS, control.finish(session))).await;
             Close::new(Code::GOING_AWAY, "the server is shutting down")
         }
     }
@@ -296,5 +296,5 @@ async fn streams_drained(inner: &Inner) {
     inner.home.drain.cancelled().await;
     inner.writers.drain();
     inner.tasks.close();
-    let _ = timeout(inner.context.config.grace, inner.writers.done()).await;
+    let _ = Box::pin(timeout(inner.context.config.grace, inner.writers.done())).await;
 }

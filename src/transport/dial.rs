@@ -1,8 +1,9 @@
 //! The connecting side.
 
 use std::{
+    io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -49,8 +50,8 @@ pub(crate) struct Target {
 pub(super) struct Dialled {
     pub(super) session: Session,
     pub(super) transport: Transport,
-    /// It says when the last packet is out.
-    pub(super) endpoint: quinn::Endpoint,
+    /// It says when the last packet is out, where it is this connection's alone.
+    pub(super) endpoint: Option<quinn::Endpoint>,
 }
 
 /// Why there is no connection.
@@ -155,43 +156,159 @@ impl Target {
     }
 }
 
-/// Connects within `deadline`: all addresses of the name, each a moment after the one before, and the first that answers wins.
-pub(crate) async fn dial(
-    target: &Target,
-    trust: &Trust,
-    max_streams: u32,
-    deadline: Duration,
-) -> Result<Connection, DialError> {
-    let config = client_config(target.transport, trust, max_streams)?;
-    // The most telling of the answers, should time run out while another address is silent.
-    let mut told = DialError::TimedOut(target.to_string());
-    let all = async {
-        let addresses = target.resolve().await?;
-        let mut attempts: FuturesUnordered<_> = addresses
-            .into_iter()
-            .zip(0..)
-            .map(|(address, turn)| {
-                let config = config.clone();
-                async move {
-                    sleep(STAGGER * turn).await;
-                    attempt(target, address, config).await
-                }
-            })
-            .collect();
-        while let Some(done) = attempts.next().await {
-            match done {
-                Ok(connection) => return Ok(Some(connection)),
-                Err(error) if error.weight() >= told.weight() => told = error,
-                Err(_) => {}
-            }
-        }
-        Ok(None)
-    };
-    match timeout(deadline, all).await {
-        Ok(Ok(Some(connection))) => Ok(connection),
-        Ok(Ok(None)) | Err(_) => Err(told),
-        Ok(Err(error)) => Err(error),
+/// What connects to one server, again and again. It keeps the TLS configuration, and in it the server's session tickets: the
+/// next connection resumes the TLS session of the one before. 0-RTT is not used.
+#[derive(Debug, Clone)]
+pub(crate) struct Dialer {
+    target: Target,
+    config: ClientConfig,
+    /// Where it is absent, each attempt has a socket of its own.
+    socket: Option<Socket>,
+}
+
+impl Dialer {
+    pub(crate) fn new(
+        target: Target,
+        trust: &Trust,
+        max_streams: u32,
+        socket: Option<Socket>,
+    ) -> Result<Self, DialError> {
+        let config = client_config(target.transport, trust, max_streams)?;
+        Ok(Self {
+            target,
+            config,
+            socket,
+        })
     }
+
+    pub(crate) const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Connects within `deadline`: all addresses of the name, each a moment after the one before, and the first that answers
+    /// wins.
+    pub(crate) async fn dial(&self, deadline: Duration) -> Result<Connection, DialError> {
+        let target = &self.target;
+        // The most telling of the answers, should time run out while another address is silent.
+        let mut told = DialError::TimedOut(target.to_string());
+        let all = async {
+            let addresses = target.resolve().await?;
+            let mut attempts: FuturesUnordered<_> = addresses
+                .into_iter()
+                .zip(0..)
+                .map(|(address, turn)| async move {
+                    sleep(STAGGER * turn).await;
+                    self.attempt(address).await
+                })
+                .collect();
+            while let Some(done) = attempts.next().await {
+                match done {
+                    Ok(connection) => return Ok(Some(connection)),
+                    Err(error) if error.weight() >= told.weight() => told = error,
+                    Err(_) => {}
+                }
+            }
+            Ok(None)
+        };
+        match timeout(deadline, all).await {
+            Ok(Ok(Some(connection))) => Ok(connection),
+            Ok(Ok(None)) | Err(_) => Err(told),
+            Ok(Err(error)) => Err(error),
+        }
+    }
+
+    async fn attempt(&self, address: SocketAddr) -> Result<Connection, DialError> {
+        let target = &self.target;
+        let fail = |reason: String| DialError::Failed {
+            host: target.host.clone(),
+            reason,
+        };
+        let endpoint = match &self.socket {
+            Some(socket) => socket.endpoint(address),
+            None => bind(address),
+        };
+        let endpoint = endpoint.map_err(|error| fail(format!("no UDP socket: {error}")))?;
+        let connection = endpoint
+            .connect_with(self.config.clone(), address, &target.host)
+            .map_err(|error| fail(error.to_string()))?
+            .await
+            .map_err(|error| judge(target, error))?;
+        let session = match target.transport {
+            Transport::Quic => Session::raw(connection),
+            Transport::WebTransport => {
+                let request = ConnectRequest::new(target.url.clone()).with_protocol(SUBPROTOCOL);
+                match Session::connect(connection, request).await {
+                    Ok(session) => session,
+                    Err(ClientError::HttpError(ConnectError::ProtoError(
+                        proto::ConnectError::WrongStatus(Some(status)),
+                    ))) => return Err(DialError::Refused(status.as_u16())),
+                    Err(error) => return Err(fail(error.to_string())),
+                }
+            }
+        };
+        Ok(Connection(Kind::Client(Box::new(Dialled {
+            session,
+            transport: target.transport,
+            // It is idle when all that share it are: no connection waits for the others.
+            endpoint: self.socket.is_none().then_some(endpoint),
+        }))))
+    }
+}
+
+/// A UDP socket that clients share: [`Builder::socket`](crate::client::Builder::socket). Without it each client has one of its
+/// own, which costs a file descriptor and a task. Cloning shares it.
+///
+/// It is bound to a free port when the first client connects, one for IPv4 and one for IPv6, and lives as long as a clone of it
+/// or a client that uses it. It belongs to the tokio runtime of that first client.
+#[derive(Debug, Clone, Default)]
+pub struct Socket {
+    bound: Arc<Mutex<Bound>>,
+}
+
+#[derive(Debug, Default)]
+struct Bound {
+    v4: Option<quinn::Endpoint>,
+    v6: Option<quinn::Endpoint>,
+}
+
+impl Socket {
+    /// A socket that nobody uses yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Waits until none of its clients is connected and the last of them has told its server so:
+    /// [`Client::close`](crate::client::Client::close) does not wait for that on a shared socket. Cancel safe.
+    pub async fn idle(&self) {
+        let (v4, v6) = {
+            let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+            (bound.v4.clone(), bound.v6.clone())
+        };
+        for endpoint in [v4, v6].into_iter().flatten() {
+            endpoint.wait_idle().await;
+        }
+    }
+
+    /// The one that reaches this address.
+    fn endpoint(&self, address: SocketAddr) -> io::Result<quinn::Endpoint> {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let Bound { v4, v6 } = &mut *bound;
+        let place = if address.is_ipv4() { v4 } else { v6 };
+        match place {
+            Some(endpoint) => Ok(endpoint.clone()),
+            None => Ok(place.insert(bind(address)?).clone()),
+        }
+    }
+}
+
+/// A socket on a free port that reaches this address.
+fn bind(address: SocketAddr) -> io::Result<quinn::Endpoint> {
+    quinn::Endpoint::client(if address.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    })
 }
 
 impl DialError {
@@ -240,48 +357,6 @@ fn client_config(
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok());
     config.transport_config(Arc::new(settings));
     Ok(config)
-}
-
-async fn attempt(
-    target: &Target,
-    address: SocketAddr,
-    config: ClientConfig,
-) -> Result<Connection, DialError> {
-    let fail = |reason: String| DialError::Failed {
-        host: target.host.clone(),
-        reason,
-    };
-    let local: SocketAddr = if address.is_ipv4() {
-        (Ipv4Addr::UNSPECIFIED, 0).into()
-    } else {
-        (Ipv6Addr::UNSPECIFIED, 0).into()
-    };
-    let endpoint = quinn::Endpoint::client(local).map_err(|error| fail(error.to_string()))?;
-    let connection = endpoint
-        .connect_with(config, address, &target.host)
-        .map_err(|error| fail(error.to_string()))?
-        .await
-        .map_err(|error| judge(target, error))?;
-    let dialled = |session| {
-        Connection(Kind::Client(Box::new(Dialled {
-            session,
-            transport: target.transport,
-            endpoint,
-        })))
-    };
-    match target.transport {
-        Transport::Quic => Ok(dialled(Session::raw(connection))),
-        Transport::WebTransport => {
-            let request = ConnectRequest::new(target.url.clone()).with_protocol(SUBPROTOCOL);
-            match Session::connect(connection, request).await {
-                Ok(session) => Ok(dialled(session)),
-                Err(ClientError::HttpError(ConnectError::ProtoError(
-                    proto::ConnectError::WrongStatus(Some(status)),
-                ))) => Err(DialError::Refused(status.as_u16())),
-                Err(error) => Err(fail(error.to_string())),
-            }
-        }
-    }
 }
 
 /// The reason in words that help.

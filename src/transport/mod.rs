@@ -148,14 +148,16 @@ impl Connection {
                 // Bounded by the library's own wait; the timer is for the case that it changes.
                 let _ = tokio::time::timeout(LINGER, async {
                     dialled.session.closed().await;
-                    dialled.endpoint.wait_idle().await;
+                    if let Some(endpoint) = &dialled.endpoint {
+                        endpoint.wait_idle().await;
+                    }
                 })
                 .await;
             }
             #[cfg(feature = "server")]
             Kind::Quic(connection) => connection.close(code.0.into(), reason.as_bytes()),
             #[cfg(feature = "server")]
-            Kind::Http3(session) => session.close_and_linger(code, reason).await,
+            Kind::Http3(session) => Box::pin(session.close_and_linger(code, reason)).await,
         }
     }
 
@@ -167,7 +169,8 @@ impl Connection {
             #[cfg(feature = "server")]
             Kind::Quic(connection) => closed(connection.closed().await.into()),
             #[cfg(feature = "server")]
-            Kind::Http3(session) => session.closed().await,
+            // Apart, so that a raw connection's session needs no room for it.
+            Kind::Http3(session) => Box::pin(session.closed()).await,
         }
     }
 }
@@ -231,7 +234,7 @@ impl Connection {
                 )),
                 Err(error) => Err(closed(error.into())),
             },
-            Kind::Http3(session) => session.accept_bi().await,
+            Kind::Http3(session) => Box::pin(session.accept_bi()).await,
         }
     }
 

@@ -219,6 +219,11 @@ mod server {
             .with_no_client_auth()
             .with_cert_resolver(store);
         crypto.alpn_protocols = vec![ALPN.into(), web_transport_quinn::ALPN.into()];
+        // Tickets that only this process can read, instead of a table of sessions that runs over: a client that comes back is spared
+        // the certificate, and we the signature. It needs one at a time, and each session gives it another.
+        crypto.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        crypto.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        crypto.send_tls13_tickets = 1;
         // No 0-RTT: a Hello that can be replayed is worth less than a round trip.
         crypto.max_early_data_size = 0;
         Ok(crypto)
@@ -236,7 +241,10 @@ mod client {
 
     use rustls::{
         CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-        client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        client::{
+            Resumption,
+            danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        },
         crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
         pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
     };
@@ -256,6 +264,11 @@ mod client {
         Hashes(Vec<Sha256>),
     }
 
+    /// Session tickets that a client keeps: those of one server, of which the TLS library keeps 8.
+    const TICKETS: usize = 8;
+
+    /// A configuration for connections to one server. Who keeps it resumes TLS sessions; a certificate is judged in full
+    /// handshakes only, and a resumed one is with a server that held a trusted key before.
     pub(in crate::transport) fn client_crypto(
         trust: &Trust,
         alpn: &[u8],
@@ -285,6 +298,7 @@ mod client {
                 .with_no_client_auth(),
         };
         crypto.alpn_protocols = vec![alpn.to_vec()];
+        crypto.resumption = Resumption::in_memory_sessions(TICKETS);
         Ok(crypto)
     }
 

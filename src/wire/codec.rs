@@ -117,7 +117,12 @@ impl Decoder {
             return Ok(None);
         }
         self.buffer.advance(width);
-        let mut frame = self.buffer.split_to(size).freeze();
+        let mut frame = if self.buffer.len() == size {
+            // Nothing is left: an idle stream holds no buffer.
+            std::mem::take(&mut self.buffer).freeze()
+        } else {
+            self.buffer.split_to(size).freeze()
+        };
         match peek_integer(&frame)? {
             Some((kind, width)) => {
                 frame.advance(width);

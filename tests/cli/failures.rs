@@ -211,7 +211,7 @@ fn help_and_version_are_answers() {
     assert_eq!(version, format!("tidings {}\n", env!("CARGO_PKG_VERSION")));
     let help = place.run(&["--help"]).ok();
     for command in [
-        "serve", "sub", "pub", "notify", "announce", "token", "cert", "config",
+        "serve", "sub", "pub", "notify", "announce", "bench", "token", "cert", "config",
     ] {
         assert!(help.contains(&format!("\n  {command} ")), "{help}");
         let own = place.run(&[command, "--help"]).ok();

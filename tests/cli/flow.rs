@@ -273,7 +273,11 @@ fn what_is_made_for_development_is_private_and_kept() {
         .keys()
         .map(String::as_str)
         .collect();
-    assert_eq!(keys, ["certificate_sha256", "http", "quic", "webtransport"]);
+    assert_eq!(
+        keys,
+        ["certificate_sha256", "http", "pid", "quic", "webtransport"]
+    );
+    assert_eq!(json["pid"], server.pid());
     let hash = place.run(&["cert", "--hash", "certs/dev/cert.pem"]).ok();
     assert_eq!(json["certificate_sha256"], hash.trim());
     let port = json["quic"].as_str().unwrap().rsplit(':').next().unwrap();

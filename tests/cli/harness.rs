@@ -242,6 +242,10 @@ impl Running {
         stdin.write_all(text.as_bytes()).unwrap();
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to it, and to nothing else.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

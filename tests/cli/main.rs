@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod bench;
 mod certificates;
 mod configuration;
 mod failures;
