@@ -89,6 +89,16 @@ impl Dial {
 
     /// The QUIC handshake alone.
     pub(crate) async fn quic(&self) -> Result<Connection, ConnectionError> {
+        // The connection keeps the endpoint alive.
+        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        self.quic_from(&endpoint).await
+    }
+
+    /// The same, from an endpoint of the caller's.
+    pub(crate) async fn quic_from(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<Connection, ConnectionError> {
         let mut crypto = rustls::ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
@@ -102,8 +112,6 @@ impl Dial {
             .max_concurrent_uni_streams(VarInt::from_u32(self.streams))
             .stream_receive_window(VarInt::from_u32(self.window));
         config.transport_config(Arc::new(settings));
-        // The connection keeps the endpoint alive.
-        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         endpoint
             .connect_with(config, self.address, "localhost")
             .unwrap()
