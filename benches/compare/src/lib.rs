@@ -9,8 +9,14 @@
 pub mod clock;
 pub mod meter;
 pub mod options;
+pub mod peer_mqtt;
+pub mod peer_nats;
+pub mod peer_websocket;
 pub mod process;
 pub mod record;
 pub mod report;
 pub mod schedule;
 pub mod stamp;
+pub mod tcp;
+pub mod tcp_load;
+pub mod trust;

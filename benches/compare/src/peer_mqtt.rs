@@ -16,6 +16,7 @@ const KEEP_ALIVE: [u8; 2] = [0, 0];
 const CLEAN_SESSION: u8 = 2;
 
 /// One connection's protocol.
+#[derive(Debug)]
 pub struct Mqtt {
     channels: usize,
 }

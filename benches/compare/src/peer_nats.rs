@@ -5,6 +5,7 @@ use anyhow::{Context, Result, bail};
 use crate::tcp_load::{Codec, Event};
 
 /// One connection's protocol. Subscription ids are channel numbers plus one.
+#[derive(Debug)]
 pub struct Nats {
     channels: usize,
     greeted: bool,

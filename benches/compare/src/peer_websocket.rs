@@ -26,6 +26,7 @@ const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
 /// One connection's protocol.
+#[derive(Debug)]
 pub struct WebSocket {
     channels: usize,
     upgraded: bool,

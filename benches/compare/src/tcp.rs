@@ -4,6 +4,7 @@
 //! they arrive ([`Handler`]), and writes into `Link::outgoing`; encryption and sockets that are full are dealt with here.
 
 use std::{
+    fmt,
     io::{self, BufRead, Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::OwnedFd,
@@ -36,6 +37,7 @@ pub trait Handler<S> {
 }
 
 /// One connection.
+#[derive(Debug)]
 pub struct Link<S> {
     /// Its place in the engine, 0 for the first one that was connected.
     pub index: usize,
@@ -51,7 +53,7 @@ pub struct Link<S> {
     stalled: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Clear,
     /// The handler has asked for TLS in a callback; the engine starts it when that returns.
@@ -79,6 +81,15 @@ pub struct Engine<S> {
     tls: Arc<ClientConfig>,
     events: Vec<epoll::Event>,
     read_buffer: Vec<u8>,
+}
+
+// The kernel's events have no Debug.
+impl<S> fmt::Debug for Engine<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut engine = formatter.debug_struct("Engine");
+        engine.field("links", &self.links.len());
+        engine.finish_non_exhaustive()
+    }
 }
 
 impl<S> Engine<S> {

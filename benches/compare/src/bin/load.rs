@@ -2,7 +2,14 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use tidings_compare::{options::Options, report::Report};
+use tidings_compare::{
+    options::{Options, Peer},
+    peer_mqtt::Mqtt,
+    peer_nats::Nats,
+    peer_websocket::WebSocket,
+    report::Report,
+    tcp_load,
+};
 
 fn main() -> Result<()> {
     let options = Options::parse();
@@ -13,6 +20,9 @@ fn main() -> Result<()> {
 
 fn run(options: &Options) -> Result<Report> {
     match options.peer {
+        Peer::Nats => tcp_load::run::<Nats>(options),
+        Peer::Websocket => tcp_load::run::<WebSocket>(options),
+        Peer::Mqtt => tcp_load::run::<Mqtt>(options),
         peer => bail!("no adapter for {peer:?} is built in"),
     }
 }
