@@ -15,7 +15,7 @@ const MESSAGE: u8 = 2;
 
 /// A key and its answer as RFC 6455 §1.3 gives them: the answer proves that the server has understood, nothing else.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &[u8] = b"s3pPLMBiTzQaYRk9xOO+xZbKxoo=";
+const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// Masking protects proxies from scripts in browsers (RFC 6455 §10.3); here a server has to undo it, whatever the key is.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use crate::tcp_load::testing::{Seen, feed_whole_and_split};
 
-    const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTzQaYRk9xOO+xZbKxoo=\r\n\r\n";
+    const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
     fn from_server(bytes: &[u8]) -> Vec<u8> {
         let mut head = vec![FINAL | BINARY];
