@@ -6,6 +6,7 @@ use tidings_compare::{
     options::{Options, Peer},
     peer_mqtt::Mqtt,
     peer_nats::Nats,
+    peer_tidings,
     peer_websocket::WebSocket,
     report::Report,
     tcp_load,
@@ -20,6 +21,7 @@ fn main() -> Result<()> {
 
 fn run(options: &Options) -> Result<Report> {
     match options.peer {
+        Peer::Tidings | Peer::TidingsWebtransport | Peer::FloorQuinn => peer_tidings::run(options),
         Peer::Nats => tcp_load::run::<Nats>(options),
         Peer::Websocket => tcp_load::run::<WebSocket>(options),
         Peer::Mqtt => tcp_load::run::<Mqtt>(options),
