@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::tcp_load::{Codec, Event};
+use crate::stream_load::{Codec, Event};
 
 /// The first byte of a PUBLISH at QoS 0, neither duplicate nor retained (§3.3.1).
 const PUBLISH: u8 = 0x30;
@@ -22,9 +22,7 @@ pub struct Mqtt {
 }
 
 impl Codec for Mqtt {
-    const TLS_FIRST: bool = true;
-
-    fn new(channels: usize) -> Self {
+    fn new(_index: usize, channels: usize) -> Self {
         Self { channels }
     }
 
@@ -151,15 +149,15 @@ fn channel(name: &[u8]) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp_load::testing::{Seen, feed_whole_and_split};
+    use crate::stream_load::testing::{Seen, feed_whole_and_split};
 
     #[test]
     fn messages_are_found_wherever_the_bytes_are_split() {
         let mut bytes = vec![CONNACK, 2, 0, 0, SUBACK, 4, 0, 1, 0, 0];
-        Mqtt::new(0).publish(1, &[7; 200], &mut bytes);
-        Mqtt::new(0).publish(0, b"", &mut bytes);
+        Mqtt::new(0, 0).publish(1, &[7; 200], &mut bytes);
+        Mqtt::new(0, 0).publish(0, b"", &mut bytes);
         let subscribe = b"\x82\x0c\0\x01\0\x02c0\0\0\x02c1\0";
-        let seen = feed_whole_and_split(|| Mqtt::new(2), &bytes, subscribe);
+        let seen = feed_whole_and_split(|| Mqtt::new(0, 2), &bytes, subscribe);
         assert_eq!(
             seen,
             vec![
@@ -172,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_told() {
-        let mut mqtt = Mqtt::new(1);
+        let mut mqtt = Mqtt::new(0, 1);
         assert!(
             mqtt.read(&[CONNACK, 2, 0, 5], &mut Vec::new(), &mut |_| {})
                 .is_err()

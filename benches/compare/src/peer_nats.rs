@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::tcp_load::{Codec, Event};
+use crate::stream_load::{Codec, Event};
 
 /// One connection's protocol. Subscription ids are channel numbers plus one.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ impl Codec for Nats {
     // The server greets in clear and asks for TLS in the greeting.
     const TLS_FIRST: bool = false;
 
-    fn new(channels: usize) -> Self {
+    fn new(_index: usize, channels: usize) -> Self {
         Self {
             channels,
             greeted: false,
@@ -106,13 +106,13 @@ fn message(arguments: &[u8]) -> Result<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp_load::testing::{Seen, feed_whole_and_split};
+    use crate::stream_load::testing::{Seen, feed_whole_and_split};
 
     #[test]
     fn messages_are_found_wherever_the_bytes_are_split() {
         let bytes =
             b"INFO {}\r\nPONG\r\nMSG c0 1 5\r\nhe\r\no\r\nPING\r\nMSG c11 12 0\r\n\r\nINFO {}\r\n";
-        let seen = feed_whole_and_split(|| Nats::new(12), bytes, b"PONG\r\n");
+        let seen = feed_whole_and_split(|| Nats::new(0, 12), bytes, b"PONG\r\n");
         assert_eq!(
             seen,
             vec![
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn an_error_of_the_server_is_told() {
-        let error = Nats::new(1)
+        let error = Nats::new(0, 1)
             .read(b"-ERR 'Slow Consumer'\r\n", &mut Vec::new(), &mut |_| {})
             .expect_err("-ERR");
         assert!(error.to_string().contains("Slow Consumer"), "{error}");
@@ -135,8 +135,8 @@ mod tests {
     #[test]
     fn a_publisher_subscribes_to_nothing() {
         let mut out = Vec::new();
-        Nats::new(0).open(&mut out);
-        Nats::new(0).publish(3, b"abc", &mut out);
+        Nats::new(0, 0).open(&mut out);
+        Nats::new(0, 0).publish(3, b"abc", &mut out);
         let text = String::from_utf8(out).expect("text");
         assert!(
             !text.contains("SUB ") && text.ends_with("PING\r\nPUB c3 3\r\nabc\r\n"),

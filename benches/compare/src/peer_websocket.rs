@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::tcp_load::{Codec, Event};
+use crate::stream_load::{Codec, Event};
 
 /// Client to server: subscribe. Server to client: subscribed.
 const SUBSCRIBE: u8 = 1;
@@ -34,9 +34,7 @@ pub struct WebSocket {
 }
 
 impl Codec for WebSocket {
-    const TLS_FIRST: bool = true;
-
-    fn new(channels: usize) -> Self {
+    fn new(_index: usize, channels: usize) -> Self {
         Self {
             channels,
             upgraded: false,
@@ -192,7 +190,7 @@ fn extent(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tcp_load::testing::{Seen, feed_whole_and_split};
+    use crate::stream_load::testing::{Seen, feed_whole_and_split};
 
     const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
@@ -219,7 +217,7 @@ mod tests {
         ];
         let mut subscribe = Vec::new();
         frame(BINARY, &[&[SUBSCRIBE, 0, 0]], &mut subscribe);
-        let seen = feed_whole_and_split(|| WebSocket::new(1), &parts.concat(), &subscribe);
+        let seen = feed_whole_and_split(|| WebSocket::new(0, 1), &parts.concat(), &subscribe);
         assert_eq!(
             seen,
             vec![
@@ -244,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_refused_upgrade_and_a_close_are_told() {
-        let mut socket = WebSocket::new(1);
+        let mut socket = WebSocket::new(0, 1);
         assert!(
             socket
                 .read(

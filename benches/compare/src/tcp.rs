@@ -1,7 +1,4 @@
 //! Thousands of TLS 1.3 connections over TCP on one thread: epoll, edge-triggered, and rustls.
-//!
-//! [`Engine`] owns the sockets. Who uses it keeps a state of its own in every [`Link`], is called with plain bytes as
-//! they arrive ([`Handler`]), and writes into `Link::outgoing`; encryption and sockets that are full are dealt with here.
 
 use std::{
     fmt,
@@ -9,12 +6,23 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::fd::OwnedFd,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
-use rustix::event::{Timespec, epoll};
+use anyhow::{Context, Result, bail};
+use rustix::event::{
+    Timespec,
+    epoll::{self, EventFlags},
+};
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
+
+use crate::{
+    clock::{self, Nanos, SECOND},
+    options::Options,
+    report::Report,
+    stream_load::{self, Carrier, Codec, Load, Pipe},
+    tls,
+};
 
 /// One system call fetches what has arrived for a connection: a burst of 32 messages of 200 bytes is 8 KiB, a TLS record
 /// at most 16 KiB, and the buffer is shared by all connections, so it may be large.
@@ -23,68 +31,49 @@ const READ_BUFFER: usize = 256 * 1024;
 const EVENTS: usize = 1024;
 /// A server that accepts on its one core while it shakes hands answers in milliseconds; in five seconds it is stuck.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The server has closed its side, or the connection is broken: there may be more to read than the data.
+const ENDED: EventFlags = EventFlags::RDHUP
+    .union(EventFlags::HUP)
+    .union(EventFlags::ERR);
 
-/// What the owner of the connections does when something happens to one.
-pub trait Handler<S> {
-    /// The TLS session stands.
-    fn ready(&mut self, link: &mut Link<S>) -> Result<()>;
-
-    /// Plain bytes arrived. Returns how many were used; the rest is given again with what follows.
-    fn data(&mut self, link: &mut Link<S>, bytes: &[u8]) -> Result<usize>;
-
-    /// The connection is over, for this reason. It is not called again for this link.
-    fn closed(&mut self, link: &mut Link<S>, reason: anyhow::Error);
-}
-
-/// One connection.
-#[derive(Debug)]
-pub struct Link<S> {
-    /// Its place in the engine, 0 for the first one that was connected.
-    pub index: usize,
-    /// What the handler keeps with it.
-    pub state: S,
-    /// Plain bytes to send: append to them in a callback, or outside one and then call [`Engine::flush`].
-    pub outgoing: Vec<u8>,
-    socket: TcpStream,
-    stage: Stage,
-    /// Taken out while the handler is called with what it has decrypted.
-    session: Option<Box<ClientConnection>>,
-    unread: Vec<u8>,
-    stalled: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Clear,
-    /// The handler has asked for TLS in a callback; the engine starts it when that returns.
-    TlsWanted,
-    Handshake,
-    Secure,
-}
-
-impl<S> Link<S> {
-    /// From here on the connection speaks TLS: for protocols that greet in clear. [`Handler::ready`] tells when it stands.
-    pub fn start_tls(&mut self) {
-        self.stage = Stage::TlsWanted;
-    }
-
-    /// Whether it was told to read no more.
-    pub const fn is_stalled(&self) -> bool {
-        self.stalled
-    }
+/// Carries out `options` over TLS connections that speak `C`.
+///
+/// # Errors
+/// A connection failed, or the server's process is gone.
+pub fn run<C: Codec>(options: &Options) -> Result<Report> {
+    let tls = tls::Client::new(&[], false)?.config;
+    stream_load::run(options, Engine::<C>::new(tls)?)
 }
 
 /// The connections, and the thread's wait for them.
-pub struct Engine<S> {
+pub struct Engine<C> {
     epoll: OwnedFd,
-    links: Vec<Option<Link<S>>>,
+    links: Vec<Option<Link<C>>>,
     tls: Arc<ClientConfig>,
     events: Vec<epoll::Event>,
     read_buffer: Vec<u8>,
 }
 
+/// One connection.
+struct Link<C> {
+    pipe: Pipe<C>,
+    socket: TcpStream,
+    stage: Stage,
+    /// Taken out while what it has decrypted is read.
+    session: Option<Box<ClientConnection>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Clear,
+    /// The greeting is over; the engine starts TLS when it has been read.
+    TlsWanted,
+    Handshake,
+    Secure,
+}
+
 // The kernel's events have no Debug.
-impl<S> fmt::Debug for Engine<S> {
+impl<C> fmt::Debug for Engine<C> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut engine = formatter.debug_struct("Engine");
         engine.field("links", &self.links.len());
@@ -92,172 +81,138 @@ impl<S> fmt::Debug for Engine<S> {
     }
 }
 
-impl<S> Engine<S> {
-    /// An engine whose connections share `tls`, and with it its store of session tickets.
-    pub fn new(tls: Arc<ClientConfig>) -> Result<Self> {
-        Ok(Self {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)
-                .context("no epoll instance from the kernel")?,
-            links: Vec::new(),
-            tls,
-            events: Vec::with_capacity(EVENTS),
-            read_buffer: vec![0; READ_BUFFER],
-        })
-    }
-
-    /// Connects and, with `tls_first`, starts the TLS handshake. The connect itself blocks: on one machine that is one
-    /// round trip of the kernel's, and callers keep fewer in flight than any server's backlog.
-    pub fn connect(&mut self, address: SocketAddr, tls_first: bool, state: S) -> Result<usize> {
+impl<C: Codec> Carrier<C> for Engine<C> {
+    /// The connect itself blocks: on one machine that is one round trip of the kernel's, and fewer are in flight than any
+    /// server's backlog.
+    fn connect(&mut self, address: SocketAddr, pipe: Pipe<C>) -> Result<()> {
         let index = self.links.len();
         let socket = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).with_context(|| {
-            format!(
-                "connection {index} to {address}: is the server running, and its backlog not full?"
-            )
+            format!("connection {index} to {address}: does the server run, is its backlog full?")
         })?;
         socket.set_nodelay(true).context("set TCP_NODELAY")?;
         socket
             .set_nonblocking(true)
             .context("set the socket to non-blocking")?;
-        let interest = epoll::EventFlags::IN
-            | epoll::EventFlags::OUT
-            | epoll::EventFlags::RDHUP
-            | epoll::EventFlags::ET;
-        epoll::add(
-            &self.epoll,
-            &socket,
-            epoll::EventData::new_u64(index as u64),
-            interest,
-        )
-        .with_context(|| {
-            format!("watch connection {index}: is the limit of open files (ulimit -n) high enough?")
-        })?;
-        let (stage, session) = match tls_first {
-            true => (Stage::Handshake, Some(self.session()?)),
-            false => (Stage::Clear, None),
+        let data = epoll::EventData::new_u64(index as u64);
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&self.epoll, &socket, data, interest)
+            .with_context(|| format!("watch connection {index}"))?;
+        let (stage, session) = if C::TLS_FIRST {
+            (Stage::Handshake, Some(self.session()?))
+        } else {
+            (Stage::Clear, None)
         };
+        // The first event says that the socket takes data, and begins the handshake.
         self.links.push(Some(Link {
-            index,
-            state,
-            outgoing: Vec::new(),
+            pipe,
             socket,
             stage,
             session,
-            unread: Vec::new(),
-            stalled: false,
         }));
-        Ok(index)
+        Ok(())
     }
 
-    /// The connection at `index`, unless it is over.
-    pub fn link(&mut self, index: usize) -> Option<&mut Link<S>> {
-        self.links.get_mut(index)?.as_mut()
-    }
-
-    /// Reads no more from the connection at `index`, so that it fills up.
-    pub fn stall(&mut self, index: usize) {
-        if let Some(link) = self.link(index) {
-            link.stalled = true;
-        }
-    }
-
-    /// Sends what stands in the outgoing bytes of the connection at `index`.
-    pub fn flush(&mut self, index: usize, handler: &mut impl Handler<S>) {
-        self.with_link(index, handler, |_, link, _| link.flush());
-    }
-
-    /// Waits until `until` or until something arrives, and deals with all that has.
-    pub fn turn(&mut self, until: Instant, handler: &mut impl Handler<S>) -> Result<()> {
-        let wait = until.saturating_duration_since(Instant::now());
+    fn turn(&mut self, until: Nanos, load: &mut Load) -> Result<()> {
+        let wait = until.saturating_sub(clock::now());
         let timeout = Timespec {
-            tv_sec: wait.as_secs() as i64,
-            tv_nsec: i64::from(wait.subsec_nanos()),
+            tv_sec: (wait / SECOND).cast_signed(),
+            tv_nsec: (wait % SECOND).cast_signed(),
         };
         let mut events = std::mem::take(&mut self.events);
         events.clear();
-        match epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(&mut events),
-            Some(&timeout),
-        ) {
+        let room = rustix::buffer::spare_capacity(&mut events);
+        match epoll::wait(&self.epoll, room, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(anyhow!(error).context("wait for connections")),
+            Err(error) => return Err(error).context("wait for connections"),
         }
         for event in &events {
-            let flags = event.flags;
-            self.with_link(
-                event.data.u64() as usize,
-                handler,
-                |engine, link, handler| engine.serve(link, flags, handler),
-            );
+            let (index, flags) = (event.data.u64() as usize, event.flags);
+            self.with_link(index, load, |engine, link, load| {
+                engine.serve(link, flags, load)
+            });
         }
         self.events = events;
         Ok(())
     }
 
+    fn pipe(&mut self, index: usize) -> Option<&mut Pipe<C>> {
+        let link = self.links.get_mut(index)?.as_mut()?;
+        Some(&mut link.pipe)
+    }
+
+    fn flush(&mut self, index: usize, load: &mut Load) {
+        self.with_link(index, load, |_, link, _| link.flush());
+    }
+}
+
+impl<C: Codec> Engine<C> {
+    /// An engine whose connections share `tls`, and with it its store of session tickets.
+    ///
+    /// # Errors
+    /// The kernel has no epoll instance left.
+    pub fn new(tls: ClientConfig) -> Result<Self> {
+        Ok(Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC).context("make an epoll instance")?,
+            links: Vec::new(),
+            tls: Arc::new(tls),
+            events: Vec::with_capacity(EVENTS),
+            read_buffer: vec![0; READ_BUFFER],
+        })
+    }
+
     /// Takes the connection out of its place, so that it and the engine can be borrowed at once, and puts it back unless
     /// `act` fails.
-    fn with_link<H: Handler<S>>(
+    fn with_link(
         &mut self,
         index: usize,
-        handler: &mut H,
-        act: impl FnOnce(&mut Self, &mut Link<S>, &mut H) -> Result<()>,
+        load: &mut Load,
+        act: impl FnOnce(&mut Self, &mut Link<C>, &mut Load) -> Result<()>,
     ) {
         let Some(mut link) = self.links.get_mut(index).and_then(Option::take) else {
             return;
         };
-        match act(self, &mut link, handler) {
+        match act(self, &mut link, load) {
             Ok(()) => self.links[index] = Some(link),
-            Err(error) => handler.closed(&mut link, error),
+            Err(error) => load.closed(&link.pipe, error),
         }
     }
 
-    fn serve(
-        &mut self,
-        link: &mut Link<S>,
-        flags: epoll::EventFlags,
-        handler: &mut impl Handler<S>,
-    ) -> Result<()> {
-        if flags.intersects(epoll::EventFlags::OUT) {
+    fn serve(&mut self, link: &mut Link<C>, flags: EventFlags, load: &mut Load) -> Result<()> {
+        if flags.intersects(EventFlags::OUT) {
             link.flush()?;
         }
-        if link.stalled
-            || !flags.intersects(
-                epoll::EventFlags::IN
-                    | epoll::EventFlags::RDHUP
-                    | epoll::EventFlags::HUP
-                    | epoll::EventFlags::ERR,
-            )
-        {
+        if link.pipe.stalled || !flags.intersects(EventFlags::IN.union(ENDED)) {
             return Ok(());
         }
         let mut buffer = std::mem::take(&mut self.read_buffer);
-        let read = self.read(link, &mut buffer, handler);
+        let read = self.read(link, &mut buffer, flags.intersects(ENDED), load);
         self.read_buffer = buffer;
         read
     }
 
     fn read(
         &mut self,
-        link: &mut Link<S>,
+        link: &mut Link<C>,
         buffer: &mut [u8],
-        handler: &mut impl Handler<S>,
+        ended: bool,
+        load: &mut Load,
     ) -> Result<()> {
         loop {
             let length = match link.socket.read(buffer) {
-                Ok(0) => return Err(anyhow!("the server has closed the connection")),
+                Ok(0) => bail!("the server has closed the connection"),
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(anyhow!(error).context("read from the server")),
+                Err(error) => return Err(error).context("read from the server"),
             };
-            link.receive(&buffer[..length], handler)?;
+            link.receive(&buffer[..length], load)?;
             if link.stage == Stage::TlsWanted {
                 link.session = Some(self.session()?);
                 link.stage = Stage::Handshake;
             }
             link.flush()?;
             // A short read has emptied the socket: epoll(7) reports what comes after it.
-            if length < buffer.len() {
+            if length < buffer.len() && !ended {
                 return Ok(());
             }
         }
@@ -265,17 +220,18 @@ impl<S> Engine<S> {
 
     fn session(&self) -> Result<Box<ClientConnection>> {
         let name = ServerName::try_from("localhost").context("the name of the server")?;
-        let mut session = ClientConnection::new(self.tls.clone(), name).context("a TLS session")?;
+        let tls = Arc::<ClientConfig>::clone(&self.tls);
+        let mut session = ClientConnection::new(tls, name).context("make a TLS session")?;
         // Bounded by what the schedule publishes; a limit would truncate a burst without a word.
         session.set_buffer_limit(None);
         Ok(Box::new(session))
     }
 }
 
-impl<S> Link<S> {
-    fn receive(&mut self, mut bytes: &[u8], handler: &mut impl Handler<S>) -> Result<()> {
+impl<C: Codec> Link<C> {
+    fn receive(&mut self, mut bytes: &[u8], load: &mut Load) -> Result<()> {
         let Some(mut session) = self.session.take() else {
-            return self.deliver(bytes, handler);
+            return self.deliver(bytes, load);
         };
         while !bytes.is_empty() {
             session
@@ -283,63 +239,50 @@ impl<S> Link<S> {
                 .context("take in TLS records")?;
             session
                 .process_new_packets()
-                .context("TLS: does the server speak TLS 1.3?")?;
+                .context("read TLS records: does the server speak TLS 1.3?")?;
             if self.stage == Stage::Handshake && !session.is_handshaking() {
                 self.stage = Stage::Secure;
-                handler.ready(self)?;
+                self.pipe.open();
             }
-            self.drain(&mut session, handler)?;
+            self.drain(&mut session, load)?;
         }
         self.session = Some(session);
         Ok(())
     }
 
-    fn drain(
-        &mut self,
-        session: &mut ClientConnection,
-        handler: &mut impl Handler<S>,
-    ) -> Result<()> {
+    fn drain(&mut self, session: &mut ClientConnection, load: &mut Load) -> Result<()> {
         let mut reader = session.reader();
         loop {
             let length = match reader.fill_buf() {
-                Ok([]) => return Err(anyhow!("the server has ended the TLS session")),
+                Ok([]) => bail!("the server has ended the TLS session"),
                 Ok(plain) => {
-                    self.deliver(plain, handler)?;
+                    self.deliver(plain, load)?;
                     plain.len()
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(anyhow!(error).context("read from the TLS session")),
+                Err(error) => return Err(error).context("read from the TLS session"),
             };
             reader.consume(length);
         }
     }
 
-    fn deliver(&mut self, bytes: &[u8], handler: &mut impl Handler<S>) -> Result<()> {
-        if self.unread.is_empty() {
-            let used = handler.data(self, bytes)?;
-            self.unread.extend_from_slice(&bytes[used..]);
-            return Ok(());
+    fn deliver(&mut self, bytes: &[u8], load: &mut Load) -> Result<()> {
+        if self.pipe.receive(bytes, load)? {
+            self.stage = Stage::TlsWanted;
         }
-        let mut unread = std::mem::take(&mut self.unread);
-        unread.extend_from_slice(bytes);
-        let used = handler.data(self, &unread)?;
-        unread.drain(..used);
-        self.unread = unread;
         Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
+        let outgoing = &mut self.pipe.outgoing;
         let Some(session) = &mut self.session else {
-            let written = write_some(&mut self.socket, &self.outgoing)?;
-            self.outgoing.drain(..written);
+            let written = write_some(&mut self.socket, outgoing)?;
+            outgoing.drain(..written);
             return Ok(());
         };
-        if self.stage == Stage::Secure && !self.outgoing.is_empty() {
-            session
-                .writer()
-                .write_all(&self.outgoing)
-                .context("encrypt")?;
-            self.outgoing.clear();
+        if self.stage == Stage::Secure && !outgoing.is_empty() {
+            session.writer().write_all(outgoing).context("encrypt")?;
+            outgoing.clear();
         }
         match flush_session(session, &mut self.socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -361,7 +304,7 @@ fn write_some(socket: &mut TcpStream, bytes: &[u8]) -> Result<usize> {
         match socket.write(&bytes[written..]) {
             Ok(length) => written += length,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(anyhow!(error).context("write to the server")),
+            Err(error) => return Err(error).context("write to the server"),
         }
     }
     Ok(written)

@@ -9,7 +9,7 @@ use tidings_compare::{
     peer_tidings,
     peer_websocket::WebSocket,
     report::Report,
-    tcp_load,
+    tcp,
 };
 
 fn main() -> Result<()> {
@@ -22,9 +22,9 @@ fn main() -> Result<()> {
 fn run(options: &Options) -> Result<Report> {
     match options.peer {
         Peer::Tidings | Peer::TidingsWebtransport | Peer::FloorQuinn => peer_tidings::run(options),
-        Peer::Nats => tcp_load::run::<Nats>(options),
-        Peer::Websocket => tcp_load::run::<WebSocket>(options),
-        Peer::Mqtt => tcp_load::run::<Mqtt>(options),
+        Peer::Nats => tcp::run::<Nats>(options),
+        Peer::Websocket => tcp::run::<WebSocket>(options),
+        Peer::Mqtt => tcp::run::<Mqtt>(options),
         peer => bail!("no adapter for {peer:?} is built in"),
     }
 }
