@@ -7,6 +7,7 @@
 //! Only ratios between peers of one run mean something: they saw the same machine at the same time.
 
 pub mod clock;
+pub mod floor;
 pub mod meter;
 pub mod options;
 pub mod peer_mqtt;
@@ -18,6 +19,7 @@ pub mod quic;
 pub mod record;
 pub mod report;
 pub mod schedule;
+pub mod socket;
 pub mod stamp;
 pub mod stream_load;
 pub mod tcp;

@@ -6,8 +6,7 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
-    io::{self, IoSliceMut},
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,39 +17,33 @@ use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, EcnCodepoint, Endpoint,
     EndpointConfig, Event, Transmit,
 };
-use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force},
+use quinn_udp::RecvMeta;
+
+use crate::{
+    clock::{self, Nanos},
+    socket::Socket,
 };
 
-use crate::clock::{self, Nanos, SECOND};
-
-/// Room for what comes while one batch is read: a fan-out to 5,000 connections is that many datagrams at once, and the kernel
-/// accounts 768 bytes or more for each.
-const SOCKET_BUFFER: usize = 16 << 20;
-/// Batches that are read before what they brought is worked on: more of them delay acknowledgements, fewer cost more calls.
-const BATCHES: usize = 4;
-/// Longest datagram: the path of a run has an MTU of 1500.
-const DATAGRAM: usize = 1500;
 /// Segments of one send: a client sends little.
 const SEGMENTS: usize = 10;
 
 /// Connections of one process, each with what the adapter keeps about it.
 #[derive(Debug)]
 pub struct Engine<A> {
-    socket: UdpSocket,
-    state: UdpSocketState,
+    socket: Socket,
+    core: Core<A>,
+}
+
+/// What is apart from the socket, so that reading the one can feed the other.
+#[derive(Debug)]
+struct Core<A> {
     endpoint: Endpoint,
     slots: Vec<Option<Box<Slot<A>>>>,
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Slots with something to do.
     due: Vec<usize>,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    segments: usize,
-    /// UDP datagrams that came.
-    datagrams: u64,
+    /// Answers of the endpoint itself, to be sent after a batch was read.
+    answers: Vec<(Transmit, Vec<u8>)>,
 }
 
 /// One connection.
@@ -72,25 +65,17 @@ impl<A> Engine<A> {
     /// # Errors
     /// There is no socket to be had.
     pub fn bind() -> Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("bind a UDP socket")?;
-        let state = UdpSocketState::new((&socket).into()).context("set up a UDP socket")?;
-        if set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER).is_err() {
-            // Without the right to it, what the system allows must do: a loss then is repaired by QUIC.
-            let _ = state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER);
-        }
-        let _ = set_socket_send_buffer_size_force(&socket, SOCKET_BUFFER);
+        let socket = Socket::bind(0)?;
         let config = Arc::new(EndpointConfig::default());
         Ok(Self {
-            endpoint: Endpoint::new(config, None, !state.may_fragment(), None),
-            slots: Vec::new(),
-            timers: BinaryHeap::new(),
-            due: Vec::new(),
-            input: vec![0; DATAGRAM * state.gro_segments() * BATCH_SIZE],
-            output: Vec::new(),
-            segments: state.max_gso_segments().min(SEGMENTS),
-            datagrams: 0,
+            core: Core {
+                endpoint: Endpoint::new(config, None, !socket.may_fragment(), None),
+                slots: Vec::new(),
+                timers: BinaryHeap::new(),
+                due: Vec::new(),
+                answers: Vec::new(),
+            },
             socket,
-            state,
         })
     }
 
@@ -99,124 +84,86 @@ impl<A> Engine<A> {
     /// # Errors
     /// The configuration does not fit.
     pub fn connect(&mut self, config: ClientConfig, to: SocketAddr, app: A) -> Result<usize> {
-        let (handle, connection) = self
+        let core = &mut self.core;
+        let (handle, connection) = core
             .endpoint
             .connect(Instant::now(), config, to, "localhost")
             .context("begin a QUIC connection")?;
-        if self.slots.len() <= handle.0 {
-            self.slots.resize_with(handle.0 + 1, || None);
+        if core.slots.len() <= handle.0 {
+            core.slots.resize_with(handle.0 + 1, || None);
         }
-        self.slots[handle.0] = Some(Box::new(Slot {
+        core.slots[handle.0] = Some(Box::new(Slot {
             connection,
             app,
             deadline: None,
             queued: None,
             is_due: false,
         }));
-        self.touch(handle.0);
+        core.touch(handle.0);
         Ok(handle.0)
     }
 
     /// A connection that is not drained. What is written to it goes out in the next cycle.
     pub fn slot(&mut self, index: usize) -> Option<&mut Slot<A>> {
-        self.touch(index);
-        self.slots.get_mut(index)?.as_deref_mut()
+        self.core.touch(index);
+        self.core.slots.get_mut(index)?.as_deref_mut()
     }
 
     /// Every connection there is. What is written to one goes out only after a [`slot`](Self::slot) of it.
     pub fn slots(&mut self) -> impl Iterator<Item = &mut Slot<A>> {
-        self.slots.iter_mut().flatten().map(Box::as_mut)
+        self.core.slots.iter_mut().flatten().map(Box::as_mut)
     }
 
     /// UDP datagrams that came.
     #[must_use]
     pub const fn datagrams(&self) -> u64 {
-        self.datagrams
+        self.socket.received()
     }
 
     /// Waits for something to do, until a time, and does it. `on_event` gets what happened on each connection; what it writes
     /// goes out at once.
     ///
     /// # Errors
-    /// The socket fails.
+    /// The socket fails, or `on_event` does.
     pub fn cycle(
         &mut self,
         until: Nanos,
         on_event: &mut impl FnMut(&mut Slot<A>, Event) -> Result<()>,
     ) -> Result<()> {
-        if self.wait(until)? {
-            self.receive(Instant::now())?;
+        let Self { socket, core } = self;
+        if socket.wait(core.next(until))? {
+            let now = Instant::now();
+            socket.receive(|meta, datagram| core.handle(now, meta, datagram))?;
+            for (transmit, contents) in core.answers.drain(..) {
+                send(socket, &transmit, &contents);
+            }
         }
         let now = Instant::now();
-        self.expire(now);
-        self.work(now, on_event)
+        core.expire(now);
+        core.work(now, socket, on_event)
     }
+}
 
-    /// Whether there is something to read.
-    fn wait(&self, until: Nanos) -> Result<bool> {
-        let mut wait = until.saturating_sub(clock::now());
-        if let Some(Reverse((timer, _))) = self.timers.peek() {
-            let timer = timer.saturating_duration_since(Instant::now());
-            wait = wait.min(timer.as_nanos() as Nanos);
-        }
+impl<A> Core<A> {
+    /// When there is something to do, at `until` at the latest.
+    fn next(&self, until: Nanos) -> Nanos {
         if !self.due.is_empty() {
-            wait = 0;
+            return 0;
         }
-        let timeout = Timespec {
-            tv_sec: (wait / SECOND).cast_signed(),
-            tv_nsec: (wait % SECOND).cast_signed(),
+        let Some(Reverse((timer, _))) = self.timers.peek() else {
+            return until;
         };
-        match poll(
-            &mut [PollFd::new(&self.socket, PollFlags::IN)],
-            Some(&timeout),
-        ) {
-            Ok(ready) => Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(error).context("wait for the UDP socket"),
-        }
-    }
-
-    fn receive(&mut self, now: Instant) -> Result<()> {
-        let mut input = std::mem::take(&mut self.input);
-        let room = input.len() / BATCH_SIZE;
-        for _ in 0..BATCHES {
-            let mut metas = [RecvMeta::default(); BATCH_SIZE];
-            let mut chunks = input.chunks_exact_mut(room);
-            let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
-                std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-            let count = match self
-                .state
-                .recv((&self.socket).into(), &mut slices, &mut metas)
-            {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // An ICMP answer to something sent before: QUIC's own timers know better.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
-                Err(error) => return Err(error).context("read the UDP socket"),
-            };
-            for (meta, data) in metas[..count].iter().zip(input.chunks_exact(room)) {
-                for datagram in data[..meta.len].chunks(meta.stride.max(1)) {
-                    self.handle(now, meta, datagram);
-                }
-            }
-            if count < BATCH_SIZE {
-                break;
-            }
-        }
-        self.input = input;
-        Ok(())
+        let wait = timer.saturating_duration_since(Instant::now());
+        until.min(clock::now() + wait.as_nanos() as Nanos)
     }
 
     fn handle(&mut self, now: Instant, meta: &RecvMeta, datagram: &[u8]) {
-        self.datagrams += 1;
-        let ecn = meta
-            .ecn
-            .and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+        let ecn = meta.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
         let data = BytesMut::from(datagram);
-        self.output.clear();
-        let event =
-            self.endpoint
-                .handle(now, meta.addr, meta.dst_ip, ecn, data, &mut self.output);
+        let mut answer = Vec::new();
+        let event = self
+            .endpoint
+            .handle(now, meta.addr, meta.dst_ip, ecn, data, &mut answer);
         match event {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(Some(slot)) = self.slots.get_mut(handle.0) {
@@ -224,7 +171,7 @@ impl<A> Engine<A> {
                     self.touch(handle.0);
                 }
             }
-            Some(DatagramEvent::Response(transmit)) => self.send(&transmit),
+            Some(DatagramEvent::Response(transmit)) => self.answers.push((transmit, answer)),
             // A client takes no connection.
             Some(DatagramEvent::NewConnection(incoming)) => self.endpoint.ignore(incoming),
             None => {}
@@ -262,8 +209,11 @@ impl<A> Engine<A> {
     fn work(
         &mut self,
         now: Instant,
+        socket: &mut Socket,
         on_event: &mut impl FnMut(&mut Slot<A>, Event) -> Result<()>,
     ) -> Result<()> {
+        let segments = socket.segments().min(SEGMENTS);
+        let mut output = Vec::new();
         for index in std::mem::take(&mut self.due) {
             let Some(mut slot) = self.slots[index].take() else {
                 continue;
@@ -273,12 +223,9 @@ impl<A> Engine<A> {
                 while let Some(event) = slot.connection.poll() {
                     on_event(&mut slot, event)?;
                 }
-                self.output.clear();
-                let transmit = slot
-                    .connection
-                    .poll_transmit(now, self.segments, &mut self.output);
-                if let Some(transmit) = transmit {
-                    self.send(&transmit);
+                output.clear();
+                if let Some(transmit) = slot.connection.poll_transmit(now, segments, &mut output) {
+                    send(socket, &transmit, &output);
                     continue;
                 }
                 let mut more = false;
@@ -308,20 +255,6 @@ impl<A> Engine<A> {
         Ok(())
     }
 
-    fn send(&self, transmit: &Transmit) {
-        let transmit = quinn_udp::Transmit {
-            destination: transmit.destination,
-            ecn: transmit
-                .ecn
-                .and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
-            contents: &self.output[..transmit.size],
-            segment_size: transmit.segment_size,
-            src_ip: transmit.src_ip,
-        };
-        // What the socket does not take is lost, as on any network; QUIC sends it again.
-        let _ = self.state.try_send((&self.socket).into(), &transmit);
-    }
-
     fn touch(&mut self, index: usize) {
         if let Some(Some(slot)) = self.slots.get_mut(index)
             && !slot.is_due
@@ -330,6 +263,18 @@ impl<A> Engine<A> {
             self.due.push(index);
         }
     }
+}
+
+fn send(socket: &mut Socket, transmit: &Transmit, contents: &[u8]) {
+    socket.send(&quinn_udp::Transmit {
+        destination: transmit.destination,
+        ecn: transmit
+            .ecn
+            .and_then(|ecn| quinn_udp::EcnCodepoint::from_bits(ecn as u8)),
+        contents: &contents[..transmit.size],
+        segment_size: transmit.segment_size,
+        src_ip: transmit.src_ip,
+    });
 }
 
 /// How long a client waits before it says that it lives, where nothing else is sent: half of what the protocol asks for.
