@@ -7,12 +7,15 @@
 //! Only ratios between peers of one run mean something: they saw the same machine at the same time.
 
 pub mod clock;
+pub mod datagram;
 pub mod floor;
 pub mod meter;
 pub mod options;
+pub mod peer_floor_tls;
 pub mod peer_mqtt;
 pub mod peer_nats;
 pub mod peer_tidings;
+pub mod peer_udp;
 pub mod peer_websocket;
 pub mod process;
 pub mod quic;

@@ -12,7 +12,8 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::{Context, Result, bail};
 use quinn_proto::{ClientConfig, TransportConfig, crypto::rustls::QuicClientConfig};
 
-use self::session::{Session, Sink, Transport, first_words};
+pub(crate) use self::session::first_words;
+use self::session::{Session, Sink, Transport};
 use crate::{
     clock::{self, Nanos, SECOND},
     options::{Mode, Options, Peer},
@@ -57,10 +58,9 @@ struct Fleet {
 impl Fleet {
     fn new(options: &Options) -> Result<Self> {
         let (transport, alpn) = match options.peer {
-            Peer::TidingsWebtransport => (
-                Transport::WebTransport(options.address),
-                webtransport::ALPN,
-            ),
+            Peer::TidingsWebtransport => {
+                (Transport::WebTransport(options.address), webtransport::ALPN)
+            }
             _ => (Transport::Quic, wire::ALPN),
         };
         let tls = tls::Client::new(&[alpn], options.resume)?;

@@ -4,9 +4,10 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use tidings_compare::{
     options::{Options, Peer},
+    peer_floor_tls::FloorTls,
     peer_mqtt::Mqtt,
     peer_nats::Nats,
-    peer_tidings,
+    peer_tidings, peer_udp,
     peer_websocket::WebSocket,
     report::Report,
     tcp,
@@ -22,6 +23,8 @@ fn main() -> Result<()> {
 fn run(options: &Options) -> Result<Report> {
     match options.peer {
         Peer::Tidings | Peer::TidingsWebtransport | Peer::FloorQuinn => peer_tidings::run(options),
+        Peer::FloorUdp => peer_udp::run(options),
+        Peer::FloorTls => tcp::run::<FloorTls>(options),
         Peer::Nats => tcp::run::<Nats>(options),
         Peer::Websocket => tcp::run::<WebSocket>(options),
         Peer::Mqtt => tcp::run::<Mqtt>(options),

@@ -84,11 +84,7 @@ fn make_channels(
     wait_for_all(fleet, answers, publisher)
 }
 
-fn wait_for_all(
-    fleet: &mut Fleet,
-    answers: &mut Answers,
-    publisher: &Publisher<'_>,
-) -> Result<()> {
+fn wait_for_all(fleet: &mut Fleet, answers: &mut Answers, publisher: &Publisher<'_>) -> Result<()> {
     let patience = clock::now() + STUCK;
     while answers.published < publisher.published {
         fleet.cycle(clock::now() + NAP, answers)?;

@@ -159,7 +159,11 @@ impl Session {
             Event::Stream(StreamEvent::Readable { id }) => {
                 if Some(id) == self.control {
                     self.read_control(connection, id, sink)?;
-                } else if self.http.as_ref().is_some_and(|http| http.connect == Some(id)) {
+                } else if self
+                    .http
+                    .as_ref()
+                    .is_some_and(|http| http.connect == Some(id))
+                {
                     self.read_connect(connection, id)?;
                 } else if !self.stalled {
                     self.read_inlet(connection, id, sink)?;
@@ -327,10 +331,7 @@ fn read(
     end
 }
 
-fn drain(
-    chunks: &mut Chunks<'_>,
-    on_piece: &mut impl FnMut(&[u8]) -> Result<()>,
-) -> Result<End> {
+fn drain(chunks: &mut Chunks<'_>, on_piece: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<End> {
     loop {
         match chunks.next(usize::MAX) {
             Ok(Some(chunk)) => on_piece(&chunk.bytes)?,
@@ -353,7 +354,7 @@ fn write_head(mut stream: SendStream<'_>, bytes: &[u8]) -> Result<()> {
 }
 
 /// What a session says first: who it is, and to which channels it subscribes.
-pub(super) fn first_words(token: Option<&str>, channels: usize) -> Vec<u8> {
+pub(crate) fn first_words(token: Option<&str>, channels: usize) -> Vec<u8> {
     let mut words = wire::hello(token);
     for channel in 0..channels as u64 {
         words.extend(wire::subscribe(channel, &wire::channel(channel)));
