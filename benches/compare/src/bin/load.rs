@@ -1,6 +1,6 @@
 //! The client side of every peer. `load --help` says what it takes; it prints one JSON object.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
 use tidings_compare::{
     options::{Options, Peer},
@@ -9,6 +9,8 @@ use tidings_compare::{
     peer_nats::Nats,
     peer_tidings, peer_udp,
     peer_websocket::WebSocket,
+    peer_zenoh::{self, Zenoh},
+    quic_stream,
     report::Report,
     tcp,
 };
@@ -28,6 +30,6 @@ fn run(options: &Options) -> Result<Report> {
         Peer::Nats => tcp::run::<Nats>(options),
         Peer::Websocket => tcp::run::<WebSocket>(options),
         Peer::Mqtt => tcp::run::<Mqtt>(options),
-        peer => bail!("no adapter for {peer:?} is built in"),
+        Peer::Zenoh => quic_stream::run::<Zenoh>(options, peer_zenoh::ALPN),
     }
 }
