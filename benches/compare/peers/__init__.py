@@ -22,3 +22,10 @@ and 127.0.0.1). `place.spawn(core, argv, log, **popen)` starts it and sees to it
 A Server has `pid` (the process whose CPU time and memory count), `address` ("127.0.0.1:port"), `extra` (further arguments of
 `load`, a list), and `stop()`, which ends it and waits.
 """
+
+from .mosquitto import Mosquitto
+from .nats import Nats
+from .websocket import Uws, Ws
+from .zenoh import Zenoh
+
+ALL = [Nats, Uws, Ws, Mosquitto, Zenoh]

@@ -60,7 +60,9 @@ impl Writer {
     }
 
     fn data(self, payload: &[u8]) -> Self {
-        self.integer(2).bytes(CONTENT_TYPE.as_bytes()).bytes(payload)
+        self.integer(2)
+            .bytes(CONTENT_TYPE.as_bytes())
+            .bytes(payload)
     }
 
     fn frame(self, kind: u64) -> Vec<u8> {
@@ -87,7 +89,10 @@ pub fn hello(token: Option<&str>) -> Vec<u8> {
 /// PROTOCOL §4.2, as a server without limits of its own says it.
 #[must_use]
 pub fn welcome(session: u64) -> Vec<u8> {
-    let writer = Writer::new().integer(session).byte(1).bytes(USER.as_bytes());
+    let writer = Writer::new()
+        .integer(session)
+        .byte(1)
+        .bytes(USER.as_bytes());
     let writer = writer.bytes(b"floor/0.1.0").integer(0);
     let writer = writer.integer(65_536).integer(131_072).integer(128);
     writer.integer(0).frame(kind::WELCOME)

@@ -24,11 +24,10 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     let measured = start + clock::seconds(options.pace.warmup);
     let end = measured + clock::seconds(options.pace.duration);
     run_until(&mut fleet, &mut churn, measured)?;
-    let mut memory = server.map(MemoryMeter::start).transpose()?;
+    let memory = server.map(MemoryMeter::start).transpose()?;
     let (meter, pairs) = (Meter::start(server)?, churn.pairs);
     run_until(&mut fleet, &mut churn, end)?;
     let mut report = meter.report(churn.pairs - pairs)?;
-    memory.as_mut().map_or(Ok(()), MemoryMeter::connected)?;
     let memory = memory.map(|memory| memory.report(options.connections));
     report.memory = memory.transpose()?;
     Ok(report)
