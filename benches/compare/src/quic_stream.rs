@@ -156,3 +156,6 @@ impl<C: Codec> Stream<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

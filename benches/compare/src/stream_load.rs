@@ -393,48 +393,5 @@ fn permit_files() -> Result<()> {
     setrlimit(Resource::Nofile, raised).context("raise the limit of open files")
 }
 
-/// What the codecs' tests share.
 #[cfg(test)]
-pub(crate) mod testing {
-    use super::*;
-
-    /// An [`Event`] to compare with.
-    #[derive(Debug, PartialEq, Eq)]
-    pub(crate) enum Seen {
-        StartTls,
-        Ready,
-        Message(usize, Vec<u8>),
-    }
-
-    /// What a codec finds in `bytes` and answers to them, which is the same wherever they are split.
-    pub(crate) fn feed_whole_and_split<C: Codec>(
-        codec: impl Fn() -> C,
-        bytes: &[u8],
-        answer: &[u8],
-    ) -> Vec<Seen> {
-        let whole = feed(codec(), &[bytes]);
-        for at in 0..bytes.len() {
-            let (front, back) = bytes.split_at(at);
-            assert_eq!(feed(codec(), &[front, back]), whole, "split at {at}");
-        }
-        assert_eq!(whole.1, answer);
-        whole.0
-    }
-
-    fn feed<C: Codec>(mut codec: C, parts: &[&[u8]]) -> (Vec<Seen>, Vec<u8>) {
-        let (mut seen, mut out, mut unread) = (Vec::new(), Vec::new(), Vec::new());
-        for part in parts {
-            unread.extend_from_slice(part);
-            let used = codec.read(&unread, &mut out, &mut |event| {
-                seen.push(match event {
-                    Event::StartTls => Seen::StartTls,
-                    Event::Ready => Seen::Ready,
-                    Event::Message { channel, payload } => Seen::Message(channel, payload.to_vec()),
-                });
-            });
-            unread.drain(..used.expect("the bytes are right"));
-        }
-        assert!(unread.is_empty(), "{unread:?} is left over");
-        (seen, out)
-    }
-}
+pub(crate) mod testing;

@@ -309,3 +309,6 @@ fn write_some(socket: &mut TcpStream, bytes: &[u8]) -> Result<usize> {
     }
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests;
