@@ -1,8 +1,9 @@
-//! The client side of zenoh 1.x, as much of it as a subscriber and a publisher need, over one stream of QUIC.
+//! The client side of zenoh 1.x over QUIC, as much of it as a subscriber and a publisher need.
 //!
-//! On the stream stand batches, each after its length (u16, little endian). The first are a handshake of two round trips; then
+//! On a stream stand batches, each after its length (u16, little endian). The first are a handshake of two round trips; then
 //! come frames, numbered, with messages in them: declarations, interests, and `Push` with a publication. A message has no
-//! length, so every one that a router sends to a client is read to its end.
+//! length, so every one that a router sends to a client is read to its end. As zenoh's own client does, this one asks for
+//! priorities and for a stream of the router's for each: they are part of what a session costs.
 
 mod reader;
 
@@ -14,12 +15,16 @@ use crate::{
     stream_load::{Codec, Event},
 };
 
-/// One stream for all priorities; a router also takes several.
-pub const ALPN: &str = "zenoh";
+/// A stream for each priority. A router also takes clients with one for all.
+pub const ALPN: &str = "zenoh-ms";
+/// Streams that the router opens: one for each of the eight priorities but the highest, which has the client's stream.
+pub const STREAMS: u32 = 7;
 
 const VERSION: u8 = 9;
 /// In InitSyn: what the sender is.
 const CLIENT: u8 = 2;
+/// In InitSyn, as an extension: the client wants priorities.
+const PRIORITIES: u8 = 1;
 /// Seconds that the router waits for a sign of life, a long time: the load sends none, and QUIC sees to the connection.
 const LEASE: u64 = 3600;
 /// Frames are numbered modulo this at the default resolution of 32 bits.
@@ -94,8 +99,9 @@ impl Codec for Zenoh {
         identity[..8].copy_from_slice(&clock::now().to_le_bytes());
         identity[8..15].copy_from_slice(&self.index.to_le_bytes()[..7]);
         batch(out, |out| {
-            out.extend_from_slice(&[transport::INIT, VERSION, 15 << 4 | CLIENT]);
+            out.extend_from_slice(&[transport::INIT | EXTENSIONS, VERSION, 15 << 4 | CLIENT]);
             out.extend_from_slice(&identity);
+            out.push(PRIORITIES);
         });
     }
 

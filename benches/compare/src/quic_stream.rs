@@ -1,4 +1,5 @@
-//! Thousands of QUIC connections with one bidirectional stream each, which the client opens.
+//! Thousands of QUIC connections with a bidirectional stream each, which the client opens, and perhaps further ones of the
+//! server's, on which the server goes on.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -20,16 +21,16 @@ use crate::{
 /// Bytes that the server may send unread. The load reads at once; a burst of 32 messages to one connection is 8 KiB.
 const WINDOW: u32 = 1 << 20;
 
-/// Carries out `options` over QUIC connections that speak `C` and offer `alpn`.
+/// Carries out `options` over QUIC connections that speak `C`, offer `alpn` and permit the server `streams` of its own.
 ///
 /// # Errors
 /// A connection failed, or the server's process is gone.
-pub fn run<C: Codec>(options: &Options, alpn: &str) -> Result<Report> {
+pub fn run<C: Codec>(options: &Options, alpn: &str, streams: u32) -> Result<Report> {
     let crypto = QuicClientConfig::try_from(tls::Client::new(&[alpn], false)?.config)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     let mut settings = TransportConfig::default();
     settings
-        .max_concurrent_uni_streams(0_u32.into())
+        .max_concurrent_uni_streams(streams.into())
         .max_concurrent_bidi_streams(0_u32.into())
         .stream_receive_window(WINDOW.into())
         .keep_alive_interval(Some(KEEP_ALIVE));
@@ -108,11 +109,12 @@ impl<C: Codec> Stream<C> {
                 self.id = Some(id.context("open a stream: the server permits none")?);
                 self.pipe.open();
             }
-            Event::Stream(StreamEvent::Readable { id }) if Some(id) == self.id => {
-                if !self.pipe.stalled {
+            Event::Stream(StreamEvent::Opened { dir: Dir::Uni }) => {
+                while let Some(id) = connection.streams().accept(Dir::Uni) {
                     self.read(connection, id, load)?;
                 }
             }
+            Event::Stream(StreamEvent::Readable { id }) => self.read(connection, id, load)?,
             Event::Stream(StreamEvent::Writable { .. }) => {}
             Event::ConnectionLost { reason } => return Err(anyhow!(reason)),
             _ => return Ok(()),
@@ -121,12 +123,19 @@ impl<C: Codec> Stream<C> {
     }
 
     fn read(&mut self, connection: &mut Connection, id: StreamId, load: &mut Load) -> Result<()> {
+        if self.pipe.stalled {
+            return Ok(());
+        }
+        let inlet = match id.dir() {
+            Dir::Bi => 0,
+            Dir::Uni => 1 + id.index() as usize,
+        };
         let mut stream = connection.recv_stream(id);
         let mut chunks = stream.read(true).context("read the stream")?;
         let outcome = loop {
             match chunks.next(usize::MAX) {
                 Ok(Some(chunk)) => {
-                    if let Err(error) = self.pipe.receive(&chunk.bytes, load) {
+                    if let Err(error) = self.pipe.receive(inlet, &chunk.bytes, load) {
                         break Err(error);
                     }
                 }

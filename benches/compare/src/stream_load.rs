@@ -1,4 +1,4 @@
-//! The load of every peer whose connections carry one stream of bytes each way: connects, subscribes, publishes on the
+//! The load of every peer whose connections carry plain streams of bytes: connects, subscribes, publishes on the
 //! schedule, and gives the recorder what arrives. What differs from peer to peer is a [`Codec`], and a [`Carrier`] under it.
 
 use std::{net::SocketAddr, time::Duration};
@@ -105,7 +105,8 @@ pub struct Pipe<C> {
     pub outgoing: Vec<u8>,
     /// Whether it reads no more, as is meant.
     pub stalled: bool,
-    unread: Vec<u8>,
+    /// Of each inlet, what is not whole yet.
+    unread: Vec<Vec<u8>>,
 }
 
 impl<C: Codec> Pipe<C> {
@@ -124,21 +125,25 @@ impl<C: Codec> Pipe<C> {
         self.codec.open(&mut self.outgoing);
     }
 
-    /// Plain bytes arrived. True when the connection is to speak TLS from here on.
+    /// Plain bytes arrived by `inlet`: where a connection has several streams, they are numbered from 0, and each has whole
+    /// messages. True when the connection is to speak TLS from here on.
     ///
     /// # Errors
     /// The server refuses, or breaks the protocol.
-    pub fn receive(&mut self, bytes: &[u8], load: &mut Load) -> Result<bool> {
-        if self.unread.is_empty() {
+    pub fn receive(&mut self, inlet: usize, bytes: &[u8], load: &mut Load) -> Result<bool> {
+        if self.unread.len() <= inlet {
+            self.unread.resize_with(inlet + 1, Vec::new);
+        }
+        if self.unread[inlet].is_empty() {
             let (used, start_tls) = self.read(bytes, load)?;
-            self.unread.extend_from_slice(&bytes[used..]);
+            self.unread[inlet].extend_from_slice(&bytes[used..]);
             return Ok(start_tls);
         }
-        let mut unread = std::mem::take(&mut self.unread);
+        let mut unread = std::mem::take(&mut self.unread[inlet]);
         unread.extend_from_slice(bytes);
         let (used, start_tls) = self.read(&unread, load)?;
         unread.drain(..used);
-        self.unread = unread;
+        self.unread[inlet] = unread;
         Ok(start_tls)
     }
 
@@ -395,3 +400,5 @@ fn permit_files() -> Result<()> {
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

@@ -267,7 +267,7 @@ impl<C: Codec> Link<C> {
     }
 
     fn deliver(&mut self, bytes: &[u8], load: &mut Load) -> Result<()> {
-        if self.pipe.receive(bytes, load)? {
+        if self.pipe.receive(0, bytes, load)? {
             self.stage = Stage::TlsWanted;
         }
         Ok(())

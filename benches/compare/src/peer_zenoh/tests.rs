@@ -42,7 +42,8 @@ fn connections_have_different_identities() {
     let (mut one, mut two) = (Vec::new(), Vec::new());
     Zenoh::new(1, 1).open(&mut one);
     Zenoh::new(2, 1).open(&mut two);
-    assert_eq!(one[..5], [19, 0, 1, 9, 0xf2]);
+    assert_eq!(one[..5], [20, 0, 0x81, 9, 0xf2]);
+    assert_eq!(one[21..], [1]);
     assert_ne!(one[5..], two[5..]);
 }
 

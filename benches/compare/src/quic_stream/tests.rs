@@ -5,8 +5,8 @@ use quinn::{Endpoint, Incoming, SendStream, ServerConfig, crypto::rustls::QuicSe
 use super::*;
 use crate::stream_load::testing::{Toy, options};
 
-/// Subscribers of a toy server, each with its connection, which lives as long.
-type Subscribers = Arc<tokio::sync::Mutex<Vec<(SendStream, quinn::Connection)>>>;
+/// Subscribers of a toy server, each with its connection, which lives as long, and its streams.
+type Subscribers = Arc<tokio::sync::Mutex<Vec<([SendStream; 3], quinn::Connection)>>>;
 
 /// A server for `Toy` that runs until the test's process ends: what a publisher sends goes to all subscribers.
 fn server() -> SocketAddr {
@@ -38,13 +38,19 @@ async fn connection(incoming: Incoming, subscribers: Subscribers) -> Result<()> 
     receive.read_exact(&mut word).await?;
     send.write_all(b"R").await?;
     if word == *b"S" {
-        subscribers.lock().await.push((send, connection));
+        // Channel 0 comes by the subscriber's stream, channel 1 by one of the server's own, which is not its first.
+        let unused = connection.open_uni().await?;
+        let streams = [send, connection.open_uni().await?, unused];
+        subscribers.lock().await.push((streams, connection));
         return Ok(());
     }
-    let mut buffer = [0; 1000];
-    while let Some(length) = receive.read(&mut buffer).await? {
-        for (subscriber, _) in subscribers.lock().await.iter_mut() {
-            subscriber.write_all(&buffer[..length]).await?;
+    let mut head = [0; 2];
+    while receive.read_exact(&mut head).await.is_ok() {
+        let mut payload = vec![0; usize::from(head[1])];
+        receive.read_exact(&mut payload).await?;
+        for (streams, _) in subscribers.lock().await.iter_mut() {
+            let stream = &mut streams[usize::from(head[0])];
+            stream.write_all(&[&head[..], &payload].concat()).await?;
         }
     }
     Ok(())
@@ -52,13 +58,13 @@ async fn connection(incoming: Incoming, subscribers: Subscribers) -> Result<()> 
 
 #[test]
 fn what_is_published_arrives_over_quic() {
-    let report = run::<Toy<false>>(&options(server(), &[]), "toy").expect("a run");
+    let report = run::<Toy<false>>(&options(server(), &[]), "toy", 3).expect("a run");
     assert_eq!(report.void, Vec::<String>::new());
     assert!(report.deliveries > 0 && report.datagrams.is_some());
 }
 
 #[test]
 fn a_server_that_speaks_something_else_is_an_error() {
-    let error = run::<Toy<false>>(&options(server(), &[]), "other").expect_err("no such ALPN");
+    let error = run::<Toy<false>>(&options(server(), &[]), "other", 0).expect_err("no such ALPN");
     assert!(format!("{error:#}").starts_with("connection "), "{error:#}");
 }
