@@ -23,9 +23,10 @@ A Server has `pid` (the process whose CPU time and memory count), `address` ("12
 `load`, a list), and `stop()`, which ends it and waits.
 """
 
+from .moq import Moq
 from .mosquitto import Mosquitto
 from .nats import Nats
 from .websocket import Uws, Ws
 from .zenoh import Zenoh
 
-ALL = [Nats, Uws, Ws, Mosquitto, Zenoh]
+ALL = [Nats, Uws, Ws, Mosquitto, Zenoh, Moq]

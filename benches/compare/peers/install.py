@@ -44,12 +44,6 @@ def debian(folder, pins):
             package.unlink()
 
 
-def cargo(folder, pins):
-    """Programs of crates.io, built here: minutes."""
-    with _fresh(folder, pins):
-        run(["cargo", "install", "--quiet", "--locked", "--root", folder, *pins], f"build {' '.join(pins)}")
-
-
 class _fresh:
     """An empty folder that gets its stamp when the block ends well, and is taken away when it does not."""
 
