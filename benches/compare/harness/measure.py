@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ from peers.base import Missing
 
 # Beyond its schedule a load takes this long at the most: 10,000 handshakes, the memory's rest, and what is late.
 GRACE_SECONDS = 180
+# Of an error of the load, what is shown.
+ERROR_LENGTH = 400
 # The ladder for a peer's peak: deliveries per second, its steps, and how long each is tried.
 FIRST_RATE, STEP, TRY_SECONDS = 50_000, 1.3, 2.0
 # Queues that grow show as latency before they show as a rate.
@@ -67,13 +70,14 @@ def _load(peer, case, place, programs):
         else:
             argv = peer.load_command(place, server, arguments)
         limit = case.warmup + case.duration + GRACE_SECONDS
-        result = subprocess.run(place.command(place.CLIENT, argv), capture_output=True, text=True, timeout=limit)
+        environment = {**os.environ, "RUST_BACKTRACE": "0"}
+        result = subprocess.run(place.command(place.CLIENT, argv), capture_output=True, text=True, timeout=limit, env=environment)
     except subprocess.TimeoutExpired as error:
         raise Missing(f"the load did not end in {limit:.0f} s") from error
     finally:
         server.stop()
     if result.returncode != 0:
-        raise Missing(" ".join(result.stderr.split())[-300:] or f"the load ended with {result.returncode}")
+        raise Missing(" ".join(result.stderr.split())[:ERROR_LENGTH] or f"the load ended with {result.returncode}")
     try:
         return json.loads(result.stdout)
     except ValueError as error:

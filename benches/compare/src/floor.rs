@@ -82,6 +82,11 @@ pub fn tick(
                 }
             }
         }
+        // What a thread used is no longer seen once it has ended.
+        drop(on_tick);
+        loop {
+            thread::park();
+        }
     })?;
     Ok(())
 }

@@ -41,7 +41,7 @@ impl Meter {
     pub fn report(&self, count: u64) -> io::Result<Report> {
         let end = Self::start(self.server)?;
         let length = (end.at - self.at) as f64;
-        let server = (end.server_cpu - self.server_cpu) as f64;
+        let server = (end.server_cpu.saturating_sub(self.server_cpu)) as f64;
         let mut report = Report {
             seconds: length / SECOND as f64,
             deliveries: count,
