@@ -134,7 +134,8 @@ def _fan_out():
     cases = [
         Case("sparse 1000", "sparse", connections=1000, interval_us=20_000),
         Case("sparse 5000", "sparse", connections=5000, interval_us=100_000),
-        Case("burst", "burst", connections=1000, group=32, interval_us=320_000),
+        # Sixteen ticks.
+        Case("burst", "burst", connections=1000, group=32, interval_us=320_000, duration=5.12),
         Case("tick", "tick", connections=500, channels=10, interval_us=100_000),
     ]
     targets = []
@@ -198,8 +199,8 @@ def _memory():
 
 def _handshake():
     cases = [
-        Case("full", "handshake", mode="handshake", connections=2000),
-        # Fewer at a time: every one needs a ticket of another that the server still remembers.
+        Case("full", "handshake", mode="handshake", connections=2000, parallel=20),
+        # Twenty at a time in both: a resumed one needs a ticket of another that the server still remembers.
         Case("resumed", "handshake", mode="handshake", connections=2000, parallel=20, resume=True),
     ]
     targets = [_cpu(case, "floor-quinn", 1.15) for case in ["full", "resumed"]]

@@ -234,7 +234,10 @@ impl Recorder {
         report.void = void;
         report.latency = Some(latency);
         report.offered = Some(offered);
-        report.reached = Some(report.rate >= offered * REACHED);
+        // A tick at an end of the measured time may be delivered on either side of it.
+        let tick = offered * self.options.pace.interval_us as f64 / 1e6;
+        let intended = offered * self.options.pace.duration * REACHED - tick;
+        report.reached = Some(report.deliveries as f64 >= intended);
         if let Some(schedule) = schedule.filter(|schedule| schedule.is_behind()) {
             let late = schedule.latest() / 1_000_000;
             let reason = format!("the publisher was up to {late} ms late");

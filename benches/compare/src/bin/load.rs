@@ -30,8 +30,6 @@ fn run(options: &Options) -> Result<Report> {
         Peer::Nats => tcp::run::<Nats>(options),
         Peer::Websocket => tcp::run::<WebSocket>(options),
         Peer::Mqtt => tcp::run::<Mqtt>(options),
-        Peer::Zenoh => {
-            quic_stream::run::<Zenoh>(options, peer_zenoh::ALPN, peer_zenoh::STREAMS)
-        }
+        Peer::Zenoh => quic_stream::run::<Zenoh>(options, peer_zenoh::ALPN, peer_zenoh::STREAMS),
     }
 }

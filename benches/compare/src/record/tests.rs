@@ -118,3 +118,13 @@ fn a_floor_tells_the_start_by_its_first_delivery() {
     read(&mut recorder, [1]);
     assert_eq!(recorder.next(), Some(START + SECOND));
 }
+
+#[test]
+fn a_rate_is_reached_but_for_one_tick_at_the_edges() {
+    let mut late = recorder();
+    read(&mut late, 1..=19);
+    assert_eq!(result(late).reached, Some(true));
+    let mut later = recorder();
+    read(&mut later, 1..=17);
+    assert_eq!(result(later).reached, Some(false));
+}
