@@ -1,0 +1,39 @@
+"""Builds what is measured, and what measures."""
+
+import json
+import pathlib
+import subprocess
+
+from peers.base import Missing, run
+
+COMPARE = pathlib.Path(__file__).resolve().parent.parent
+ROOT = COMPARE.parent.parent
+
+
+class Programs:
+    """Where the programs are."""
+
+    def __init__(self):
+        _cargo(ROOT, "--bin", "tidings")
+        _cargo(COMPARE)
+        self.tidings = _target(ROOT) / "release" / "tidings"
+        self.folder = _target(COMPARE) / "release"
+
+    def __getitem__(self, name):
+        return self.folder / name
+
+
+def _cargo(folder, *arguments):
+    argv = ["cargo", "build", "--release", "--locked", *arguments]
+    try:
+        status = subprocess.run(argv, cwd=folder).returncode
+    except FileNotFoundError as error:
+        raise Missing("cargo is missing: install Rust (rustup.rs)") from error
+    if status:
+        raise Missing(f"{' '.join(argv)} failed in {folder}: see above")
+
+
+def _target(folder):
+    """Where cargo builds, which the environment may say."""
+    text = run(["cargo", "metadata", "--format-version", "1", "--no-deps", "--locked"], "ask cargo for its folder", cwd=folder)
+    return pathlib.Path(json.loads(text)["target_directory"])
