@@ -54,6 +54,11 @@ if [ "${1:-all}" != quick ]; then
   cargo clippy --quiet --locked --manifest-path tools/link/Cargo.toml --all-targets -- -D warnings
   cargo test --locked --manifest-path tools/link/Cargo.toml
 
+  say "the load of the head-of-line benchmark"
+  cargo fmt --manifest-path benches/loss/load/Cargo.toml --check
+  cargo clippy --quiet --locked --manifest-path benches/loss/load/Cargo.toml --all-targets -- -D warnings
+  cargo test --quiet --locked --manifest-path benches/loss/load/Cargo.toml
+
   say "interoperability: an independent client"
   venv=tests/interop/.venv
   if ! [ -x "$venv/bin/pytest" ] || ! cmp -s tests/interop/requirements.txt "$venv/requirements.txt"; then
