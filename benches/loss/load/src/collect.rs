@@ -186,7 +186,9 @@ mod tests {
 
     #[test]
     fn gaps_duplicates_and_other_orders_are_told() {
-        let gap = |plan: &mut Vec<Message>| drop(plan.remove(5));
+        let gap = |plan: &mut Vec<Message>| {
+            plan.remove(5);
+        };
         let duplicate = |plan: &mut Vec<Message>| plan.insert(5, plan[4]);
         let order = |plan: &mut Vec<Message>| {
             let other = plan
