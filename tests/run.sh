@@ -4,7 +4,8 @@
 #   tests/run.sh            everything
 #   tests/run.sh quick      the Rust tests alone
 #
-# Needs Rust 1.91 or later with clippy and rustfmt, a C compiler (for aws-lc), and Python 3.10 or later.
+# Needs Rust 1.91 or later with clippy and rustfmt, a C compiler (for aws-lc), and Python 3.10 or later. The link emulator's tests
+# need Linux, root, /dev/net/tun and iproute2.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -47,6 +48,17 @@ say "Rust tests"
 cargo test --locked --all-features
 
 if [ "${1:-all}" != quick ]; then
+  say "the link emulator (needs root and /dev/net/tun)"
+  need ip iproute2
+  cargo fmt --manifest-path tools/link/Cargo.toml --check
+  cargo clippy --quiet --locked --manifest-path tools/link/Cargo.toml --all-targets -- -D warnings
+  cargo test --locked --manifest-path tools/link/Cargo.toml
+
+  say "the load of the head-of-line benchmark"
+  cargo fmt --manifest-path benches/loss/load/Cargo.toml --check
+  cargo clippy --quiet --locked --manifest-path benches/loss/load/Cargo.toml --all-targets -- -D warnings
+  cargo test --quiet --locked --manifest-path benches/loss/load/Cargo.toml
+
   say "interoperability: an independent client"
   venv=tests/interop/.venv
   if ! [ -x "$venv/bin/pytest" ] || ! cmp -s tests/interop/requirements.txt "$venv/requirements.txt"; then
