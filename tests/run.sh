@@ -48,6 +48,9 @@ say "Rust tests"
 cargo test --locked --all-features
 
 if [ "${1:-all}" != quick ]; then
+  # What these crates of their own have in common with the first is built once.
+  target=$(cargo metadata --format-version 1 --no-deps --locked | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')
+  export CARGO_TARGET_DIR="$target" CARGO_PROFILE_DEV_DEBUG=line-tables-only
   say "the link emulator (needs root and /dev/net/tun)"
   need ip iproute2
   cargo fmt --manifest-path tools/link/Cargo.toml --check
@@ -74,8 +77,13 @@ if [ "${1:-all}" != quick ]; then
     cp tests/interop/requirements.txt "$venv/requirements.txt"
   fi
   cargo build --quiet --locked
-  target=$(cargo metadata --format-version 1 --no-deps --locked | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')
   TIDINGS_BIN="$target/debug/tidings" "$venv/bin/pytest" -q tests/interop
+
+  say "the comparison with floors and peers (a smoke run; needs root)"
+  cargo fmt --manifest-path benches/compare/Cargo.toml --check
+  cargo clippy --quiet --locked --manifest-path benches/compare/Cargo.toml --all-targets -- -D warnings
+  cargo test --quiet --locked --manifest-path benches/compare/Cargo.toml
+  for module in test_compare test_peers; do (cd benches/compare && python3 -m unittest "$module"); done
 fi
 
 say "all passed"

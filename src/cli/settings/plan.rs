@@ -1,6 +1,6 @@
 //! The settings as used: everything is there, read and checked.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroU8, path::PathBuf, sync::Arc};
 
 use tracing_subscriber::EnvFilter;
 
@@ -56,6 +56,7 @@ impl Loaded {
         let origins = origins(&settings.origins, &sources, problem);
         let rules = rules(&settings, &sources, problem);
         let http = http(settings.http.take(), api_key, &sources, problem);
+        let workers = workers(&settings, &sources, problem);
         let limits = limits(&settings, &sources, problem);
         let log = EnvFilter::builder().parse(&settings.log.level);
         if let Err(error) = &log {
@@ -96,6 +97,9 @@ impl Loaded {
             .channel_idle(timeouts.channel_idle.seconds())
             .retention(retention_of(&rules, retention, &settings.retention))
             .rules(rules);
+        if let Some(workers) = workers {
+            builder = builder.workers(workers);
+        }
         let address = http.as_ref().map(|(address, _)| *address);
         if let Some((address, key)) = http {
             builder = builder.http(address, key);
@@ -107,6 +111,20 @@ impl Loaded {
             grace,
         })
     }
+}
+
+fn workers(
+    settings: &Settings,
+    sources: &Sources,
+    problems: &mut Vec<String>,
+) -> Option<NonZeroU8> {
+    let workers = settings.workers?.0;
+    let number = u8::try_from(workers).ok().and_then(NonZeroU8::new);
+    if number.is_none() {
+        let what = format!("{workers} is above {}, the most threads that serve", u8::MAX);
+        problems.push(sources.complain("workers", what));
+    }
+    number
 }
 
 fn with_authenticator(builder: Builder, authenticator: Arc<dyn Authenticator>) -> Builder {

@@ -18,6 +18,8 @@ use crate::{
 pub(in crate::cli) struct Settings {
     pub(in crate::cli) listen: Option<Address>,
     pub(in crate::cli) origins: Vec<String>,
+    /// One for each core where it is absent.
+    pub(super) workers: Option<Count>,
     pub(super) tls: Tls,
     pub(super) auth: Auth,
     pub(super) http: Option<Http>,
@@ -253,6 +255,7 @@ impl Settings {
         Self {
             listen,
             origins: vec!["text".to_owned()],
+            workers: count,
             tls: Tls {
                 chain: path(),
                 key: path(),

@@ -250,6 +250,7 @@ fn what_is_missing_to_serve_is_told_with_the_line_to_add() {
 fn what_contradicts_itself_is_told() {
     let text = r#"
         origins = ["example.org"]
+        workers = 256
         [auth]
         leeway_seconds = 4000
         keys = [{ algorithm = "HS256", public_key_file = "x" }, { algorithm = "ES256" }, { algorithm = "ES256", public_key_file = "gone.pem" }]
@@ -266,6 +267,7 @@ fn what_contradicts_itself_is_told() {
     let all = load(text, &[]).unwrap().plan().unwrap_err().join("\n");
     for wanted in [
         "origins[0]: \"example.org\" is no origin",
+        "workers: 256 is above 255, the most threads that serve",
         "auth.leeway_seconds: 4000 is too much: at most 3600",
         "auth.keys[0].public_key_file: HS256 takes a secret_file instead",
         "auth.keys[1].public_key_file: it is missing: ES256 needs",
