@@ -56,14 +56,14 @@ def write():
     """RESULTS.md and the picture, from every scenario that is kept."""
     lines = [HEAD]
     kept = [(scenario, _kept(scenario)) for scenario in cases.ALL]
-    if any(data for _, data in kept):
+    fan_out = next((data for scenario, data in kept if scenario.name == "fan-out"), None)
+    if fan_out:
         lines.append("![Server CPU per delivery](results.svg)\n")
     for scenario, data in kept:
         lines += section(scenario, data)
     lines += _page("Head-of-line blocking under loss", "LOSS.md", "Not measured yet: `benches/LOSS.md` is written by the benchmark with the lossy link.")
     lines += _page("What did not help", "NOTES.md", "Nothing is written down yet.")
     (BENCHES / "RESULTS.md").write_text("\n".join(lines))
-    fan_out = next((data for scenario, data in kept if scenario.name == "fan-out"), None)
     if fan_out:
         (BENCHES / "results.svg").write_text(picture.draw(table.Results(fan_out["runs"])))
 

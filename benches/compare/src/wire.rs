@@ -15,6 +15,7 @@ pub mod kind {
     #![allow(missing_docs, reason = "the names are those of the protocol")]
     pub const HELLO: u64 = 0x01;
     pub const WELCOME: u64 = 0x02;
+    pub const GO_AWAY: u64 = 0x03;
     pub const SUBSCRIBE: u64 = 0x10;
     pub const UNSUBSCRIBE: u64 = 0x11;
     pub const PUBLISH: u64 = 0x12;

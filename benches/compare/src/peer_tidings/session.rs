@@ -229,6 +229,7 @@ impl Session {
         let mut body = Reader(body);
         match kind {
             kind::WELCOME => self.welcomed = true,
+            kind::GO_AWAY => bail!("the server goes away with code {}", body.integer()?),
             kind::FAILED => {
                 body.integer()?;
                 let code = body.integer()?;
