@@ -42,7 +42,13 @@ async fn more_sessions_than_the_server_takes_are_refused(transport: Transport) {
     second.session.close(0, b"bye");
     // The server has to hear of it.
     let (mut third, _) = loop {
-        let mut raw = dial.open().await;
+        let mut raw = match dial.try_open().await {
+            Ok(raw) => raw,
+            Err((code, _)) => {
+                assert_eq!(code, Code::TOO_MANY_SESSIONS);
+                continue;
+            }
+        };
         raw.send(hello(Some(server.token("44")))).await;
         match raw.frames.read().await {
             Ok(Some(frame)) => break (raw, frame),

@@ -144,7 +144,7 @@ async fn run(mut worker: listener::Worker, common: Common) {
     let idle = poll_fn(|cx| {
         worker.poll(cx);
         // Who ended us at once does not wait for answers.
-        if worker.is_idle() || aborted {
+        if worker.is_idle() || aborted && worker.is_flushed() {
             Poll::Ready(())
         } else {
             Poll::Pending

@@ -132,6 +132,7 @@ pub(crate) async fn serve(
                 transport = %session.transport(),
                 remote = %session.remote_address(),
             );
+            let _cut_off = EndOnDrop(Arc::clone(session.inner()));
             async {
                 tracing::info!("opened");
                 let close = run(&mut control, &session).await;
@@ -146,6 +147,16 @@ pub(crate) async fn serve(
     };
     tracing::debug!(remote = %connection.remote_address(), code = %close.code, reason = close.reason, "refused");
     connection.close_and_linger(close.code, &close.reason).await;
+}
+
+/// Whoever waits for the end of a session that is cut off, or panics, learns of it. Where it ended in order, that stays.
+struct EndOnDrop(Arc<Inner>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0
+            .end(&Close::new(Code::ENDED, "the session was cut off"));
+    }
 }
 
 /// Streams end before the connection closes under them.

@@ -126,7 +126,12 @@ pub(super) fn open(
     };
     let header = Frame::from(header).encode();
     let writer = Writer::new(stream, reader, until, prefix.into_iter().chain([header]));
-    place.keep(writer, position);
+    if !place.keep(writer, position) {
+        inner
+            .connection
+            .with_streams(|streams| streams.reset(stream, Code::ENDED));
+        return Err(SubscribeError::Closed);
+    }
     Ok((id, position))
 }
 

@@ -23,6 +23,20 @@ pub(super) struct Writer {
     phase: Phase,
     /// The stream takes no more for now.
     blocked: bool,
+    /// The turn in which it last wrote, and the present one.
+    served: u64,
+    turn: u64,
+}
+
+/// How far a writer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There may be another batch.
+    More,
+    /// Nothing is left to be written.
+    AtHead,
+    /// Its stream takes no more for now.
+    Blocked,
 }
 
 /// Where a draining writer ends.
@@ -59,6 +73,8 @@ impl Writer {
             pending: first.into_iter().collect(),
             phase: Phase::Live,
             blocked: false,
+            served: 0,
+            turn: 0,
         }
     }
 
@@ -80,15 +96,29 @@ impl Writer {
         !self.blocked
     }
 
-    /// Writes what there is, as far as the stream takes it. Whoever must come to an end while the server `drains` ends at the
-    /// head.
+    /// The turn in which it last wrote; what it writes from now on is of this one.
+    pub(super) const fn begin_turn(&mut self, turn: u64) -> u64 {
+        self.turn = turn;
+        self.served
+    }
+
+    /// Writes a batch of what there is, as far as the stream takes it. Whoever must come to an end while the server `drains` ends at
+    /// the head.
     ///
     /// # Errors
     /// [`Gone`]: the client does not want the stream any more.
-    pub(super) fn fill(&mut self, streams: &mut Streams<'_>, drains: bool) -> Result<(), Gone> {
-        while !self.blocked && self.phase != Phase::Finished {
+    pub(super) fn fill(&mut self, streams: &mut Streams<'_>, drains: bool) -> Result<Step, Gone> {
+        let mut read = false;
+        while self.phase != Phase::Finished {
+            if self.blocked {
+                return Ok(Step::Blocked);
+            }
             if !self.pending.is_empty() {
+                let size = self.pending.iter().map(Bytes::len).sum::<usize>();
                 self.blocked = !streams.write(self.stream, &mut self.pending)?;
+                if self.pending.iter().map(Bytes::len).sum::<usize>() < size {
+                    self.served = self.turn;
+                }
                 continue;
             }
             match self.phase {
@@ -102,12 +132,13 @@ impl Writer {
                     streams.finish(self.stream);
                     self.phase = Phase::Finished;
                 }
+                Phase::Live if read => return Ok(Step::More),
                 Phase::Live => match self.read(drains) {
                     Some(code) => {
                         self.end(code);
                     }
                     None if self.pending.is_empty() => break,
-                    None => {}
+                    None => read = true,
                 },
                 Phase::Finished => {}
             }
@@ -116,7 +147,7 @@ impl Writer {
         if self.pending.is_empty() && self.pending.capacity() > 4 {
             self.pending = Vec::new();
         }
-        Ok(())
+        Ok(Step::AtHead)
     }
 
     /// The next batch; the code with which to end, where nothing follows.

@@ -11,10 +11,13 @@ use std::sync::{
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::{subscribe::SubscribeError, writer::Writer};
+use super::{
+    subscribe::SubscribeError,
+    writer::{Step, Writer},
+};
 use crate::{
     broker::Due,
-    transport::{Prompt, Source as Fill, Streams, UniStream},
+    transport::{Gone, Prompt, Source as Fill, Streams, UniStream},
     wire::{
         ChannelName, Code, Position,
         frame::{AutoSubscription, Source},
@@ -38,6 +41,10 @@ struct Places {
     taken: Slab<Place>,
     /// Nobody is let in any more.
     closed: bool,
+    /// A writer found its stream full: they take turns until none does.
+    contended: bool,
+    /// Number of the last turn.
+    turn: u64,
 }
 
 /// One stream's place, from before it is opened until the client has all of it.
@@ -53,15 +60,44 @@ struct Place {
 /// Which writers are due.
 struct Bell {
     prompt: Option<Prompt>,
-    due: Mutex<Vec<u32>>,
+    due: Mutex<List>,
+}
+
+/// Keys of places, each once: however long nobody looks, it is no longer than the places.
+#[derive(Default)]
+struct List {
+    keys: Vec<u32>,
+    /// A bit for each key that is listed.
+    listed: Vec<u64>,
+}
+
+impl List {
+    fn push(&mut self, key: u32) {
+        let (word, bit) = (key as usize / 64, 1 << (key % 64));
+        if self.listed.len() <= word {
+            self.listed.resize(word + 1, 0);
+        }
+        if self.listed[word] & bit == 0 {
+            self.listed[word] |= bit;
+            self.keys.push(key);
+        }
+    }
+
+    fn take(&mut self) -> Vec<u32> {
+        self.listed.fill(0);
+        std::mem::take(&mut self.keys)
+    }
 }
 
 impl Due for Bell {
     fn due(&self, key: u32) {
-        let mut due = lock(&self.due);
-        due.push(key);
-        if due.len() == 1 {
-            drop(due);
+        let first = {
+            let mut due = lock(&self.due);
+            let first = due.keys.is_empty();
+            due.push(key);
+            first
+        };
+        if first {
             self.ring();
         }
     }
@@ -173,11 +209,11 @@ impl Writers {
     pub(super) fn unsubscribe(&self, id: u64, streams: &mut Streams<'_>) -> Option<bool> {
         let mut places = lock(&self.places);
         let (key, place) = places.taken.iter_mut().find(|(_, place)| place.id == id)?;
+        // A place whose stream is being opened is no subscription yet: only user code in another thread can meet one.
+        let (writer, _) = place.stream.as_mut()?;
         if std::mem::replace(&mut place.ended, true) {
             return None;
         }
-        // A place whose stream is being opened: only user code in another thread can meet one.
-        let (writer, _) = place.stream.as_mut()?;
         if writer.end(Code::UNSUBSCRIBED) {
             drop(places);
             self.bell.due(key as u32);
@@ -239,6 +275,48 @@ impl Writers {
         }
     }
 
+    /// One batch of a writer; whether it may have another.
+    fn step(&self, key: usize, streams: &mut Streams<'_>, drains: bool) -> bool {
+        let mut places = lock(&self.places);
+        let Some(place) = places.taken.get_mut(key) else {
+            return false;
+        };
+        let Some((writer, _)) = &mut place.stream else {
+            return false;
+        };
+        match writer.fill(streams, drains) {
+            Ok(Step::More) => true,
+            Ok(Step::AtHead) => false,
+            Ok(Step::Blocked) => {
+                places.contended = true;
+                false
+            }
+            Err(Gone) => {
+                streams.reset(writer.stream(), Code::UNSUBSCRIBED);
+                self.free(places, key);
+                false
+            }
+        }
+    }
+
+    /// Where not all find room: first who waited longest. QUIC names streams that take more again last come, first served, and
+    /// whoever is first may take all there is.
+    fn by_turns(&self, due: &mut [u32]) {
+        let mut places = lock(&self.places);
+        if !std::mem::take(&mut places.contended) {
+            return;
+        }
+        places.turn += 1;
+        let turn = places.turn;
+        due.sort_by_cached_key(|key| {
+            let place = places.taken.get_mut(*key as usize)?;
+            place
+                .stream
+                .as_mut()
+                .map(|(writer, _)| writer.begin_turn(turn))
+        });
+    }
+
     fn free(&self, mut places: MutexGuard<'_, Places>, key: usize) {
         let place = places.taken.try_remove(key);
         let empty = places.taken.is_empty();
@@ -258,12 +336,12 @@ impl Writers {
 }
 
 impl Taken<'_> {
-    /// Sits down: from here on the place is freed by the end of its stream.
-    pub(super) fn keep(mut self, writer: Writer, position: Position) {
+    /// Sits down: from here on the place is freed by the end of its stream. `false` where the session is over: the stream is then
+    /// the caller's to reset.
+    pub(super) fn keep(mut self, writer: Writer, position: Position) -> bool {
         let refused = {
             let mut places = lock(&self.writers.places);
             match places.taken.get_mut(self.key as usize) {
-                // The session ended, or user code unsubscribed it meanwhile.
                 Some(place) if place.id == self.id => {
                     place.stream = Some((writer, position));
                     None
@@ -271,10 +349,13 @@ impl Taken<'_> {
                 _ => Some(writer),
             }
         };
-        drop(refused);
         self.kept = true;
+        if refused.is_some() {
+            return false;
+        }
         // Its header is due, and so is what was published since the cursor stands.
         self.writers.bell.due(self.key);
+        true
     }
 }
 
@@ -292,25 +373,19 @@ impl Drop for Taken<'_> {
 
 impl Fill for Writers {
     fn fill(&self, streams: &mut Streams<'_>) {
-        let mut due = std::mem::take(&mut *lock(&self.bell.due));
+        let mut due = lock(&self.bell.due).take();
         let drains = self.drains.load(Ordering::SeqCst);
-        for key in due.drain(..) {
-            let mut places = lock(&self.places);
-            let Some(place) = places.taken.get_mut(key as usize) else {
-                continue;
-            };
-            let Some((writer, _)) = &mut place.stream else {
-                continue;
-            };
-            if writer.fill(streams, drains).is_err() {
-                streams.reset(writer.stream(), Code::UNSUBSCRIBED);
-                self.free(places, key as usize);
-            }
+        if due.len() > 1 {
+            self.by_turns(&mut due);
+        }
+        // A batch for each, and again for who has more.
+        while !due.is_empty() {
+            due.retain(|key| self.step(*key as usize, streams, drains));
         }
         // The room is kept where it is small.
         let mut list = lock(&self.bell.due);
-        if list.is_empty() && due.capacity() <= 16 {
-            *list = due;
+        if list.keys.is_empty() && due.capacity() <= 16 {
+            list.keys = due;
         }
     }
 

@@ -45,7 +45,7 @@ const RECEIVES: usize = 4;
 const ACCEPTS_PER_POLL: usize = 4;
 /// Datagrams that one connection may send before others have their turn.
 const DATAGRAMS_PER_TURN: usize = 32;
-/// Datagrams in one system call, where the kernel splits them (GSO). More makes bursts that queues on the way drop.
+/// Datagrams in one system call, where the system splits them (GSO). More makes bursts that queues on the way drop.
 const MAX_SEGMENTS: usize = 10;
 
 /// Drives the connections of one worker. Dropping it cuts them off without a word; [`close`](Self::close) first.
@@ -115,6 +115,11 @@ impl Driver {
     /// Connections that have not said their last word.
     pub(super) const fn open(&self) -> usize {
         self.open
+    }
+
+    /// Whether nothing waits to be driven or sent.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.ready.is_empty() && self.blocked.is_none() && self.port.is_idle()
     }
 
     /// Closes every connection with `code`, and refuses every newcomer.
@@ -342,7 +347,9 @@ impl Driver {
             shared.dispatch(&mut state, source.as_deref(), &mut self.wakers);
             while sent < DATAGRAMS_PER_TURN && self.blocked.is_none() {
                 self.out.clear();
-                let transmit = state.proto.poll_transmit(now, MAX_SEGMENTS, &mut self.out);
+                // The system may find out later that the network card does not split.
+                let segments = self.socket.max_segments().min(MAX_SEGMENTS);
+                let transmit = state.proto.poll_transmit(now, segments, &mut self.out);
                 let Some(transmit) = transmit else { break };
                 sent += transmit
                     .segment_size

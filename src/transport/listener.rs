@@ -161,9 +161,10 @@ impl Listener {
         let ports = Port::all(workers, &admission);
         let mut bindings = Vec::new();
         let mut bound = address;
-        if workers > 1 && address.port() != 0 {
-            // Who shares a port finds no other program on it.
-            bind(address, false).map_err(|source| BindError::Socket { address, source })?;
+        if workers > 1 {
+            // Who shares a port finds no other program on it, and may be given a free one that is none.
+            let alone = bind(address, false).and_then(|socket| socket.local_addr());
+            bound = alone.map_err(|source| BindError::Socket { address, source })?;
         }
         for port in &ports {
             let fail = |source| BindError::Socket { address, source };
@@ -253,6 +254,11 @@ impl Worker {
     /// Closes what is still connected with `code`, and refuses whoever comes.
     pub(crate) fn close(&mut self, code: Code, reason: &str) {
         self.driver.close(code, reason);
+    }
+
+    /// Whether nothing waits to be sent.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.driver.is_flushed()
     }
 
     /// Whether every connection has said its last word.

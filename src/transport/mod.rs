@@ -167,7 +167,7 @@ impl Connection {
             #[cfg(feature = "client")]
             Kind::Client(dialled) => closed(dialled.session.closed().await),
             #[cfg(feature = "server")]
-            Kind::Quic(connection) => closed(connection.closed().await.into()),
+            Kind::Quic(connection) => ended(connection.closed().await),
             #[cfg(feature = "server")]
             // Apart, so that a raw connection's session needs no room for it.
             Kind::Http3(session) => Box::pin(session.closed()).await,
@@ -232,7 +232,7 @@ impl Connection {
                     SendStream::server(send, false),
                     RecvStream::server(recv, false),
                 )),
-                Err(error) => Err(closed(error.into())),
+                Err(error) => Err(ended(error)),
             },
             Kind::Http3(session) => Box::pin(session.accept_bi()).await,
         }
@@ -283,6 +283,18 @@ impl Connection {
 /// As much of a reason as is told.
 fn cut(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(MAX_REASON)]
+}
+
+/// How raw QUIC ended: codes are ours as they are (PROTOCOL §2.1).
+#[cfg(feature = "server")]
+fn ended(error: quinn::ConnectionError) -> Closed {
+    match &error {
+        quinn::ConnectionError::ApplicationClosed(close) => Closed {
+            code: u32::try_from(close.error_code.into_inner()).ok().map(Code),
+            reason: String::from_utf8_lossy(&close.reason).into_owned(),
+        },
+        _ => closed(error.into()),
+    }
 }
 
 /// The end of a connection that says nothing.

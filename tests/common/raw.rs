@@ -153,6 +153,18 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
+    /// Opens the control stream.
+    async fn open(session: Session) -> Result<Self, SessionError> {
+        let (send, recv) = session.open_bi().await?;
+        Ok(Self {
+            session,
+            send,
+            frames: Frames::new(recv),
+            last_request: 0,
+            others: Vec::new(),
+        })
+    }
+
     /// Writes bytes on the control stream. Whether they all arrive is up to the server.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         drop(self.send.write_all(bytes).await);

@@ -121,7 +121,10 @@ fn workers(
     let workers = settings.workers?.0;
     let number = u8::try_from(workers).ok().and_then(NonZeroU8::new);
     if number.is_none() {
-        let what = format!("{workers} is above {}, the most threads that serve", u8::MAX);
+        let what = format!(
+            "{workers} is above {}, the most threads that serve",
+            u8::MAX
+        );
         problems.push(sources.complain("workers", what));
     }
     number

@@ -117,6 +117,9 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) proto: quinn_proto::Connection,
     connected: bool,
+    /// A task was told that this stream takes more, and has not tried yet: its source, which could take all there is first, waits
+    /// for that. Answers to requests so pass what subscriptions have waiting.
+    pub(super) reserved: Option<StreamId>,
     /// How it ended.
     pub(super) error: Option<ConnectionError>,
     /// Who waits, for what. A few at a time.
@@ -129,6 +132,13 @@ impl State {
             |(other, waker): &(Interest, Waker)| *other == interest && waker.will_wake(cx.waker());
         if !self.waiting.iter().any(known) {
             self.waiting.push((interest, cx.waker().clone()));
+        }
+    }
+
+    /// Whoever was told that a stream takes more has tried: others may have what is left.
+    pub(super) fn tried(&mut self, stream: StreamId) {
+        if self.reserved == Some(stream) {
+            self.reserved = None;
         }
     }
 
@@ -168,6 +178,7 @@ impl Shared {
             state: Mutex::new(State {
                 proto,
                 connected: false,
+                reserved: None,
                 error: None,
                 waiting: Vec::new(),
             }),
@@ -232,7 +243,8 @@ impl Shared {
                 }
             }
         }
-        if self.fill.swap(false, Ordering::SeqCst)
+        if state.reserved.is_none()
+            && self.fill.swap(false, Ordering::SeqCst)
             && let Some(source) = source
         {
             source.fill(&mut Streams {
@@ -271,7 +283,11 @@ impl Shared {
             }
             StreamEvent::Finished { id } => (id, Interest::Stopped(id)),
         };
-        if state.wake(interest, wakers) || id.dir() == Dir::Bi || id.initiator() == Side::Client {
+        let woken = state.wake(interest, wakers);
+        if woken && interest == Interest::Writable(id) {
+            state.reserved = Some(id);
+        }
+        if woken || id.dir() == Dir::Bi || id.initiator() == Side::Client {
             return;
         }
         let Some(source) = source else { return };

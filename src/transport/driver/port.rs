@@ -165,6 +165,12 @@ impl Port {
         }
     }
 
+    /// Whether nobody asks for anything.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.ready.is_empty() && state.forwarded.is_empty() && !state.refuse
+    }
+
     /// Wakes `task` at the next order; says whether there is one already.
     pub(super) fn register(&self, task: &Waker) -> bool {
         let mut state = self.lock();

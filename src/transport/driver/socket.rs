@@ -86,6 +86,11 @@ impl Socket {
         })
     }
 
+    /// Datagrams that one call may send.
+    pub(super) fn max_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
     pub(super) fn may_fragment(&self) -> bool {
         self.state.may_fragment()
     }
@@ -101,15 +106,14 @@ impl Socket {
             .recv((&self.io).into(), &mut buffers, &mut into.metas)
         {
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(error) => {
+                // ECONNRESET and the like can be made by anybody on the way: they mean nothing.
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    tracing::debug!(%error, "nothing was received");
+                }
                 // What comes from here on raises the readiness again.
                 let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
                 let _ = self.io.try_io(Interest::READABLE, nothing);
-                0
-            }
-            // ECONNRESET and the like can be made by anybody on the way: they mean nothing.
-            Err(error) => {
-                tracing::debug!(%error, "nothing was received");
                 0
             }
         }

@@ -78,6 +78,7 @@ impl SendStream {
             return Poll::Ready(Err(WriteError::Closed));
         }
         let written = write_all(&mut state.proto.send_stream(self.id), chunks);
+        state.tried(self.id);
         if matches!(written, Err(quinn_proto::WriteError::Blocked)) {
             state.wait(Interest::Writable(self.id), cx);
         }
@@ -94,17 +95,18 @@ impl SendStream {
     }
 
     pub(in crate::transport) fn finish(&mut self) {
-        let _ = self.connection.lock().proto.send_stream(self.id).finish();
+        let mut state = self.connection.lock();
+        let _ = state.proto.send_stream(self.id).finish();
+        state.tried(self.id);
+        drop(state);
         self.connection.drive();
     }
 
     pub(in crate::transport) fn reset(&mut self, code: VarInt) {
-        let _ = self
-            .connection
-            .lock()
-            .proto
-            .send_stream(self.id)
-            .reset(code);
+        let mut state = self.connection.lock();
+        let _ = state.proto.send_stream(self.id).reset(code);
+        state.tried(self.id);
+        drop(state);
         self.connection.drive();
     }
 
@@ -139,12 +141,16 @@ impl AsyncWrite for SendStream {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         }
         let written = state.proto.send_stream(self.id).write(bytes);
-        if matches!(written, Err(quinn_proto::WriteError::Blocked)) {
+        state.tried(self.id);
+        let blocked = matches!(written, Err(quinn_proto::WriteError::Blocked));
+        if blocked {
             state.wait(Interest::Writable(self.id), cx);
-            return Poll::Pending;
         }
         drop(state);
         self.connection.drive();
+        if blocked {
+            return Poll::Pending;
+        }
         Poll::Ready(written.map_err(io::Error::other))
     }
 

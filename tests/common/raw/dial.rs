@@ -25,7 +25,7 @@ use web_transport_quinn::{
     proto::{self, ConnectRequest},
 };
 
-use super::{Frames, Raw, Refusal, hello};
+use super::{Raw, Refusal, closed, hello};
 
 /// How to connect.
 #[derive(Clone)]
@@ -170,13 +170,16 @@ impl Dial {
     /// The same, where QUIC's handshake is done.
     pub(crate) async fn open_on(&self, connection: Connection) -> Raw {
         let session = self.session_on(connection).await;
-        let (send, recv) = session.open_bi().await.unwrap();
-        Raw {
-            session,
-            send,
-            frames: Frames::new(recv),
-            last_request: 0,
-            others: Vec::new(),
+        Raw::open(session).await.unwrap()
+    }
+
+    /// The same, with a server that may say no at once.
+    pub(crate) async fn try_open(&self) -> Result<Raw, Refusal> {
+        let session = self.session().await;
+        let opened = Raw::open(session.clone()).await;
+        match opened {
+            Ok(raw) => Ok(raw),
+            Err(_) => Err(closed(&session).await),
         }
     }
 
