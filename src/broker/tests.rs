@@ -9,6 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::*;
 
+mod audience;
 mod simulation;
 
 fn name(text: &str) -> ChannelName {

@@ -1,9 +1,9 @@
 //! A thousand seeds of a broker without sockets, threads or real time.
 //!
 //! A seed draws bounds and a load ([`plan`]); publishers, readers, listeners and the clock act as the dice have it
-//! ([`driver`], [`actor`], [`stage`]) and everything that they observe is recorded ([`event`]). A checker that knows nothing
-//! but this record judges it by a model of its own ([`checker`], [`reader`], [`model`]). That the checker sees what it should
-//! is known because bugs are put between it and the record ([`planted`]).
+//! ([`driver`], [`actor`], [`worker`], [`stage`]) and everything that they observe is recorded ([`event`]). A checker that knows nothing
+//! but this record judges it by a model of its own ([`checker`], [`reader`], [`audience`], [`model`]). That the checker sees what it should
+//! is known because bugs are put between it and the record ([`planted`], [`seats`]).
 //!
 //! `TIDINGS_SEED=7` plays one seed, `TIDINGS_SEEDS=100000` many.
 
@@ -19,6 +19,7 @@ use self::{
 };
 
 mod actor;
+mod audience;
 mod checker;
 mod driver;
 mod event;
@@ -26,8 +27,10 @@ mod model;
 mod plan;
 mod planted;
 mod reader;
+mod seats;
 mod stage;
 mod violation;
+mod worker;
 
 /// Events before a violation that are printed.
 const TRACE: usize = 60;
@@ -36,6 +39,7 @@ struct Run {
     tally: Tally,
     nested: u64,
     raced: u64,
+    amid_telling: u64,
     /// Whether the planted bug struck.
     struck: bool,
     violation: Option<Violation>,
@@ -90,14 +94,15 @@ fn play(seed: u64, bug: Option<Bug>) -> Run {
             break;
         }
     }
-    let (nested, raced) = {
+    let (nested, raced, amid_telling) = {
         let state = driver.stage.lock();
-        (state.nested, state.raced)
+        (state.nested, state.raced, state.amid_telling)
     };
     Run {
         tally: checker.tally,
         nested,
         raced,
+        amid_telling,
         struck: planted.struck,
         violation,
         trace,
@@ -117,7 +122,7 @@ fn a_thousand_seeds_keep_every_promise() {
         Some(seed) => seed..seed + 1,
         None => 0..variable("TIDINGS_SEEDS").unwrap_or(1_000),
     };
-    let mut happened = [0; 11];
+    let mut happened = [0; 14];
     for seed in seeds.clone() {
         let run = play(seed, None);
         if let Some(violation) = &run.violation {
@@ -140,6 +145,9 @@ fn a_thousand_seeds_keep_every_promise() {
             tally.ended,
             run.nested,
             run.raced,
+            tally.due,
+            tally.called,
+            run.amid_telling,
         ];
         for (sum, count) in happened.iter_mut().zip(counts) {
             *sum += count;
@@ -214,4 +222,13 @@ planted_bugs_are_caught! {
     a_log_without_retention_is_caught: NoRetention;
     a_channel_above_the_bound_is_caught: OneChannelTooMany;
     a_channel_evicted_too_early_is_caught: EvictedEarly;
+    a_reader_that_is_passed_over_is_caught: DueLost;
+    a_reader_that_is_told_twice_is_caught: DueTwice;
+    a_reader_that_another_audience_tells_is_caught: DueElsewhere;
+    a_worker_that_is_not_called_is_caught: CallLost;
+    a_section_cleared_after_telling_is_caught: ClearedAfterTelling;
+    a_waker_of_an_earlier_poll_is_caught: OldWakerCalled;
+    a_seat_that_is_kept_is_caught: SeatKept;
+    a_seat_freed_for_another_is_caught: SeatFreedForAnother;
+    a_seat_freed_twice_is_caught: SeatFreedTwice;
 }

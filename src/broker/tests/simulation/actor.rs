@@ -1,4 +1,4 @@
-//! One reader: it looks once in a while, with one waker or another.
+//! One reader: it looks once in a while, with one waker or another, or without.
 
 use std::{
     pin::{Pin, pin},
@@ -6,30 +6,54 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt};
 
-use super::super::super::{Batch, Delivery, Subscription};
+use super::super::super::{Batch, Delivery, Reader, Subscription};
 use super::{
     event::{Event, ReaderId, Seen, Told, Via, opened},
     plan::Dice,
     stage::{Recorder, Stage},
 };
+use crate::wire::{ChannelName, Position};
 
 pub(super) struct Actor {
     pub(super) id: ReaderId,
     pub(super) via: Via,
-    pub(super) subscription: Subscription,
+    pub(super) hand: Hand,
     pub(super) paused: bool,
     /// Number of its newest waker.
     waker: u64,
 }
 
+/// What it reads with.
+pub(super) enum Hand {
+    Subscription(Subscription),
+    Reader(Reader),
+}
+
+impl Hand {
+    pub(super) fn channel(&self) -> &ChannelName {
+        match self {
+            Self::Subscription(subscription) => subscription.channel(),
+            Self::Reader(reader) => reader.channel(),
+        }
+    }
+
+    pub(super) fn position(&self) -> Position {
+        match self {
+            Self::Subscription(subscription) => subscription.position(),
+            Self::Reader(reader) => reader.position(),
+        }
+    }
+}
+
 impl Actor {
-    pub(super) const fn new(id: ReaderId, via: Via, subscription: Subscription) -> Self {
+    pub(super) const fn new(id: ReaderId, via: Via, hand: Hand) -> Self {
         Self {
             id,
             via,
-            subscription,
+            hand,
             paused: false,
             waker: 0,
         }
@@ -50,6 +74,7 @@ impl Actor {
         let roll = dice.below(10);
         self.waker += u64::from(roll < 2);
         let told = match (roll, self.via) {
+            (_, Via::Audience(_)) => Told::Reader,
             (2..4, _) => Told::Nobody,
             (7.., Via::Batch) => Told::AsBefore,
             _ => Told::Waker(self.waker),
@@ -60,49 +85,70 @@ impl Actor {
             waker: self.waker,
         }));
         let context = &mut Context::from_waker(&waker);
-        let event = match self.via {
-            Via::Batch => self.read_batch(told, context),
-            _ => self.read_stream(told, context),
-        };
         let reader = self.id;
+        let event = match (&mut self.hand, self.via) {
+            (Hand::Subscription(subscription), Via::Batch) => {
+                read_batch(reader, subscription, told, context)
+            }
+            (Hand::Subscription(subscription), _) => {
+                read_stream(reader, subscription, told, context)
+            }
+            (Hand::Reader(hand), _) => {
+                let mut frames = Vec::new();
+                let batch = hand.try_batch(&mut frames);
+                batch.map(|batch| found(reader, batch, &frames))
+            }
+        };
         let event = event.unwrap_or(Event::Waiting { reader, told });
         let more = !matches!(event, Event::Waiting { .. } | Event::Ended { .. });
         stage.record(event);
         more
     }
+}
 
-    fn read_stream(&mut self, told: Told, context: &mut Context<'_>) -> Option<Event> {
-        let (reader, subscription) = (self.id, &mut self.subscription);
-        let delivery = match told {
-            Told::Waker(_) => ready(Pin::new(subscription).poll_next(context)),
-            _ => subscription.next().now_or_never(),
-        };
-        Some(match delivery? {
-            Some(Delivery::Publication(publication)) => Event::Handed {
-                reader,
-                seen: Seen(publication),
-            },
-            Some(Delivery::Lagged { from, to }) => Event::Lagged { reader, from, to },
-            None => Event::Ended { reader },
-        })
-    }
+fn read_stream(
+    reader: ReaderId,
+    subscription: &mut Subscription,
+    told: Told,
+    context: &mut Context<'_>,
+) -> Option<Event> {
+    let delivery = match told {
+        Told::Waker(_) => ready(Pin::new(subscription).poll_next(context)),
+        _ => subscription.next().now_or_never(),
+    };
+    Some(match delivery? {
+        Some(Delivery::Publication(publication)) => Event::Handed {
+            reader,
+            seen: Seen(publication),
+        },
+        Some(Delivery::Lagged { from, to }) => Event::Lagged { reader, from, to },
+        None => Event::Ended { reader },
+    })
+}
 
-    fn read_batch(&mut self, told: Told, context: &mut Context<'_>) -> Option<Event> {
-        let (reader, subscription) = (self.id, &mut self.subscription);
-        let mut frames = Vec::new();
-        let batch = match told {
-            Told::Waker(_) => ready(pin!(subscription.next_batch(&mut frames)).poll(context)),
-            Told::Nobody => subscription.next_batch(&mut frames).now_or_never(),
-            Told::AsBefore => subscription.try_batch(&mut frames),
-        };
-        Some(match batch? {
-            Batch::Frames => Event::Batch {
-                reader,
-                seen: opened(&frames),
-            },
-            Batch::Lagged { from, to } => Event::Lagged { reader, from, to },
-            Batch::Ended => Event::Ended { reader },
-        })
+fn read_batch(
+    reader: ReaderId,
+    subscription: &mut Subscription,
+    told: Told,
+    context: &mut Context<'_>,
+) -> Option<Event> {
+    let mut frames = Vec::new();
+    let batch = match told {
+        Told::Waker(_) => ready(pin!(subscription.next_batch(&mut frames)).poll(context)),
+        Told::Nobody => subscription.next_batch(&mut frames).now_or_never(),
+        Told::AsBefore | Told::Reader => subscription.try_batch(&mut frames),
+    };
+    Some(found(reader, batch?, &frames))
+}
+
+fn found(reader: ReaderId, batch: Batch, frames: &[Bytes]) -> Event {
+    match batch {
+        Batch::Frames => Event::Batch {
+            reader,
+            seen: opened(frames),
+        },
+        Batch::Lagged { from, to } => Event::Lagged { reader, from, to },
+        Batch::Ended => Event::Ended { reader },
     }
 }
 

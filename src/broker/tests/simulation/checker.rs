@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::super::{PublishError, Stats};
 use super::{
+    audience::Audience,
     event::{Event, Found, Key, ReaderId, Seen, Via, tag},
     model::Log,
     plan::Plan,
@@ -17,6 +18,7 @@ pub(super) struct Checker {
     /// Those that should be there now.
     logs: BTreeMap<Key, Log>,
     readers: BTreeMap<ReaderId, Reader>,
+    audiences: Vec<Audience>,
     /// The last offset of every epoch that there was.
     epochs: HashMap<Epoch, Offset>,
     /// Where each tagged message was published.
@@ -40,11 +42,17 @@ pub(super) struct Tally {
     pub(super) refused: u64,
     pub(super) ended: u64,
     pub(super) left: u64,
+    /// Times that readers were told by their audience.
+    pub(super) due: u64,
+    /// Times that workers were called.
+    pub(super) called: u64,
 }
 
 impl Checker {
     pub(super) fn new(plan: Plan) -> Self {
+        let audience = |_| Audience::default();
         Self {
+            audiences: (0..plan.audiences).map(audience).collect(),
             plan,
             logs: BTreeMap::new(),
             readers: BTreeMap::new(),
@@ -93,6 +101,33 @@ impl Checker {
             | Event::Lagged { reader, .. }
             | Event::Waiting { reader, .. }
             | Event::Ended { reader } => self.saw(*reader, event),
+            Event::Called {
+                audience, waker, ..
+            } => {
+                self.audiences[*audience].called(*waker);
+                self.tally.called += 1;
+                Ok(())
+            }
+            Event::Polling {
+                audience,
+                waker,
+                amid,
+            } => {
+                self.audiences[*audience].polls(*waker);
+                let readers = self.readers.values_mut();
+                readers
+                    .filter(|reader| reader.audience() == Some(*audience))
+                    .for_each(|reader| reader.polling(*amid));
+                Ok(())
+            }
+            Event::Due { reader } => self.due(*reader),
+            Event::Polled { audience } => {
+                self.audiences[*audience].polling = false;
+                let readers = self.readers.values();
+                readers
+                    .filter(|reader| reader.audience() == Some(*audience))
+                    .try_for_each(Reader::polled)
+            }
             Event::Closed { log } => {
                 self.log(*log).closed = true;
                 self.owe(*log);
@@ -213,10 +248,24 @@ impl Checker {
         Ok(())
     }
 
+    fn due(&mut self, id: ReaderId) -> Verdict {
+        let Some(reader) = self.readers.get_mut(&id) else {
+            return broken(Kind::AfterLeave, format!("{id} is told"));
+        };
+        let audience = reader.audience();
+        if !audience.is_some_and(|audience| self.audiences[audience].polling) {
+            return broken(Kind::WrongAudience, format!("{id} of {audience:?} is told"));
+        }
+        self.tally.due += 1;
+        reader.due()
+    }
+
     fn settled(&self, step: usize, action: &str) -> Verdict {
         for (id, reader) in &self.readers {
+            let audience = reader.audience().map(|audience| &self.audiences[audience]);
+            let awake = audience.is_some_and(Audience::is_awake);
             reader
-                .settled(&self.logs[&reader.log])
+                .settled(&self.logs[&reader.log], awake)
                 .map_err(|violation| Violation {
                     what: format!("{id} after {action} in step {step}: {}", violation.what),
                     ..violation

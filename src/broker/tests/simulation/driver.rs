@@ -1,8 +1,8 @@
 //! Publishers, readers and everybody else, as the dice have it.
 
-use super::super::super::{Broker, Poster, Subscription};
+use super::super::super::{Broker, Poster};
 use super::{
-    actor::Actor,
+    actor::{Actor, Hand},
     event::{Event, Found, Key, ReaderId, Via},
     plan::{Dice, Plan},
     planted::Bug,
@@ -22,7 +22,7 @@ pub(super) struct Driver {
     actors: Vec<Actor>,
     posters: Vec<(Key, Poster)>,
     /// One that left but for a planted bug.
-    leaked: Option<Subscription>,
+    leaked: Option<Hand>,
     readers: ReaderId,
     privates: usize,
 }
@@ -48,13 +48,14 @@ impl Driver {
     pub(super) fn step(&mut self) -> &'static str {
         self.stage.lock().budget = 4;
         match self.dice.below(100) {
-            0..33 => self.publish(),
-            33..38 => self.post(),
-            38..64 => self.read_some(),
-            64..68 => self.drain_one(),
-            68..76 => self.join(),
-            76..80 => self.leave(),
-            80..84 => self.pause(),
+            0..31 => self.publish(),
+            31..36 => self.post(),
+            36..58 => self.read_some(),
+            58..62 => self.drain_one(),
+            62..69 => self.serve(),
+            69..77 => self.join(),
+            77..81 => self.leave(),
+            81..84 => self.pause(),
             84..87 => self.listen(),
             87..89 => self.stop_listening(),
             89..91 => self.open_private(),
@@ -70,12 +71,18 @@ impl Driver {
         self.stage.lock().budget = 0;
         Some(match phase {
             0 => {
+                for audience in 0..self.plan.audiences {
+                    self.stage.poll(audience);
+                }
+                "serve all"
+            }
+            1 => {
                 for index in 0..self.actors.len() {
                     self.actors[index].drain(&mut self.dice, &self.stage);
                 }
                 "drain all"
             }
-            1 => {
+            2 => {
                 while !self.actors.is_empty() {
                     self.leave();
                 }
@@ -87,7 +94,7 @@ impl Driver {
                 }
                 "leave all"
             }
-            2 => {
+            3 => {
                 let highest = self.stage.lock().highest;
                 self.stage.lock().clock = highest;
                 self.stage.sweep();
@@ -96,7 +103,7 @@ impl Driver {
                 self.stage.record(Event::Over);
                 "empty"
             }
-            3 => {
+            4 => {
                 for name in 0..self.plan.names {
                     self.stage.publish(name, 0);
                 }
@@ -162,6 +169,14 @@ impl Driver {
         "drain"
     }
 
+    /// A worker comes round.
+    fn serve(&mut self) -> &'static str {
+        if self.plan.audiences > 0 {
+            self.stage.poll(self.dice.below(self.plan.audiences));
+        }
+        "serve"
+    }
+
     fn anybody(&mut self) -> Option<usize> {
         match self.actors.len() {
             0 => None,
@@ -172,8 +187,19 @@ impl Driver {
     fn join(&mut self) -> &'static str {
         if self.actors.len() < self.plan.readers {
             let name = self.dice.below(self.plan.names);
-            match self.broker.subscribe(&name_of(name)) {
-                Ok(subscription) => self.seat(Key::Hub(name), subscription),
+            let via = self.draw_via();
+            let channel = name_of(name);
+            let hand = match via {
+                Via::Audience(number) => {
+                    let audience = self.stage.audience(number);
+                    let bell = self.stage.bell(self.plan.names);
+                    let reader = self.broker.read(&channel, &audience, &bell, self.key());
+                    reader.map(Hand::Reader)
+                }
+                _ => self.broker.subscribe(&channel).map(Hand::Subscription),
+            };
+            match hand {
+                Ok(hand) => self.seat(Key::Hub(name), via, hand),
                 Err(_) => self.stage.record(Event::JoinRefused {
                     log: Key::Hub(name),
                 }),
@@ -182,18 +208,26 @@ impl Driver {
         "join"
     }
 
-    fn seat(&mut self, log: Key, subscription: Subscription) {
-        self.readers += 1;
-        let via = match self.dice.pick(self.plan.vias) {
+    fn draw_via(&mut self) -> Via {
+        match self.dice.pick(&self.plan.vias) {
             Via::Listener => Via::Stream,
             via => via,
-        };
-        let actor = Actor::new(self.readers, via, subscription);
+        }
+    }
+
+    /// What the next reader is told by.
+    const fn key(&self) -> u32 {
+        self.readers as u32 + 1
+    }
+
+    fn seat(&mut self, log: Key, via: Via, hand: Hand) {
+        self.readers += 1;
+        let actor = Actor::new(self.readers, via, hand);
         self.stage.record(Event::Joined {
             log,
             reader: actor.id,
             via: actor.via,
-            position: actor.subscription.position(),
+            position: actor.hand.position(),
         });
         self.actors.push(actor);
     }
@@ -202,9 +236,10 @@ impl Driver {
         if let Some(index) = self.anybody() {
             let actor = self.actors.swap_remove(index);
             self.stage.record(Event::Left { reader: actor.id });
-            let of_hub = actor.subscription.channel().as_str() != PRIVATE;
-            if of_hub && self.leaked.is_none() && self.bug.is_some_and(Bug::leaks) {
-                self.leaked = Some(actor.subscription);
+            let of_hub = actor.hand.channel().as_str() != PRIVATE;
+            let leaks = self.bug.is_some_and(|bug| bug.leaks(actor.via));
+            if of_hub && self.leaked.is_none() && leaks {
+                self.leaked = Some(actor.hand);
             }
         }
         "leave"
@@ -254,9 +289,18 @@ impl Driver {
             self.privates += 1;
             let log = Key::Private(self.privates);
             let poster = self.broker.private(&ChannelName::parse(PRIVATE).unwrap());
-            let subscription = poster.subscription();
+            let via = self.draw_via();
+            let hand = match via {
+                Via::Audience(number) => {
+                    let audience = self.stage.audience(number);
+                    let bell = self.stage.bell(self.plan.names);
+                    let reader = poster.reader(&audience, &bell, self.key());
+                    Hand::Reader(reader.expect("the log is open"))
+                }
+                _ => Hand::Subscription(poster.subscription()),
+            };
             self.posters.push((log, poster));
-            self.seat(log, subscription);
+            self.seat(log, via, hand);
         }
         "open a private log"
     }

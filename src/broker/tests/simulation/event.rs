@@ -25,6 +25,8 @@ pub(super) enum Via {
     Batch,
     /// A closure, with a batch in hand as well.
     Listener,
+    /// `try_batch`, when the audience of this number says so or at any other time.
+    Audience(usize),
 }
 
 /// Who is told when a reader that found nothing should look again.
@@ -33,6 +35,8 @@ pub(super) enum Told {
     /// The waker of this number.
     Waker(u64),
     Nobody,
+    /// The reader, by its audience.
+    Reader,
     /// It did not wait: who was to be told before still is.
     AsBefore,
 }
@@ -93,6 +97,25 @@ pub(super) enum Event {
     },
     Ended {
         reader: ReaderId,
+    },
+    /// A worker's waker was woken. `at_once`: it polls before the call returns.
+    Called {
+        audience: usize,
+        waker: u64,
+        at_once: bool,
+    },
+    /// A worker begins to poll its audience. `amid`: while somebody publishes.
+    Polling {
+        audience: usize,
+        waker: u64,
+        amid: bool,
+    },
+    /// A reader is told by its audience.
+    Due {
+        reader: ReaderId,
+    },
+    Polled {
+        audience: usize,
     },
     /// A private log's poster is about to go.
     Closed {

@@ -53,7 +53,8 @@ pub(super) struct Plan {
     /// Most readers at a time.
     pub(super) readers: usize,
     /// How those read, and whether there are listeners.
-    pub(super) vias: &'static [Via],
+    pub(super) vias: Vec<Via>,
+    pub(super) audiences: usize,
 }
 
 /// Seeds below it read by batches alone, which end. So a broker whose own loops would not end is found out before it loops.
@@ -62,6 +63,12 @@ const PLAIN_SEEDS: u64 = 40;
 impl Plan {
     pub(super) fn draw(seed: u64, dice: &mut Dice) -> Self {
         let names = 1 + dice.below(6);
+        let audiences = dice.below(3);
+        let mut vias = match seed {
+            0..PLAIN_SEEDS => vec![Via::Batch],
+            _ => vec![Via::Batch, Via::Stream, Via::Listener],
+        };
+        vias.extend((0..audiences).map(Via::Audience));
         Self {
             steps: 150 + dice.below(250),
             names,
@@ -72,10 +79,8 @@ impl Plan {
             private: retention(dice),
             large: dice.pick(&[0, 0, 0, 0, 1, 10, 40]),
             readers: 1 + dice.below(12),
-            vias: match seed {
-                0..PLAIN_SEEDS => &[Via::Batch],
-                _ => &[Via::Batch, Via::Stream, Via::Listener],
-            },
+            vias,
+            audiences,
         }
     }
 

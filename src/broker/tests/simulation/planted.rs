@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::super::super::{Config, Retention};
 use super::{
     event::{Event, Key, ReaderId, Seen, Via, tagged},
+    seats::Seats,
     violation::Kind,
 };
 use crate::wire::{Epoch, Offset};
@@ -36,6 +37,23 @@ pub(super) enum Bug {
     NoRetention,
     OneChannelTooMany,
     EvictedEarly,
+    /// A reader is passed over when its section is told.
+    DueLost,
+    DueTwice,
+    /// A reader of another audience is told.
+    DueElsewhere,
+    /// A worker is not called.
+    CallLost,
+    /// A section that is raised while it is told is not on the list after that.
+    ClearedAfterTelling,
+    /// The waker of an earlier poll is woken.
+    OldWakerCalled,
+    /// The seat of a reader that left stays taken, and the counts do not show it.
+    SeatKept,
+    /// A reader that left freed another's seat, and kept its own.
+    SeatFreedForAnother,
+    /// A seat is freed once more after somebody else took it.
+    SeatFreedTwice,
 }
 
 impl Bug {
@@ -65,12 +83,26 @@ impl Bug {
             Self::NoRetention => &[Kind::MemoryBound, Kind::HeldTooLong],
             Self::OneChannelTooMany => &[Kind::ChannelsAboveBound],
             Self::EvictedEarly => &[Kind::EvictedEarly],
+            Self::DueLost
+            | Self::CallLost
+            | Self::ClearedAfterTelling
+            | Self::OldWakerCalled
+            | Self::SeatFreedTwice => &[Kind::LostWakeup],
+            Self::DueTwice => &[Kind::ToldTwice],
+            Self::DueElsewhere => &[Kind::WrongAudience],
+            // By the next publication, or at the end.
+            Self::SeatKept => &[Kind::AfterLeave, Kind::IdleChannelStays],
+            Self::SeatFreedForAnother => &[Kind::AfterLeave],
         }
     }
 
-    /// Whether the driver keeps the first subscription that leaves.
-    pub(super) const fn leaks(self) -> bool {
-        matches!(self, Self::NeverLeaves | Self::NeverLeavesUnseen)
+    /// Whether the driver keeps the first such reader that leaves.
+    pub(super) const fn leaks(self, via: Via) -> bool {
+        match self {
+            Self::NeverLeaves | Self::NeverLeavesUnseen => !matches!(via, Via::Audience(_)),
+            Self::SeatKept => matches!(via, Via::Audience(_)),
+            _ => false,
+        }
     }
 
     pub(super) fn misconfigure(self, config: &mut Config) {
@@ -104,10 +136,11 @@ pub(super) struct Planted {
     newest: BTreeMap<Key, Seen>,
     epochs: BTreeMap<Key, (Epoch, Offset)>,
     /// What subscriptions read.
-    logs: BTreeMap<ReaderId, Key>,
+    logs: BTreeMap<ReaderId, (Key, Via)>,
     /// Who was not told what it missed, and how much that is.
     silenced: Option<(ReaderId, u64)>,
     leaked: Option<Key>,
+    seats: Seats,
 }
 
 impl Planted {
@@ -121,6 +154,7 @@ impl Planted {
             logs: BTreeMap::new(),
             silenced: None,
             leaked: None,
+            seats: Seats::new(),
         }
     }
 
@@ -128,7 +162,7 @@ impl Planted {
     pub(super) fn show(&mut self, mut event: Event) -> Event {
         if let Some(bug) = self.bug {
             if !self.struck {
-                self.struck = self.strike(bug, &mut event);
+                self.struck = self.strike(bug, &mut event) || self.seats.strike(bug, &mut event);
             }
             self.cover_up(&mut event);
             self.remember(&event);
@@ -152,7 +186,7 @@ impl Planted {
             }
             (Bug::WrongTime, Event::Handed { seen, .. }) => seen.0.time -= 1,
             (Bug::WrongChannel, Event::Batch { seen, reader }) => {
-                let own = self.logs.get(reader);
+                let own = self.logs.get(reader).map(|(log, _)| log);
                 let Some((_, other)) = self.newest.iter().find(|(key, _)| Some(*key) != own) else {
                     return false;
                 };
@@ -197,11 +231,14 @@ impl Planted {
                 };
                 *event = Event::JoinRefused { log };
             }
-            (Bug::NeverLeaves | Bug::NeverLeavesUnseen, Event::Left { reader }) => {
+            (Bug::NeverLeaves | Bug::NeverLeavesUnseen | Bug::SeatKept, Event::Left { reader }) => {
                 // A listener is dropped as it should be, and so is a private log's reader.
-                let Some(log @ Key::Hub(_)) = self.logs.get(reader) else {
+                let Some((log @ Key::Hub(_), via)) = self.logs.get(reader) else {
                     return false;
                 };
+                if !bug.leaks(*via) {
+                    return false;
+                }
                 self.leaked = Some(*log);
             }
             _ => return false,
@@ -229,21 +266,26 @@ impl Planted {
         match event {
             Event::Counted(stats) => {
                 stats.lagged -= self.silenced.map_or(0, |(_, missed)| missed);
-                if self.bug == Some(Bug::NeverLeavesUnseen) && self.leaked.is_some() {
+                if self.is_unseen() && self.leaked.is_some() {
                     stats.subscriptions -= 1;
                 }
             }
             Event::Looked {
                 log,
                 found: Some(found),
-            } if self.bug == Some(Bug::NeverLeavesUnseen) && self.leaked == Some(*log) => {
+            } if self.is_unseen() && self.leaked == Some(*log) => {
                 found.readers -= 1;
             }
             _ => {}
         }
     }
 
+    fn is_unseen(&self) -> bool {
+        matches!(self.bug, Some(Bug::NeverLeavesUnseen | Bug::SeatKept))
+    }
+
     fn remember(&mut self, event: &Event) {
+        self.seats.remember(event);
         match event {
             Event::Accepted { log, epoch, sent } => {
                 self.newest.insert(*log, sent.clone());
@@ -258,7 +300,7 @@ impl Planted {
                 self.epochs.entry(*log).or_insert((position.epoch, 0));
                 self.fresh.insert(*reader, (*log, position.offset));
                 if *via != Via::Listener {
-                    self.logs.insert(*reader, *log);
+                    self.logs.insert(*reader, (*log, *via));
                 }
             }
             Event::Batch { reader, .. } => {

@@ -20,8 +20,12 @@ pub(super) struct Reader {
     time: Timestamp,
     /// The waker to be told.
     waiting: Option<u64>,
-    /// There is something since it began to wait.
+    /// There is something since it began to wait or, for an audience's reader, since it was told or had read all.
     owed: bool,
+    /// The poll that is under way should tell it.
+    promised: bool,
+    /// That poll did.
+    told: bool,
 }
 
 impl Reader {
@@ -35,23 +39,57 @@ impl Reader {
             time: 0,
             waiting: None,
             owed: false,
+            promised: false,
+            told: false,
         }
     }
 
     /// Something was accepted, or its log was closed.
     pub(super) const fn owe(&mut self) {
-        self.owed = self.waiting.is_some();
+        self.owed = self.waiting.is_some() || self.audience().is_some();
     }
 
     pub(super) fn woken(&mut self, waker: u64) {
         if self.waiting == Some(waker) {
-            self.moved();
+            self.waiting = None;
+            self.owed = false;
         }
     }
 
-    const fn moved(&mut self) {
-        self.waiting = None;
+    pub(super) const fn audience(&self) -> Option<usize> {
+        match self.via {
+            Via::Audience(audience) => Some(audience),
+            Via::Stream | Via::Batch | Via::Listener => None,
+        }
+    }
+
+    /// Its audience is polled; what is published meanwhile is for the next time.
+    pub(super) const fn polling(&mut self, amid: bool) {
+        self.promised = self.owed && !amid;
+        self.told = false;
+    }
+
+    pub(super) fn due(&mut self) -> Verdict {
+        if self.told {
+            return broken(Kind::ToldTwice, format!("it was at {}", self.next));
+        }
+        self.told = true;
+        self.promised = false;
         self.owed = false;
+        Ok(())
+    }
+
+    pub(super) fn polled(&self) -> Verdict {
+        match self.promised {
+            true => broken(Kind::LostWakeup, format!("{} is not told", self.next)),
+            false => Ok(()),
+        }
+    }
+
+    /// It does not wait any more. An audience's reader that has not read all is told nevertheless.
+    fn moved(&mut self, log: &Log) {
+        self.waiting = None;
+        self.owed &= self.audience().is_some() && (self.next <= log.head() || log.closed);
     }
 
     /// Judges what the reader saw of its log.
@@ -71,7 +109,8 @@ impl Reader {
             Event::Waiting { told, .. } => self.waits(log, *told),
             Event::Ended { .. } => {
                 self.at_head(log)?;
-                self.moved();
+                self.waiting = None;
+                self.owed = false;
                 match log.closed {
                     true => Ok(()),
                     false => broken(Kind::EndedEarly, "nobody closed the log"),
@@ -138,7 +177,7 @@ impl Reader {
         }
         self.time = seen.time;
         self.next = seen.offset + 1;
-        self.moved();
+        self.moved(log);
         Ok(())
     }
 
@@ -152,7 +191,7 @@ impl Reader {
             return broken(Kind::LaggedTooLittle, what);
         }
         self.next = to + 1;
-        self.moved();
+        self.moved(log);
         Ok(())
     }
 
@@ -162,7 +201,7 @@ impl Reader {
             return broken(Kind::NotEnded, "it waits at the end of a closed log");
         }
         if told != Told::AsBefore {
-            self.moved();
+            self.moved(log);
         }
         if let Told::Waker(waker) = told {
             self.waiting = Some(waker);
@@ -181,15 +220,15 @@ impl Reader {
         Ok(())
     }
 
-    /// When no call is under way: told of what there is, or, as a listener, at the head.
-    pub(super) fn settled(&self, log: &Log) -> Verdict {
-        if self.owed {
+    /// When no call is under way: told of what there is, or, as a listener, at the head. `awake`: its audience will be polled.
+    pub(super) fn settled(&self, log: &Log, awake: bool) -> Verdict {
+        if self.owed && !awake {
             let next = self.next;
             return broken(Kind::LostWakeup, format!("it waits for {next}"));
         }
         match self.via {
             Via::Listener => self.at_head(log),
-            Via::Stream | Via::Batch => Ok(()),
+            Via::Stream | Via::Batch | Via::Audience(_) => Ok(()),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     event::{Event, Key, ReaderId, Seen, tagged},
     plan::{Dice, Plan},
     planted::Bug,
+    worker::Worker,
 };
 use crate::wire::{ChannelName, Epoch, Message, Position, Publication, Timestamp, UserId};
 
@@ -36,7 +37,10 @@ pub(super) struct State {
     pub(super) nested: u64,
     /// Publications whose channel was evicted after it was looked up.
     pub(super) raced: u64,
-    dice: Dice,
+    /// Publications made while readers were told.
+    pub(super) amid_telling: u64,
+    pub(super) workers: Vec<Worker>,
+    pub(super) dice: Dice,
     tags: u64,
     /// Calls to publish that are under way, the innermost last.
     offers: Vec<Offer>,
@@ -44,6 +48,13 @@ pub(super) struct State {
     /// The newest epoch.
     drawn: Option<Epoch>,
     broker: Option<Broker>,
+}
+
+impl State {
+    /// Whether a call to publish is under way.
+    pub(super) const fn publishing(&self) -> bool {
+        !self.offers.is_empty()
+    }
 }
 
 struct Offer {
@@ -67,6 +78,8 @@ impl Stage {
             budget: 0,
             nested: 0,
             raced: 0,
+            amid_telling: 0,
+            workers: Worker::all(plan),
             dice,
             tags: 0,
             offers: Vec::new(),
@@ -259,13 +272,15 @@ impl Stage {
         drop(guard);
     }
 
-    /// Lets go of the broker, which holds the stage as its clock.
+    /// Lets go of the broker and of the workers' wakers, which hold the stage.
     pub(super) fn clear(&self) {
-        let (broker, guards) = {
-            let mut state = self.lock();
-            (state.broker.take(), std::mem::take(&mut state.guards))
+        let (broker, guards, workers) = {
+            let state = &mut *self.lock();
+            let guards = std::mem::take(&mut state.guards);
+            let workers = std::mem::take(&mut state.workers);
+            (state.broker.take(), guards, workers)
         };
-        drop((broker, guards));
+        drop((broker, guards, workers));
     }
 }
 

@@ -25,8 +25,12 @@ pub(super) enum Kind {
     LaggedTooLittle,
     /// A reader was told that there is nothing, though there is.
     Missed,
-    /// A waiting reader was not told of a publication.
+    /// A waiting reader was not told of a publication, or the worker that would tell it was not called.
     LostWakeup,
+    /// A reader was told twice by one poll.
+    ToldTwice,
+    /// A reader was told while its audience was not polled.
+    WrongAudience,
     EndedEarly,
     NotEnded,
     /// Something reached a reader that had left, or a left reader is still here.
