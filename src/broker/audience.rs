@@ -33,6 +33,8 @@ struct State {
     /// Sections with something new; each stands here once.
     due: Vec<Arc<Section>>,
     worker: Option<Waker>,
+    /// Nobody looks at the list any more.
+    closed: bool,
 }
 
 /// The readers that one audience has in one channel.
@@ -66,8 +68,18 @@ impl Audience {
         }))
     }
 
-    /// Tells every reader whose channel has something new; the worker's task is woken when there is more. Says whether it told
-    /// any.
+    /// The worker ends: nobody is told any more. Sections on the list would hold the audience, which holds them.
+    pub(crate) fn close(&self) {
+        let due = {
+            let mut state = lock(&self.0.state);
+            state.closed = true;
+            std::mem::take(&mut state.due)
+        };
+        drop(due);
+    }
+
+    /// Tells every reader whose channel has something new; the worker's task is woken when there is more. Says whether
+    /// there was any such channel.
     pub(crate) fn poll(&self, cx: &Context<'_>) -> bool {
         let mut due = {
             let mut state = lock(&self.0.state);
@@ -118,6 +130,9 @@ impl Section {
         }
         let worker = {
             let mut state = lock(&self.audience.state);
+            if state.closed {
+                return;
+            }
             state.due.push(Arc::clone(self));
             // Whoever put the first one there woke it.
             if state.due.len() == 1 {
@@ -157,5 +172,29 @@ impl fmt::Debug for Section {
         f.debug_struct("Section")
             .field("members", &lock(&self.members).len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Due for Nobody {
+        fn due(&self, _: u32) {}
+    }
+
+    #[test]
+    fn an_audience_that_closes_with_something_due_is_given_back() {
+        let audience = Audience::new();
+        let section = Section::new(&audience);
+        section.take(Arc::new(Nobody), 0);
+        section.raise();
+        let shared = Arc::downgrade(&audience.0);
+        audience.close();
+        section.raise();
+        drop((audience, section));
+        assert!(shared.upgrade().is_none());
     }
 }

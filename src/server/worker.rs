@@ -151,6 +151,7 @@ async fn run(mut worker: listener::Worker, common: Common) {
         }
     });
     let _ = timeout(LAST_WORDS, idle).await;
+    home.audience.close();
 }
 
 /// Serves until the server drains and the last session is over, or the grace is.
