@@ -8,6 +8,7 @@ mod connection;
 mod ids;
 mod port;
 mod socket;
+mod source;
 mod stream;
 mod timers;
 
@@ -23,9 +24,10 @@ use bytes::Bytes;
 use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, Incoming, ServerConfig, Transmit};
 
 pub(super) use connection::Connection;
-pub(crate) use connection::{Gone, Prompt, Source, Streams, UniStream};
+pub(crate) use connection::Prompt;
 pub(crate) use port::Permit;
 pub(super) use port::{Admission, Port};
+pub(crate) use source::{Gone, Source, Streams, UniStream};
 pub(super) use stream::{ReadError, RecvStream, SendStream, WriteError};
 
 use crate::wire::Code;

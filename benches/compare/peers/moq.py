@@ -9,7 +9,7 @@ class Moq:
     name = "moq-relay"
     load = None
     scenarios = {"sparse", "burst", "tick", "latency", "idle"}
-    # It comes from crates.io as source, with several hundred dependencies.
+    # It comes as source, with several hundred dependencies.
     slow = True
 
     def __init__(self, _cache):

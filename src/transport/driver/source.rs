@@ -1,0 +1,73 @@
+//! What writes the unidirectional streams of a connection, and how.
+
+use bytes::Bytes;
+use quinn_proto::StreamId;
+
+use super::stream::write_all;
+use crate::{transport::stream::code_for, wire::Code};
+
+/// Who writes the unidirectional streams that the server opened on a connection. Everything is called by the connection's
+/// worker, while the connection is locked: it may not touch the connection but through `streams`.
+pub(crate) trait Source: Send + Sync + 'static {
+    /// Called just before packets are made, after [`Prompt::prompt`](super::Prompt::prompt) or when a stream takes more again (see
+    /// [`writable`](Self::writable)).
+    fn fill(&self, streams: &mut Streams<'_>);
+    /// A stream that took no more takes more now; [`fill`](Self::fill) follows.
+    fn writable(&self, stream: UniStream);
+    /// The peer does not want a stream any more.
+    fn stopped(&self, stream: UniStream, streams: &mut Streams<'_>);
+    /// The peer has all of a finished stream.
+    fn finished(&self, stream: UniStream);
+}
+
+/// A unidirectional stream that the server opened: a name only, without a drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UniStream(pub(super) StreamId);
+
+/// The streams of a connection that is locked.
+pub(crate) struct Streams<'a> {
+    proto: &'a mut quinn_proto::Connection,
+    http3: bool,
+}
+
+/// The stream takes nothing any more: it was stopped or reset, or the connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Gone;
+
+impl<'a> Streams<'a> {
+    pub(super) const fn new(proto: &'a mut quinn_proto::Connection, http3: bool) -> Self {
+        Self { proto, http3 }
+    }
+
+    /// Writes as much as the stream takes, without copying, and takes it out of `chunks`; whether that is all.
+    /// [`Source::writable`] is called when it takes more.
+    pub(crate) fn write(
+        &mut self,
+        stream: UniStream,
+        chunks: &mut Vec<Bytes>,
+    ) -> Result<bool, Gone> {
+        let mut stream = self.proto.send_stream(stream.0);
+        match write_all(&mut stream, chunks) {
+            Ok(()) => {
+                chunks.clear();
+                Ok(true)
+            }
+            Err(quinn_proto::WriteError::Blocked) => {
+                chunks.retain(|chunk| !chunk.is_empty());
+                Ok(false)
+            }
+            Err(_) => Err(Gone),
+        }
+    }
+
+    /// Says that nothing follows.
+    pub(crate) fn finish(&mut self, stream: UniStream) {
+        let _ = self.proto.send_stream(stream.0).finish();
+    }
+
+    /// Gives up what was not delivered and tells the peer why.
+    pub(crate) fn reset(&mut self, stream: UniStream, code: Code) {
+        let code = code_for(code, self.http3);
+        let _ = self.proto.send_stream(stream.0).reset(code);
+    }
+}
