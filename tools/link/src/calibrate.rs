@@ -73,7 +73,7 @@ mod tolerance {
     pub(super) const RTT_MEDIAN: Duration = Duration::from_micros(600);
     /// One probe in a hundred meets a pause of the machine.
     pub(super) const RTT_P99: Duration = Duration::from_millis(3);
-    /// The precision that is promised of the link's own timer.
+    /// The link's own timer keeps 0.2 ms on an idle machine; this is what one that also does other things is allowed.
     pub(super) const LATENESS_P99: Duration = Duration::from_millis(1);
     /// Standard deviations of a binomial: 1 in 16,000 fails by chance, and a seed fails always or never.
     pub(super) const LOSS_SIGMAS: f64 = 4.0;
