@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{both, publication};
+use std::{future::poll_fn, pin::pin, task::Poll};
+
+use common::{both, publication, raw::Dial};
 use tidings::{
     ChannelName, Message,
     client::{Event, Transport},
@@ -86,4 +88,79 @@ async fn a_stalled_subscription_can_be_given_up(transport: Transport) {
     server.broker().post(&channel, Message::text("x")).unwrap();
     assert_eq!(publication(&mut again).await.offset, 51);
     assert_eq!(server.broker().readers(&channel), 1);
+}
+
+/// What a client takes unread in all: far less than what waits for it.
+const NARROW: u32 = 32 * 1024;
+/// Messages that wait, of 60 kB each; the log keeps them all.
+const WAITING: usize = 30;
+
+both!(an_answer_passes_what_waits_for_the_same_connection);
+async fn an_answer_passes_what_waits_for_the_same_connection(transport: Transport) {
+    let server = TestServer::start().await;
+    let dial = Dial::new(&server, transport).total(NARROW);
+    let (mut raw, _) = dial.welcomed(server.token("1")).await;
+    let subscribed = raw.subscribe("chat-room-1").await.unwrap();
+    let mut room = raw.stream(subscribed.subscription).await;
+    let channel = ChannelName::parse("chat-room-1").unwrap();
+    for _ in 0..WAITING {
+        server
+            .broker()
+            .post(&channel, Message::data("a/b", vec![1; 60_000]))
+            .unwrap();
+    }
+    // One has been read: the others hold all the room there is, and more is given bit by bit as they are read.
+    room.next().await;
+    let mut read = 1;
+    let mut pinging = pin!(raw.ping());
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut pinging => break,
+            _ = room.next(), if read < WAITING => read += 1,
+        }
+    }
+    assert!(read < WAITING / 2, "the answer came after {read} messages");
+}
+
+both!(subscriptions_that_all_wait_take_turns);
+async fn subscriptions_that_all_wait_take_turns(transport: Transport) {
+    const ROOMS: usize = 6;
+    let server = TestServer::start().await;
+    let dial = Dial::new(&server, transport).total(NARROW);
+    let (mut raw, _) = dial.welcomed(server.token("1")).await;
+    let name = |number| format!("chat-room-{number}");
+    let mut rooms = Vec::new();
+    for number in 0..ROOMS {
+        let subscribed = raw.subscribe(&name(number)).await.unwrap();
+        rooms.push(raw.stream(subscribed.subscription).await);
+    }
+    for number in 0..ROOMS {
+        let channel = ChannelName::parse(&name(number)).unwrap();
+        for _ in 0..WAITING {
+            server
+                .broker()
+                .post(&channel, Message::data("a/b", vec![1; 60_000]))
+                .unwrap();
+        }
+    }
+    // Whoever has something is read, until one has all.
+    let mut read = [0; ROOMS];
+    while read.iter().all(|read| *read < WAITING) {
+        let mut next: Vec<_> = rooms.iter_mut().map(|room| Box::pin(room.next())).collect();
+        let came: Vec<usize> = poll_fn(|cx| {
+            let came = next.iter_mut().enumerate();
+            let came = came
+                .filter_map(|(number, next)| next.as_mut().poll(cx).is_ready().then_some(number));
+            let came: Vec<_> = came.collect();
+            if came.is_empty() {
+                Poll::Pending
+            } else {
+                Poll::Ready(came)
+            }
+        })
+        .await;
+        came.into_iter().for_each(|number| read[number] += 1);
+    }
+    assert!(read.iter().all(|read| *read >= WAITING / 4), "{read:?}");
 }

@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, num::NonZeroU8, time::Duration};
 
 use common::{both, publication, raw::Dial, text};
 use tidings::{
-    Message,
+    Code, Message,
     auth::AllowAnonymous,
     client::Transport,
     server::{Builder, Server, ServerError},
@@ -79,6 +79,28 @@ async fn a_publication_reaches_the_readers_of_every_worker_in_order(transport: T
             let publication = timeout(SOON, publication(reader)).await.expect("a line");
             assert_eq!(text(&publication), line.to_string());
             assert_eq!(publication.offset, line as u64 + 1);
+        }
+    }
+}
+
+both!(every_client_is_told_when_a_server_is_dropped);
+async fn every_client_is_told_when_a_server_is_dropped(transport: Transport) {
+    // More than a worker drives in one turn.
+    const CLIENTS: usize = 200;
+    let one = |builder: Builder| builder.workers(NonZeroU8::MIN);
+    let server = TestServer::start_with(one).await;
+    let dial = Dial::new(&server, transport);
+    let mut sessions = Vec::new();
+    for number in 0..CLIENTS {
+        sessions.push(dial.welcomed(server.token(&number.to_string())).await.0);
+    }
+    drop(server);
+    for raw in sessions {
+        let ended = timeout(SOON, raw.session.closed()).await;
+        ended.expect("a word, and not the idle timeout");
+        // The client's library of WebTransport closes in answer, and then no longer knows why.
+        if transport == Transport::Quic {
+            assert_eq!(raw.closed().await.0, Code::GOING_AWAY);
         }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Dial {
     streams: u32,
     /// Bytes of each stream that the server may send unread.
     window: u32,
+    /// The same for all streams together.
+    total: VarInt,
 }
 
 /// What the server takes for HTTP/3 of the streams that a client permits: one, for its SETTINGS.
@@ -54,6 +56,7 @@ impl Dial {
             alpn: vec![alpn.into()],
             streams: 100 + HTTP3_STREAMS,
             window: 1 << 20,
+            total: VarInt::MAX,
         }
     }
 
@@ -87,6 +90,12 @@ impl Dial {
         self
     }
 
+    /// Takes so many bytes unread on all streams together: as a slow link does, it makes the server's streams share.
+    pub(crate) fn total(mut self, bytes: u32) -> Self {
+        self.total = bytes.into();
+        self
+    }
+
     /// The QUIC handshake alone.
     pub(crate) async fn quic(&self) -> Result<Connection, ConnectionError> {
         // The connection keeps the endpoint alive.
@@ -110,7 +119,8 @@ impl Dial {
         let mut settings = TransportConfig::default();
         settings
             .max_concurrent_uni_streams(VarInt::from_u32(self.streams))
-            .stream_receive_window(VarInt::from_u32(self.window));
+            .stream_receive_window(VarInt::from_u32(self.window))
+            .receive_window(self.total);
         config.transport_config(Arc::new(settings));
         endpoint
             .connect_with(config, self.address, "localhost")
