@@ -2,8 +2,11 @@
 
 mod common;
 
-use common::{both, publication, text};
+use std::{net::Ipv4Addr, time::Duration};
+
+use common::{both, publication, raw::Dial, text};
 use tidings::{Message, client::Transport, testing::TestServer};
+use tokio::time::timeout;
 
 both!(notify_reaches_every_device_of_the_user_and_nobody_else);
 async fn notify_reaches_every_device_of_the_user_and_nobody_else(transport: Transport) {
@@ -65,4 +68,24 @@ async fn a_room_carries_what_its_members_publish(transport: Transport) {
     assert_eq!(received.publisher.as_deref(), Some("alice"));
     assert_eq!(received.offset, acknowledged.position.offset);
     assert_eq!(hears.position().unwrap().epoch, acknowledged.position.epoch);
+}
+
+both!(a_client_may_update_its_keys);
+async fn a_client_may_update_its_keys(transport: Transport) {
+    let server = TestServer::start().await;
+    let dial = Dial::new(&server, transport);
+    let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let connection = dial.quic_from(&endpoint).await.unwrap();
+    let mut raw = dial.open_on(connection.clone()).await;
+    raw.greet(server.token("42")).await;
+    let subscribed = raw.subscribe("chat-room-1").await.unwrap();
+    let mut room = raw.stream(subscribed.subscription).await;
+    let channel = "chat-room-1".parse().unwrap();
+    connection.force_key_update();
+    let soon = Duration::from_secs(5);
+    timeout(soon, raw.ping()).await.expect("the new keys fit");
+    let message = Message::text("for the new keys");
+    server.broker().post(&channel, message).unwrap();
+    let heard = room.hears("for the new keys");
+    timeout(soon, heard).await.expect("its stream");
 }

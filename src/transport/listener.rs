@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use quinn_proto::{IdleTimeout, TransportConfig, crypto::rustls::QuicServerConfig};
+use quinn_proto::{IdleTimeout, TransportConfig};
 use tokio::time::timeout;
 use web_transport_quinn::{
     http::{HeaderValue, StatusCode, header},
@@ -16,6 +16,7 @@ use web_transport_quinn::{
 
 use super::{
     Connection, Kind,
+    crypto::{QUIC_V1, ServerCrypto},
     driver::{self, Admission, Arrived, Driver, Permit, Port},
     http3::{self, Request},
     tls::{Certificate, CertificateStore, InvalidTls, server_crypto},
@@ -145,8 +146,8 @@ impl Listener {
         workers: u8,
     ) -> Result<(Self, Vec<Binding>), BindError> {
         let certificates = Arc::new(CertificateStore::new(certificate));
-        let crypto = QuicServerConfig::try_from(server_crypto(Arc::clone(&certificates))?)
-            .map_err(|error| InvalidTls::Rustls(rustls::Error::General(error.to_string())))?;
+        let crypto = server_crypto(Arc::clone(&certificates))?;
+        let crypto = ServerCrypto::new(crypto).map_err(InvalidTls::Rustls)?;
         let mut server = quinn_proto::ServerConfig::with_crypto(Arc::new(crypto));
         server
             .transport_config(Arc::new(transport(&config)))
@@ -156,7 +157,8 @@ impl Listener {
         let server = Arc::new(server);
         let config = Arc::new(config);
         // With one key for all, so that each worker's stateless resets are those of the port.
-        let endpoint = quinn_proto::EndpointConfig::default();
+        let mut endpoint = quinn_proto::EndpointConfig::default();
+        endpoint.supported_versions(vec![QUIC_V1]);
         let admission = Admission::new(config.soft_handshakes, config.hard_handshakes);
         let ports = Port::all(workers, &admission);
         let mut bindings = Vec::new();

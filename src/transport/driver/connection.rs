@@ -291,10 +291,9 @@ impl Connection {
     }
 
     /// What was negotiated in ALPN.
-    pub(in crate::transport) fn protocol(&self) -> Option<Vec<u8>> {
-        let data = self.lock().proto.crypto_session().handshake_data()?;
-        let data = data.downcast::<quinn_proto::crypto::rustls::HandshakeData>();
-        data.ok()?.protocol
+    pub(in crate::transport) fn protocol(&self) -> Option<Box<[u8]>> {
+        let protocol = self.lock().proto.crypto_session().handshake_data()?;
+        protocol.downcast().ok().map(|protocol| *protocol)
     }
 
     /// Polls `look` whenever `interest` is told, until it finds something or the connection is over.
