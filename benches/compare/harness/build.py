@@ -2,10 +2,14 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
+import tempfile
 
 from peers.base import Missing, run
 
+# Ours, beside the server.
+PROGRAMS = ["floor-quinn", "floor-tls", "floor-udp", "load"]
 COMPARE = pathlib.Path(__file__).resolve().parent.parent
 ROOT = COMPARE.parent.parent
 
@@ -16,8 +20,13 @@ class Programs:
     def __init__(self):
         _cargo(ROOT, "--bin", "tidings")
         _cargo(COMPARE)
-        self.tidings = _target(ROOT) / "release" / "tidings"
-        self.folder = _target(COMPARE) / "release"
+        # Another build in the same folder, hours later, changes nothing.
+        self._copies = tempfile.TemporaryDirectory(prefix="tidings-compare-")
+        self.folder = pathlib.Path(self._copies.name)
+        self.tidings = self.folder / "tidings"
+        shutil.copy2(_target(ROOT) / "release" / "tidings", self.tidings)
+        for program in PROGRAMS:
+            shutil.copy2(_target(COMPARE) / "release" / program, self.folder / program)
 
     def __getitem__(self, name):
         return self.folder / name

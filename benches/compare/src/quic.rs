@@ -114,6 +114,13 @@ impl<A> Engine<A> {
         self.core.slots.iter_mut().flatten().map(Box::as_mut)
     }
 
+    /// UDP datagrams that came for one connection.
+    #[must_use]
+    pub fn datagrams_of(&self, index: usize) -> u64 {
+        let slot = self.core.slots.get(index).and_then(Option::as_ref);
+        slot.map_or(0, |slot| slot.connection.stats().udp_rx.datagrams)
+    }
+
     /// UDP datagrams that came.
     #[must_use]
     pub const fn datagrams(&self) -> u64 {

@@ -15,7 +15,10 @@ use rustls::{
         ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::{
+        CryptoProvider,
+        aws_lc_rs::{self, cipher_suite},
+    },
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
 };
 
@@ -74,8 +77,13 @@ impl Client {
     }
 }
 
+/// With AES-128-GCM first, as browsers and Go have it: every peer of a run speaks it that has no preference of its own.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+    let mut provider = aws_lc_rs::default_provider();
+    let first = cipher_suite::TLS13_AES_128_GCM_SHA256;
+    provider.cipher_suites.retain(|suite| *suite != first);
+    provider.cipher_suites.insert(0, first);
+    Arc::new(provider)
 }
 
 /// Takes every certificate and counts them: the server is on this machine and was started by the run, and to verify its

@@ -47,7 +47,12 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     deliveries.recorder.connected()?;
     loop {
         let now = clock::now();
-        if deliveries.recorder.observe(now, fleet.engine.datagrams())? {
+        // What answers the publisher delivers nothing.
+        let answers = publisher.as_ref().map_or(0, |publisher: &Publisher| {
+            fleet.engine.datagrams_of(publisher.connection)
+        });
+        let datagrams = fleet.engine.datagrams() - answers;
+        if deliveries.recorder.observe(now, datagrams)? {
             stall(&mut fleet, &mut deliveries, options);
         }
         if let Some(publisher) = &mut publisher {
