@@ -1,7 +1,7 @@
 //! One channel: a bounded log with a head to wait on.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::{
     audience::{Audience, Due, Seat, Section},
+    list::List,
     listener::Listener,
     log::{Log, Read, Retention},
 };
@@ -20,8 +21,8 @@ pub(super) struct Channel {
     pub(super) name: ChannelName,
     pub(super) epoch: Epoch,
     state: Mutex<State>,
-    /// Wakes readers that wait by themselves, after the lock is released.
-    pub(super) head: Arc<Notify>,
+    /// Wakes readers that wait by themselves, after the lock is released. Made by the first that waits.
+    head: OnceLock<Arc<Notify>>,
 }
 
 #[derive(Debug)]
@@ -29,9 +30,9 @@ struct State {
     log: Log,
     subscribers: usize,
     /// Readers of each audience that has some here; at most one section for each worker of a server.
-    sections: Arc<[Arc<Section>]>,
+    sections: List<Section>,
     /// Shared, so that publishing clones a pointer and calls them without the lock.
-    listeners: Arc<[Arc<Listener>]>,
+    listeners: List<Listener>,
     /// When a sweep first found nobody here; publishing and subscribing clear it.
     idle_since: Option<Timestamp>,
     life: Life,
@@ -76,12 +77,12 @@ impl Channel {
             state: Mutex::new(State {
                 log: Log::new(retention),
                 subscribers: 0,
-                sections: Arc::new([]),
-                listeners: Arc::new([]),
+                sections: List::new(),
+                listeners: List::new(),
                 idle_since: None,
                 life: Life::Open,
             }),
-            head: Arc::new(Notify::new()),
+            head: OnceLock::new(),
         }
     }
 
@@ -111,11 +112,7 @@ impl Channel {
             let offset = state
                 .log
                 .append(now, |offset, time| draft.seal(offset, time));
-            (
-                offset,
-                Arc::clone(&state.sections),
-                Arc::clone(&state.listeners),
-            )
+            (offset, state.sections.clone(), state.listeners.clone())
         };
         self.wake(&sections);
         for listener in listeners.iter() {
@@ -127,9 +124,17 @@ impl Channel {
         })
     }
 
-    fn wake(&self, sections: &[Arc<Section>]) {
-        self.head.notify_waiters();
-        for section in sections {
+    /// What to wait on for a publication that a look at the log after this call does not find.
+    pub(super) fn head(&self) -> &Arc<Notify> {
+        self.head.get_or_init(Arc::default)
+    }
+
+    fn wake(&self, sections: &List<Section>) {
+        // Who makes it after this finds what was appended before.
+        if let Some(head) = self.head.get() {
+            head.notify_waiters();
+        }
+        for section in sections.iter() {
             section.raise();
         }
     }
@@ -164,8 +169,7 @@ impl Channel {
         let section = known.map_or_else(|| Section::new(audience), Arc::clone);
         let place = section.take(due, key);
         if known.is_none() {
-            let sections = state.sections.iter().chain([&section]);
-            state.sections = sections.cloned().collect();
+            state.sections.add(&section);
         }
         state.subscribers += 1;
         state.idle_since = None;
@@ -176,9 +180,7 @@ impl Channel {
         let mut state = self.lock();
         state.subscribers -= 1;
         if seat.section.free(seat.place) {
-            let others = state.sections.iter();
-            let others = others.filter(|known| !Arc::ptr_eq(known, &seat.section));
-            state.sections = others.cloned().collect();
+            state.sections.remove(&seat.section);
         }
     }
 
@@ -192,18 +194,12 @@ impl Channel {
         }
         state.idle_since = None;
         let listener = make(state.log.head());
-        state.listeners = state.listeners.iter().chain([&listener]).cloned().collect();
+        state.listeners.add(&listener);
         Ok(listener)
     }
 
     pub(super) fn remove_listener(&self, listener: &Arc<Listener>) {
-        let mut state = self.lock();
-        state.listeners = state
-            .listeners
-            .iter()
-            .filter(|known| !Arc::ptr_eq(known, listener))
-            .cloned()
-            .collect();
+        self.lock().listeners.remove(listener);
     }
 
     pub(super) fn read(&self, cursor: Offset, out: &mut Vec<Bytes>) -> Next {
@@ -219,7 +215,7 @@ impl Channel {
         let sections = {
             let mut state = self.lock();
             state.life = Life::Ended;
-            Arc::clone(&state.sections)
+            state.sections.clone()
         };
         self.wake(&sections);
     }

@@ -6,6 +6,7 @@
 mod audience;
 mod channel;
 mod hub;
+mod list;
 mod listener;
 mod log;
 mod reader;

@@ -88,7 +88,7 @@ impl Subscription {
             }
             // It counts from its creation on; a head that moved before is seen by the second look.
             self.waiting = Some(Box::pin(
-                Arc::clone(&self.cursor.channel.head).notified_owned(),
+                Arc::clone(self.cursor.channel.head()).notified_owned(),
             ));
             if let Some(batch) = self.try_batch(out) {
                 return Poll::Ready(batch);
