@@ -219,6 +219,10 @@ def _growth():
         for count in [10, 100, 1000, 5000, 10_000]
     ]
     cases += [
+        Case(f"4/s to {count:,}", "subscribers", connections=count, interval_us=250_000, duration=8)
+        for count in [100, 1000, 5000, 10_000]
+    ]
+    cases += [
         Case(f"{count:,} channels", "channels", mode="publish", channels=count, group=32, interval_us=1600, connections=1)
         for count in [10, 1000, 10_000, 100_000]
     ]
@@ -230,6 +234,11 @@ def _growth():
             1.2,
         ),
         Target(
+            "a delivery of 4 publications a second: 5,000 ≤ 1.2 × 100 subscribers",
+            ratio("server_us", "4/s to 5,000", "tidings", other_case="4/s to 100"),
+            1.2,
+        ),
+        Target(
             "a publication: 100,000 ≤ 1.2 × 10 channels",
             ratio("server_us", "100,000 channels", "tidings", other_case="10 channels"),
             1.2,
@@ -237,7 +246,8 @@ def _growth():
         Target("≤ 1 KiB a channel, its publication included", value("channel_memory", "100,000 channels"), 1, unit=" KiB"),
     ]
     about = (
-        "*subscribers*: 1 channel, 20,000 deliveries a second. *channels*: 20,000 publications a second to so many channels in turn,"
+        "*subscribers*: 1 channel, 20,000 deliveries a second, so that each connection gets 200 a second where there are 100 and 4 where"
+        " there are 5,000; *4/s*: 1 channel, 4 publications a second to every connection, however many there are. *channels*: 20,000 publications a second to so many channels in turn,"
         " which nobody reads; figures are per publication. *churn*: 50 connections subscribe and unsubscribe without pause, each time"
         " to a new channel; figures are per pair, and what remains afterwards is shown."
     )
