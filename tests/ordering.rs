@@ -2,12 +2,21 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+    task::Poll,
+};
 
 use common::{both, publication, text};
+use futures_util::{
+    StreamExt,
+    future::join_all,
+    stream::{self, FuturesUnordered},
+};
 use tidings::{
     ChannelName, Message,
-    client::{Event, Transport},
+    client::{Acknowledgement, Client, Event, Subscription, Transport},
     testing::TestServer,
 };
 
@@ -106,6 +115,121 @@ async fn every_subscriber_sees_one_order_without_a_hole(transport: Transport) {
             );
             counts[number] += 1;
         }
+    }
+}
+
+/// Publications of a burst, and how many of them are in flight at a time. Together they stay below what a log keeps, so that no
+/// reader may miss one.
+const BURST: usize = 2000;
+const IN_FLIGHT: [usize; 3] = [64, 512, BURST];
+
+/// The next publication of a burst: large enough that hundreds of them are more than a connection takes at once.
+async fn issue(client: &Client, line: String) -> (String, Acknowledgement) {
+    let message = Message::text(format!("{line:500}"));
+    let acknowledged = client.publish("chat-room-1", message).await.unwrap();
+    (line, acknowledged)
+}
+
+/// The reader gets what was acknowledged, each publication once, at the offset that its acknowledgement names.
+async fn gets_all(subscription: &mut Subscription, acknowledged: &[(String, Acknowledgement)]) {
+    let mut acknowledged: Vec<_> = acknowledged.iter().collect();
+    acknowledged.sort_by_key(|(_, acknowledgement)| acknowledgement.position.offset);
+    for (line, acknowledgement) in acknowledged {
+        let received = publication(subscription).await;
+        let wanted = (line.as_str(), acknowledgement.position.offset);
+        assert_eq!((text(&received).trim_end(), received.offset), wanted);
+    }
+}
+
+fn in_order(acknowledged: &[(String, Acknowledgement)]) {
+    assert_eq!(acknowledged.len(), BURST);
+    for (number, (line, acknowledgement)) in acknowledged.iter().enumerate() {
+        assert_eq!(*line, number.to_string());
+        let offset = acknowledgement.position.offset;
+        assert_eq!(offset, number as u64 + 1, "the order of the calls");
+    }
+}
+
+both!(publications_that_are_all_in_flight_keep_the_order_of_their_calls);
+async fn publications_that_are_all_in_flight_keep_the_order_of_their_calls(transport: Transport) {
+    let server = TestServer::start().await;
+    let reader = server.client("1", transport).await.unwrap();
+    let mut subscription = reader.subscribe("chat-room-1").await.unwrap();
+    let client = server.client("2", transport).await.unwrap();
+    let calls = (0..BURST).map(|number| issue(&client, number.to_string()));
+    let acknowledged = join_all(calls).await;
+    gets_all(&mut subscription, &acknowledged).await;
+    in_order(&acknowledged);
+}
+
+both!(publications_with_a_window_in_flight_keep_the_order_of_their_calls);
+async fn publications_with_a_window_in_flight_keep_the_order_of_their_calls(transport: Transport) {
+    for in_flight in IN_FLIGHT {
+        let server = TestServer::start().await;
+        let reader = server.client("1", transport).await.unwrap();
+        let mut subscription = reader.subscribe("chat-room-1").await.unwrap();
+        let client = server.client("2", transport).await.unwrap();
+        let calls = (0..BURST).map(|number| issue(&client, number.to_string()));
+        let acknowledged: Vec<_> = stream::iter(calls).buffered(in_flight).collect().await;
+        gets_all(&mut subscription, &acknowledged).await;
+        in_order(&acknowledged);
+    }
+}
+
+both!(a_call_that_is_polled_first_does_not_overtake_one_that_waits);
+async fn a_call_that_is_polled_first_does_not_overtake_one_that_waits(transport: Transport) {
+    for in_flight in IN_FLIGHT {
+        let server = TestServer::start().await;
+        let reader = server.client("1", transport).await.unwrap();
+        let mut subscription = reader.subscribe("chat-room-1").await.unwrap();
+        let client = server.client("2", transport).await.unwrap();
+        let (mut waiting, mut acknowledged) = (FuturesUnordered::new(), Vec::new());
+        for number in 0..BURST {
+            // Each is polled when it is issued, and those before it only when there are too many of them.
+            let mut call = Box::pin(issue(&client, number.to_string()));
+            match poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
+                Poll::Ready(answered) => acknowledged.push(answered),
+                Poll::Pending => waiting.push(call),
+            }
+            if waiting.len() == in_flight {
+                acknowledged.extend(waiting.next().await);
+            }
+        }
+        acknowledged.extend(waiting.collect::<Vec<_>>().await);
+        acknowledged.sort_by_key(|(line, _)| line.parse::<usize>().unwrap());
+        gets_all(&mut subscription, &acknowledged).await;
+        in_order(&acknowledged);
+    }
+}
+
+both!(tasks_that_share_a_client_keep_an_order_each);
+async fn tasks_that_share_a_client_keep_an_order_each(transport: Transport) {
+    const TASKS: usize = 4;
+    for in_flight in IN_FLIGHT {
+        let server = TestServer::start().await;
+        let reader = server.client("1", transport).await.unwrap();
+        let mut subscription = reader.subscribe("chat-room-1").await.unwrap();
+        let client = server.client("2", transport).await.unwrap();
+        let tasks = (0..TASKS).map(|task| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let lines = (0..BURST / TASKS).map(|number| format!("{task}:{number}"));
+                let calls = lines.map(|line| issue(&client, line));
+                let calls = stream::iter(calls).buffered(in_flight);
+                calls.collect::<Vec<_>>().await
+            })
+        });
+        let (mut all, mut sorted) = (Vec::new(), Vec::new());
+        for task in tasks.collect::<Vec<_>>() {
+            let acknowledged = task.await.unwrap();
+            let offsets = acknowledged.iter();
+            let offsets = offsets.map(|(_, acknowledged)| acknowledged.position.offset);
+            sorted.push(offsets.is_sorted());
+            all.extend(acknowledged);
+        }
+        assert_eq!(all.len(), BURST);
+        gets_all(&mut subscription, &all).await;
+        assert_eq!(sorted, [true; TASKS], "the order of each task's calls");
     }
 }
 

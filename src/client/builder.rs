@@ -3,12 +3,13 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Client, ClientError, Shared, State,
     driver::{self, Driver},
+    line::Line,
     link::Link,
     registry::Registry,
 };
@@ -54,9 +55,6 @@ impl fmt::Debug for Token {
         })
     }
 }
-
-/// Requests of user code that wait for the connection; above it `Client`'s calls wait.
-const COMMANDS: usize = 64;
 
 impl Builder {
     pub(super) fn new(url: String) -> Self {
@@ -141,7 +139,7 @@ impl Builder {
         let target = Target::parse(&self.url)?;
         let dialer = Dialer::new(target, &self.trust, self.max_streams, self.socket)?;
         let (link, welcomed) = Link::connect(&dialer, &self.settings).await?;
-        let (commands, queue) = mpsc::channel(COMMANDS);
+        let line = Arc::new(Line::default());
         let (state, states) = watch::channel(State::Connected(welcomed));
         let registry = Arc::new(Registry::default());
         let close = CancellationToken::new();
@@ -149,7 +147,7 @@ impl Builder {
             dialer,
             settings: self.settings,
             registry: Arc::clone(&registry),
-            commands: queue,
+            line: Arc::clone(&line),
             state,
             close: close.clone(),
         };
@@ -157,7 +155,7 @@ impl Builder {
         let driver = tokio::spawn(driver::run(driver, link)).abort_handle();
         Ok(Client {
             shared: Arc::new(Shared {
-                commands,
+                line,
                 registry,
                 state: states,
                 close,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Acknowledgement, ClientError, State, backoff,
     builder::{Settings, Token},
+    line::Line,
     link::{Link, Over},
     registry::Registry,
 };
@@ -38,7 +39,7 @@ pub(super) struct Driver {
     pub(super) dialer: Dialer,
     pub(super) settings: Settings,
     pub(super) registry: Arc<Registry>,
-    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) line: Arc<Line>,
     pub(super) state: watch::Sender<State>,
     /// User code closes the client.
     pub(super) close: CancellationToken,
@@ -49,7 +50,7 @@ pub(super) async fn run(mut driver: Driver, mut link: Link) {
     loop {
         let over = driver
             .close
-            .run_until_cancelled(link.run(&driver.registry, &mut driver.commands))
+            .run_until_cancelled(link.run(&driver.registry, &driver.line))
             .await
             .unwrap_or(Over::Asked);
         let (code, reason) = over.reason();
@@ -138,5 +139,6 @@ impl Drop for Driver {
         if !matches!(*self.state.borrow(), State::Closed { .. }) {
             self.end(None, "the client's task is gone".to_owned());
         }
+        self.line.close();
     }
 }

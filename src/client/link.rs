@@ -5,7 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::oneshot,
+    task::coop::cooperative,
     time::{sleep, timeout},
 };
 
@@ -13,6 +14,7 @@ use super::{
     Acknowledgement, ClientError, backoff,
     driver::Command,
     greet::CLOSE,
+    line::Line,
     mailbox::Incoming,
     registry::{Key, Registry},
 };
@@ -98,11 +100,7 @@ impl Link {
     }
 
     /// Serves user code until the connection is over.
-    pub(super) async fn run(
-        &mut self,
-        registry: &Registry,
-        commands: &mut mpsc::Receiver<Command>,
-    ) -> Over {
+    pub(super) async fn run(&mut self, registry: &Registry, line: &Line) -> Over {
         registry.connected(std::mem::take(&mut self.automatic));
         self.sync(registry);
         loop {
@@ -145,10 +143,8 @@ impl Link {
                     self.sync(registry);
                 },
                 () = registry.changed.notified() => self.sync(registry),
-                command = commands.recv(), if room => match command {
-                    None => return Over::Asked,
-                    Some(command) => self.carry_out(registry, command),
-                },
+                // A line that never ends does not keep other tasks from their turn.
+                command = cooperative(line.next()), if room => self.carry_out(registry, command),
             }
         }
     }

@@ -7,6 +7,7 @@ mod backoff;
 mod builder;
 mod driver;
 mod greet;
+mod line;
 mod link;
 mod mailbox;
 mod registry;
@@ -15,7 +16,7 @@ mod subscription;
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
     task::AbortHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,7 @@ pub use builder::Builder;
 pub use subscription::{Event, Subscription};
 
 use driver::Command;
+use line::{Line, Place};
 use registry::Registry;
 
 /// A connection to a server that is made again when it breaks. Cloning shares it. The connection ends when the last
@@ -44,7 +46,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
-    commands: mpsc::Sender<Command>,
+    line: Arc<Line>,
     registry: Arc<Registry>,
     state: watch::Receiver<State>,
     close: CancellationToken,
@@ -199,7 +201,7 @@ impl Client {
             .ok_or_else(|| ClientError::AlreadySubscribed(name.clone()))?;
         // Dropping this before the answer gives the subscription up.
         let mut subscription = Subscription::new(claim, Arc::clone(&self.shared));
-        self.send(Command::Subscribe).await?;
+        let _place = self.ask(Command::Subscribe)?;
         let position = answered.await.map_err(|_| self.over())??;
         subscription.start_at(position);
         Ok(subscription)
@@ -223,6 +225,10 @@ impl Client {
     /// Publishes a message and waits for the acknowledgement. While the client is between two connections this waits for the
     /// next one; it never sends twice.
     ///
+    /// Any number of calls may be in flight. The server gets their messages in the order in which the calls were first polled,
+    /// from one task or several: nothing of a call happens before. A call that is dropped is not sent if it still waits for the
+    /// connection; otherwise it is carried out and its acknowledgement lost.
+    ///
     /// # Errors
     /// [`ClientError::Channel`], [`TooLarge`](ClientError::TooLarge), [`Request`](ClientError::Request) with the server's
     /// code, [`Interrupted`](ClientError::Interrupted), [`Closed`](ClientError::Closed).
@@ -241,12 +247,11 @@ impl Client {
             });
         }
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Publish {
+        let _place = self.ask(Command::Publish {
             name,
             message,
             answer,
-        })
-        .await?;
+        })?;
         answered.await.map_err(|_| self.over())?
     }
 
@@ -257,7 +262,7 @@ impl Client {
     pub async fn ping(&self) -> Result<Duration, ClientError> {
         let start = tokio::time::Instant::now();
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Ping { answer }).await?;
+        let _place = self.ask(Command::Ping { answer })?;
         answered.await.map_err(|_| self.over())??;
         Ok(start.elapsed())
     }
@@ -302,12 +307,9 @@ impl Client {
         self.closed().await;
     }
 
-    async fn send(&self, command: Command) -> Result<(), ClientError> {
-        self.shared
-            .commands
-            .send(command)
-            .await
-            .map_err(|_| self.over())
+    fn ask(&self, command: Command) -> Result<Place<'_>, ClientError> {
+        let joined = self.shared.line.join(command);
+        joined.map_err(|line::Closed| self.over())
     }
 
     fn over(&self) -> ClientError {

@@ -9,11 +9,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{
-    sync::watch,
-    task::{spawn_blocking, unconstrained},
-    time::timeout,
-};
+use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -179,9 +175,8 @@ impl Sender {
         let client = self.publisher.client.clone();
         let channel = plan.channels[channel].clone();
         let publish = async move { client.publish(channel.as_str(), message).await };
-        // The first poll puts the request into the client's queue, or in line for it: so their order is that of these calls.
-        // Where the scheduler's budget could make a poll do nothing, it would not be.
-        let mut publish: BoxFuture<'static, Answer> = Box::pin(unconstrained(publish));
+        // The first poll puts the request into the client's line: so their order is that of these calls.
+        let mut publish: BoxFuture<'static, Answer> = Box::pin(publish);
         let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut publish).poll(cx))).await;
         if self.publisher.clock.measures(time) {
             self.published
