@@ -2,12 +2,19 @@
 
 mod common;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use common::{both, publication, text};
 use tidings::{
     ChannelName, Code, Message,
     auth::{AllowAnonymous, Rules},
+    broker::PublishError,
     client::{ClientError, Event, Transport},
     endpoint::{Endpoint, PostStream, Session},
     server::Server,
@@ -174,6 +181,110 @@ async fn user_code_can_post_to_one_client(transport: Transport) {
         })
     ));
     assert_eq!(private.next().await, None);
+}
+
+both!(what_is_posted_in_the_moment_of_a_drain_is_delivered_or_refused);
+async fn what_is_posted_in_the_moment_of_a_drain_is_delivered_or_refused(transport: Transport) {
+    const SESSIONS: usize = 24;
+    // Far below what a log keeps, so that no reader may miss one.
+    const AHEAD: u64 = 64;
+    let (sender, mut streams) = tokio::sync::mpsc::channel::<PostStream>(1);
+    let endpoint = Call(move |session: &Session| {
+        sender
+            .try_send(session.stream(&name("private")).unwrap())
+            .unwrap();
+    });
+    let mut server = TestServer::start_with(|builder| builder.endpoint(endpoint)).await;
+    let (mut posting, mut reading) = (Vec::new(), Vec::new());
+    let posted = Arc::new(AtomicU64::new(0));
+    for number in 0..SESSIONS {
+        let client = server.client_builder(transport);
+        let client = client.token(server.token(&number.to_string()));
+        let client = client.reconnect(false).connect().await.unwrap();
+        let stream = streams.recv().await.unwrap();
+        let (read, posted) = (Arc::new(AtomicU64::new(0)), Arc::clone(&posted));
+        let seen = Arc::clone(&read);
+        posting.push(tokio::spawn(async move {
+            let mut last = 0;
+            loop {
+                if last < seen.load(Ordering::Relaxed) + AHEAD {
+                    match stream.post(Message::text("x")) {
+                        Ok(position) => last = position.offset,
+                        // Kept, so that the drain is what ends it.
+                        Err(error) => return (last, error, stream),
+                    }
+                    posted.fetch_add(1, Ordering::Relaxed);
+                }
+                tokio::task::yield_now().await;
+            }
+        }));
+        reading.push(tokio::spawn(async move {
+            let mut private = client.stream("private").unwrap();
+            loop {
+                match private.next().await.expect("a word before the end") {
+                    Event::Publication(publication) => {
+                        let last = read.swap(publication.offset, Ordering::Relaxed);
+                        assert_eq!(publication.offset, last + 1);
+                    }
+                    Event::End { code, .. } => return (read.load(Ordering::Relaxed), code),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }));
+    }
+    while posted.load(Ordering::Relaxed) < 20 * SESSIONS as u64 {
+        tokio::task::yield_now().await;
+    }
+    server.begin_stop();
+    for (posting, reading) in posting.into_iter().zip(reading) {
+        let (accepted, refusal, _stream) = posting.await.unwrap();
+        let (read, code) = reading.await.unwrap();
+        assert_eq!((read, code), (accepted, Code::GOING_AWAY));
+        assert_eq!(refusal, PublishError::Closed);
+    }
+    server.stop().await;
+}
+
+both!(a_stream_that_drains_takes_no_more_however_slow_its_reader_is);
+async fn a_stream_that_drains_takes_no_more_however_slow_its_reader_is(transport: Transport) {
+    let (sender, mut streams) = tokio::sync::mpsc::channel::<PostStream>(1);
+    let endpoint = Call(move |session: &Session| {
+        sender
+            .try_send(session.stream(&name("private")).unwrap())
+            .unwrap();
+    });
+    let mut server = TestServer::start_with(|builder| builder.endpoint(endpoint)).await;
+    let client = server.client_builder(transport).token(server.token("1"));
+    let client = client.reconnect(false).connect().await.unwrap();
+    let mut private = client.stream("private").unwrap();
+    let stream = streams.recv().await.unwrap();
+    // More than a stream that nobody reads takes: its writer is not at the head when the drain begins.
+    for _ in 0..20 {
+        stream.post(Message::data("a/b", vec![7; 60_000])).unwrap();
+    }
+    server.begin_stop();
+    while server
+        .broker()
+        .post(&name("other"), Message::text("x"))
+        .is_ok()
+    {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stream.post(Message::text("x")), Err(PublishError::Closed));
+    for offset in 1..=20 {
+        assert_eq!(publication(&mut private).await.offset, offset);
+    }
+    assert!(matches!(
+        private.next().await,
+        Some(Event::End {
+            code: Code::GOING_AWAY,
+            ..
+        })
+    ));
+    client.closed().await;
+    let refusal = stream.post(Message::text("x")).unwrap_err();
+    assert_eq!(refusal, PublishError::Closed, "and not that nobody reads");
+    server.stop().await;
 }
 
 both!(a_panic_in_user_code_ends_one_session_and_harms_no_other);

@@ -309,8 +309,8 @@ impl Broker {
         }
     }
 
-    /// Takes no publication any more. What was accepted before this returns stands in the logs: a reader that then finds itself
-    /// at the head has everything.
+    /// Takes no publication any more, nor what user code posts to one client. What was accepted before this returns stands in the
+    /// logs: a reader that then finds itself at the head has everything.
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::SeqCst);
     }
@@ -416,20 +416,48 @@ impl Poster {
         Some(Reader::new(cursor, seat))
     }
 
+    /// Posts what is new: refused like any publication when the broker is closed, so that a reader that is then at the head has
+    /// everything.
     pub(crate) fn post(
         &self,
         publisher: Option<&str>,
         message: &Message,
     ) -> Result<Position, PublishError> {
+        self.append(publisher, message, &self.broker.inner.closed)
+    }
+
+    /// Posts what became of a publication that was accepted before: it is delivered though the broker is closed, to a reader that
+    /// reads until the poster is dropped.
+    pub(crate) fn relay(
+        &self,
+        publisher: Option<&str>,
+        message: &Message,
+    ) -> Result<Position, PublishError> {
+        self.append(publisher, message, &AtomicBool::new(false))
+    }
+
+    fn append(
+        &self,
+        publisher: Option<&str>,
+        message: &Message,
+        closed: &AtomicBool,
+    ) -> Result<Position, PublishError> {
         self.broker.check_size(message)?;
         if self.channel.readers() == 0 {
-            return Err(PublishError::Ended);
+            // In this order: a reader that left because of the flag left after it was set.
+            let closed = closed.load(Ordering::SeqCst);
+            return Err(if closed {
+                PublishError::Closed
+            } else {
+                PublishError::Ended
+            });
         }
-        // What a session was sent before the end is still transformed and delivered: such a log stays open.
-        let open = AtomicBool::new(false);
         self.channel
-            .publish(self.broker.now(), Draft::new(publisher, message), &open)
-            .map_err(|_| PublishError::Ended)
+            .publish(self.broker.now(), Draft::new(publisher, message), closed)
+            .map_err(|refused| match refused {
+                channel::Refused::Closed => PublishError::Closed,
+                channel::Refused::Evicted(_) => PublishError::Ended,
+            })
     }
 }
 

@@ -258,6 +258,25 @@ fn a_closed_broker_takes_nothing() {
 }
 
 #[tokio::test]
+async fn a_closed_broker_takes_nothing_for_one_reader_but_what_it_accepted_before() {
+    let (broker, _) = broker(|_| ());
+    let poster = broker.private(&name("notification"));
+    let mut subscription = poster.subscription();
+    poster.post(None, &Message::text("x")).unwrap();
+    broker.close();
+    let refused = poster.post(None, &Message::text("y"));
+    assert_eq!(refused, Err(PublishError::Closed));
+    poster.relay(None, &Message::text("z")).unwrap();
+    assert_eq!(text_of(subscription.next().await.unwrap()), "x");
+    assert_eq!(text_of(subscription.next().await.unwrap()), "z");
+    drop(subscription);
+    let refused = poster.post(None, &Message::text("y"));
+    assert_eq!(refused, Err(PublishError::Closed), "that is why");
+    let refused = poster.relay(None, &Message::text("z"));
+    assert_eq!(refused, Err(PublishError::Ended));
+}
+
+#[tokio::test]
 async fn a_private_log_ends_with_its_poster_after_the_last_message() {
     let (broker, _) = broker(|_| ());
     let poster = broker.private(&name("notification"));

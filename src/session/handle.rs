@@ -146,7 +146,7 @@ impl Session {
                     let Some(message) = transform(&publication) else {
                         continue;
                     };
-                    match poster.post(publication.publisher.as_deref(), &message) {
+                    match poster.relay(publication.publisher.as_deref(), &message) {
                         Ok(_) => {}
                         Err(PublishError::Ended) => return,
                         Err(error) => {
@@ -222,10 +222,10 @@ impl fmt::Debug for Session {
 pub struct PostStream(Poster);
 
 impl PostStream {
-    /// Posts a message.
+    /// Posts a message. What is accepted before the server begins to drain is delivered; from then on nothing is accepted.
     ///
     /// # Errors
-    /// [`PublishError`]: the message is too large, or the client is gone.
+    /// [`PublishError`]: the message is too large, the server is shutting down, or the client is gone.
     pub fn post(&self, message: impl Into<Message>) -> Result<Position, PublishError> {
         self.0.post(None, &message.into())
     }

@@ -42,9 +42,9 @@ pub(super) enum Step {
 /// Where a draining writer ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
-    /// At the head of a channel: the broker takes nothing any more.
+    /// At the head of a log: the broker takes nothing any more.
     Head,
-    /// At the end of a log that somebody still writes to while it drains.
+    /// At the end of a log that is still written to while it drains, with what was accepted before.
     End,
 }
 
