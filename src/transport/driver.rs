@@ -33,7 +33,9 @@ pub(super) use stream::{ReadError, RecvStream, SendStream, WriteError};
 use crate::wire::Code;
 use connection::Shared;
 use port::{Datagram, Orders};
-use socket::{Received, Socket};
+#[cfg(test)]
+pub(super) use socket::faults::Faults;
+use socket::{Blocked, Received, Socket};
 use timers::Timers;
 
 /// Connections driven in one poll, before tasks of the worker have their turn: about a millisecond.
@@ -108,6 +110,12 @@ impl Driver {
             wakers: Vec::new(),
             closing: false,
         })
+    }
+
+    /// What the system is made to say.
+    #[cfg(test)]
+    pub(super) const fn faults(&mut self) -> &mut Faults {
+        &mut self.socket.faults
     }
 
     pub(super) fn next_arrival(&mut self) -> Option<Arrived> {
@@ -323,9 +331,11 @@ impl Driver {
     }
 
     fn retry_blocked(&mut self) {
-        if let Some((transmit, bytes)) = self.blocked.take()
-            && would_block(self.socket.send(&transmit, &bytes))
+        if let Some((mut transmit, mut bytes)) = self.blocked.take()
+            && let Err(Blocked { sent }) = self.socket.send(&transmit, &bytes)
         {
+            transmit.size -= sent;
+            bytes.drain(..sent);
             self.blocked = Some((transmit, bytes));
         }
     }
@@ -352,12 +362,13 @@ impl Driver {
                 // The system may find out later that the network card does not split.
                 let segments = self.socket.max_segments().min(MAX_SEGMENTS);
                 let transmit = state.proto.poll_transmit(now, segments, &mut self.out);
-                let Some(transmit) = transmit else { break };
+                let Some(mut transmit) = transmit else { break };
                 sent += transmit
                     .segment_size
                     .map_or(1, |size| transmit.size.div_ceil(size));
-                if would_block(self.socket.send(&transmit, &self.out)) {
-                    self.blocked = Some((transmit, self.out.clone()));
+                if let Err(Blocked { sent: taken }) = self.socket.send(&transmit, &self.out) {
+                    transmit.size -= taken;
+                    self.blocked = Some((transmit, self.out[taken..].to_vec()));
                 }
             }
             let mut answered = false;
@@ -405,14 +416,6 @@ impl Drop for Driver {
     }
 }
 
-/// Whether a datagram is to be sent again later. What the system refuses for another reason is lost like any packet.
-fn would_block(sent: io::Result<()>) -> bool {
-    match sent {
-        Ok(()) => false,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
-        Err(error) => {
-            tracing::debug!(%error, "a datagram was not sent");
-            false
-        }
-    }
-}
+#[cfg(test)]
+#[cfg(feature = "client")]
+mod tests;

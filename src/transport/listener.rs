@@ -250,6 +250,12 @@ impl Worker {
         self.driver.poll(cx);
     }
 
+    /// What the system is made to say.
+    #[cfg(test)]
+    pub(super) const fn faults(&mut self) -> &mut driver::Faults {
+        self.driver.faults()
+    }
+
     /// The next client that is let in; `None` until a later [`poll`](Self::poll).
     pub(crate) fn next_arrival(&mut self) -> Option<Arrival> {
         let Arrived { connection, permit } = self.driver.next_arrival()?;

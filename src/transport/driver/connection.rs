@@ -389,6 +389,12 @@ impl Connection {
         }
     }
 
+    /// Packets that were lost.
+    #[cfg(test)]
+    pub(in crate::transport) fn lost(&self) -> u64 {
+        self.lock().proto.stats().path.lost_packets
+    }
+
     pub(in crate::transport) fn rtt(&self) -> Duration {
         self.lock().proto.rtt()
     }

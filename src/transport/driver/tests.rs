@@ -1,0 +1,142 @@
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{
+    future::poll_fn,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::Faults;
+use crate::{
+    transport::{
+        Certificate, Origins, Sha256, Trust,
+        listener::{Arrival, Config, Listener},
+        tls::client_crypto,
+    },
+    wire::ALPN,
+};
+
+/// One worker that serves nobody: who arrives is the test's.
+struct Server {
+    address: SocketAddr,
+    hash: Sha256,
+    arrivals: mpsc::Receiver<Arrival>,
+    _listener: Listener,
+    /// Ends with this.
+    _running: JoinSet<()>,
+}
+
+impl Server {
+    fn start(plant: impl FnOnce(&mut Faults)) -> Self {
+        let now = std::time::SystemTime::now();
+        let hour = Duration::from_secs(3600);
+        let (certificate, ..) = Certificate::self_signed(&["localhost"], now, hour).unwrap();
+        let hash = certificate.sha256();
+        let config = Config {
+            origins: Origins::Any,
+            soft_handshakes: 8,
+            hard_handshakes: 8,
+            deadline: Duration::from_secs(20),
+            idle: Duration::from_secs(20),
+        };
+        let local = (Ipv4Addr::LOCALHOST, 0).into();
+        let (listener, bindings) = Listener::bind(local, certificate, config, 1).unwrap();
+        let mut worker = bindings.into_iter().next().unwrap().start().unwrap();
+        plant(worker.faults());
+        let (arrived, arrivals) = mpsc::channel(8);
+        let mut running = JoinSet::new();
+        running.spawn(poll_fn(move |cx| {
+            worker.poll(cx);
+            while let Some(arrival) = worker.next_arrival() {
+                arrived.try_send(arrival).unwrap();
+            }
+            Poll::Pending
+        }));
+        Self {
+            address: listener.local_address(),
+            hash,
+            arrivals,
+            _listener: listener,
+            _running: running,
+        }
+    }
+
+    async fn connect(&self, endpoint: &quinn::Endpoint, alpn: &str) -> quinn::Connection {
+        let trust = Trust::Hashes(vec![self.hash]);
+        let crypto = client_crypto(&trust, alpn.as_bytes()).unwrap();
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(crypto).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let connecting = endpoint.connect_with(config, self.address, "localhost");
+        connecting.unwrap().await.unwrap()
+    }
+}
+
+fn endpoint() -> quinn::Endpoint {
+    quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
+}
+
+/// Input/output error, as a network card without segmentation has it.
+const EIO: i32 = 5;
+
+#[tokio::test]
+async fn a_connection_goes_on_without_loss_where_the_system_refuses_segments() {
+    let refused = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&refused);
+    let mut server = Server::start(|faults| {
+        faults.write = Some(Box::new(move |transmit| {
+            if transmit.segment_size.is_none() {
+                return Ok(());
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            Err(io::Error::from_raw_os_error(EIO))
+        }));
+    });
+    let endpoint = endpoint();
+    let client = server.connect(&endpoint, ALPN).await;
+    let arrival = server.arrivals.recv().await.unwrap();
+    let (connection, _permit) = arrival.handshake().await.unwrap();
+    let sent: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
+    let (stream, _) = connection.open_uni().unwrap();
+    connection.with_streams(|streams| {
+        let took_all = streams.write(stream, &mut vec![Bytes::from(sent.clone())]);
+        assert!(took_all.unwrap());
+        streams.finish(stream);
+    });
+    let mut stream = client.accept_uni().await.unwrap();
+    assert!(stream.read_to_end(200_000).await.unwrap() == sent);
+    assert_eq!(refused.load(Ordering::Relaxed), 1, "it is not asked again");
+    assert_eq!(connection.quic().unwrap().lost(), 0);
+}
+
+#[tokio::test]
+async fn a_worker_outlives_a_socket_that_cannot_be_read() {
+    // Some pauses long.
+    const READS: usize = 30;
+    let reads = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&reads);
+    let mut server = Server::start(|faults| {
+        faults.read = Some(Box::new(move || {
+            match count.fetch_add(1, Ordering::Relaxed) < READS {
+                true => Err(io::ErrorKind::OutOfMemory.into()),
+                false => Ok(()),
+            }
+        }));
+    });
+    let endpoint = endpoint();
+    let connecting = server.connect(&endpoint, ALPN);
+    let client = tokio::time::timeout(Duration::from_secs(20), connecting).await;
+    let _client = client.expect("it can be read again");
+    let arrival = server.arrivals.recv().await.unwrap();
+    let (connection, _permit) = arrival.handshake().await.unwrap();
+    assert!(reads.load(Ordering::Relaxed) > READS);
+    assert_eq!(connection.quic().unwrap().close_reason(), None);
+}
