@@ -168,25 +168,19 @@ impl Listener {
             .unwrap_or_else(|_| unreachable!("it is what QUIC requires"));
         let admission = Admission::new(config.soft_handshakes, config.hard_handshakes);
         let ports = Port::all(workers, &admission);
-        let mut bindings = Vec::new();
-        let mut bound = address;
-        if workers > 1 {
-            // Who shares a port finds no other program on it, and may be given a free one that is none.
-            let alone = bind(address, false).and_then(|socket| socket.local_addr());
-            bound = alone.map_err(|source| BindError::Socket { address, source })?;
-        }
-        for port in &ports {
-            let fail = |source| BindError::Socket { address, source };
-            let socket = bind(bound, workers > 1).map_err(fail)?;
-            bound = socket.local_addr().map_err(fail)?;
-            bindings.push(Binding {
+        let (bound, sockets) =
+            bind(address, ports.len()).map_err(|source| BindError::Socket { address, source })?;
+        let bindings = sockets
+            .into_iter()
+            .zip(&ports)
+            .map(|(socket, port)| Binding {
                 socket,
                 endpoint: endpoint.clone(),
                 server: Arc::clone(&server),
                 port: Arc::clone(port),
                 config: Arc::clone(&config),
             });
-        }
+        let bindings = bindings.collect();
         let listener = Self {
             address: bound,
             certificates,
@@ -212,21 +206,35 @@ impl Listener {
     }
 }
 
-/// A socket of its own for each worker: the system shares the port's datagrams among them by the client's address.
-fn bind(address: SocketAddr, shared: bool) -> std::io::Result<UdpSocket> {
+/// A socket of its own for each worker, and where they are: the system shares the port's datagrams among them by the client's
+/// address.
+///
+/// Who shares a port from the beginning is let in beside any other program that does, and may be given a port as free that is not.
+/// So the first binds alone and shares what is its own: there is no moment in which somebody else can come between.
+fn bind(address: SocketAddr, workers: usize) -> std::io::Result<(SocketAddr, Vec<UdpSocket>)> {
     use socket2::{Domain, Protocol, Socket, Type};
 
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
+    let socket = || {
+        let domain = Domain::for_address(address);
+        Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
+    };
+    let first = socket()?;
+    first.bind(&address.into())?;
     #[cfg(unix)]
-    if shared {
-        socket.set_reuse_port(true)?;
+    if workers > 1 {
+        first.set_reuse_port(true)?;
     }
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+    let first = UdpSocket::from(first);
+    let bound = first.local_addr()?;
+    let mut sockets = vec![first];
+    while sockets.len() < workers {
+        let next = socket()?;
+        #[cfg(unix)]
+        next.set_reuse_port(true)?;
+        next.bind(&bound.into())?;
+        sockets.push(next.into());
+    }
+    Ok((bound, sockets))
 }
 
 impl Binding {
@@ -431,5 +439,71 @@ mod tests {
             assert!(!origins.allow(bad), "{bad}");
         }
         assert!(Origins::Any.allow("https://evil.example"));
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod port_tests {
+    use std::{
+        io::ErrorKind,
+        net::{Ipv4Addr, UdpSocket},
+        sync::Barrier,
+        thread,
+    };
+
+    use super::bind;
+
+    const WORKERS: usize = 4;
+    const FREE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+    #[test]
+    fn workers_share_a_port_that_nobody_else_is_let_in_to() {
+        let (address, sockets) = bind(FREE.into(), WORKERS).unwrap();
+        assert_eq!(sockets.len(), WORKERS);
+        for socket in &sockets {
+            assert_eq!(socket.local_addr().unwrap(), address);
+            socket.set_nonblocking(true).unwrap();
+        }
+        for others in [1, WORKERS] {
+            let refused = bind(address, others).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::AddrInUse);
+        }
+        for _ in 0..50 {
+            let (other, _) = bind(FREE.into(), WORKERS).unwrap();
+            assert_ne!(other, address);
+        }
+        // Each has its part of the clients, the first too; that of 200 one gets nobody is not to be feared.
+        for _ in 0..200 {
+            let client = UdpSocket::bind(FREE).unwrap();
+            client.send_to(b"x", address).unwrap();
+        }
+        let read = |socket: &UdpSocket| {
+            let mut buffer = [0; 10];
+            std::iter::from_fn(|| socket.recv(&mut buffer).ok()).count()
+        };
+        let got: Vec<_> = sockets.iter().map(read).collect();
+        assert_eq!(got.iter().sum::<usize>(), 200);
+        assert!(!got.contains(&0), "{got:?}");
+    }
+
+    #[test]
+    fn of_two_servers_that_start_at_once_one_gets_the_port() {
+        let mut served = 0;
+        for _ in 0..500 {
+            let free = UdpSocket::bind(FREE).unwrap().local_addr().unwrap();
+            let both = Barrier::new(2);
+            let start = || {
+                both.wait();
+                bind(free, WORKERS)
+            };
+            let (one, other) = thread::scope(|scope| {
+                let one = scope.spawn(start);
+                (start(), one.join().unwrap())
+            });
+            assert!(one.is_err() || other.is_err(), "both have {free}");
+            served += usize::from(one.is_ok() || other.is_ok());
+        }
+        // Another test may have taken one or the other port meanwhile.
+        assert!(served > 400, "{served} of 500");
     }
 }
