@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use common::{TempDir, both, bounded, certificate};
+use common::{
+    TempDir, both, bounded, certificate,
+    raw::{Dial, close_code},
+};
 use tidings::{
     Code, Message,
     auth::{Rule, Rules, Who},
@@ -313,4 +316,20 @@ async fn a_drain_acknowledges_what_it_accepted(transport: Transport) {
     let published = server.broker().stats().publications;
     assert_eq!(published, accepted.load(Ordering::Relaxed) as u64);
     server.stop().await;
+}
+
+both!(a_drain_tells_who_is_not_let_in_yet_to_come_back);
+async fn a_drain_tells_who_is_not_let_in_yet_to_come_back(transport: Transport) {
+    let mut server = TestServer::start().await;
+    let connection = Dial::new(&server, transport).quic().await.unwrap();
+    // QUIC is ready on both sides, and the server waits for CONNECT or Hello.
+    while connection.stats().frame_rx.handshake_done == 0 {
+        tokio::task::yield_now().await;
+    }
+    if transport == Transport::WebTransport {
+        connection.accept_uni().await.unwrap();
+    }
+    server.begin_stop();
+    let (code, reason) = close_code(&connection.closed().await, transport);
+    assert_eq!(code, Code::GOING_AWAY, "{reason}");
 }

@@ -201,10 +201,15 @@ fn log(ended: Result<(), JoinError>) {
 
 async fn one(arrival: Arrival, common: Common, home: Arc<Home>) {
     let remote = arrival.remote_address();
-    let handshake = tokio::select! {
-        handshake = Box::pin(arrival.handshake()) => handshake,
-        // Dropped: it finds out that nobody answers, and comes back.
-        () = home.drain.cancelled() => return,
+    let handshake = {
+        let unfinished = arrival.unfinished();
+        tokio::select! {
+            handshake = Box::pin(arrival.handshake()) => handshake,
+            // It comes back, here or elsewhere.
+            () = home.drain.cancelled() => {
+                return unfinished.close(Code::GOING_AWAY, "the server is shutting down");
+            }
+        }
     };
     match handshake {
         Ok((connection, permit)) => {

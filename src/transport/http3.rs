@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use quinn::{ConnectionError, VarInt};
+use quinn::ConnectionError;
 use tokio::{io::AsyncReadExt, sync::Mutex, time::timeout};
 use web_transport_quinn::{
     http::StatusCode,
-    proto::{ConnectRequest, ConnectResponse, Frame, Settings, error_to_http3},
+    proto::{ConnectRequest, ConnectResponse, Frame, Settings},
 };
 
 use super::{
@@ -73,14 +73,8 @@ struct CloseOnDrop<'a> {
 
 impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
-        close(self.connection, self.code, self.reason);
+        self.connection.close(self.code, self.reason);
     }
-}
-
-/// Closes the connection with a code in HTTP/3's space.
-pub(super) fn close(connection: &driver::Connection, code: Code, reason: &str) {
-    let code = VarInt::from_u64(error_to_http3(code.0)).unwrap_or(VarInt::MAX);
-    connection.close(code, reason.as_bytes());
 }
 
 fn lost(error: ConnectionError) -> String {
@@ -126,7 +120,7 @@ impl Request {
             self.send.finish();
             let _ = timeout(LINGER, self.connection.closed()).await;
         }
-        self.connection.close(H3_NO_ERROR.into(), b"");
+        self.connection.close_unmapped(H3_NO_ERROR.into(), "");
     }
 
     /// Answers with 200.
@@ -183,7 +177,8 @@ impl Http3 {
                 end = self.peers_end() => {
                     // After a close of ours it says nothing new, and the connection ends as that one says.
                     if self.end.set(end.clone()).is_ok() {
-                        close(&self.connection, end.code.unwrap_or(Code::CLOSED), &end.reason);
+                        let code = end.code.unwrap_or(Code::CLOSED);
+                        self.connection.close(code, &end.reason);
                     }
                 }
                 _ = self.connection.closed() => {}
@@ -230,7 +225,7 @@ impl Http3 {
     #[cfg(any(feature = "client", test))]
     pub(super) fn close(&self, code: Code, reason: &str) {
         if self.is_first() {
-            close(&self.connection, code, reason);
+            self.connection.close(code, reason);
         }
     }
 
@@ -269,7 +264,7 @@ impl Http3 {
 impl Drop for Http3 {
     /// Streams that are still held somewhere do not keep the connection.
     fn drop(&mut self) {
-        self.connection.close(VarInt::from_u32(0), b"");
+        self.connection.close(Code::CLOSED, "");
     }
 }
 

@@ -18,10 +18,10 @@ use super::{
     Connection, Kind,
     crypto::{QUIC_V1, ServerCrypto},
     driver::{self, Admission, Arrived, Driver, Permit, Port},
-    http3::{self, Request},
+    http3::Request,
     tls::{Certificate, CertificateStore, InvalidTls, server_crypto},
 };
-use crate::wire::{ALPN, Code, SUBPROTOCOL, WEBTRANSPORT_PATH};
+use crate::wire::{Code, SUBPROTOCOL, WEBTRANSPORT_PATH};
 
 /// Bounds of a listener.
 #[derive(Debug, Clone)]
@@ -127,6 +127,10 @@ pub(crate) struct Arrival {
     config: Arc<Config>,
     permit: Permit,
 }
+
+/// A client's connection during its handshakes.
+#[derive(Debug)]
+pub(crate) struct Unfinished(driver::Connection);
 
 /// Why an arrival did not become a connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -290,7 +294,19 @@ impl Worker {
     }
 }
 
+impl Unfinished {
+    /// Ends it, if it has not ended.
+    pub(crate) fn close(&self, code: Code, reason: &str) {
+        self.0.close(code, reason);
+    }
+}
+
 impl Arrival {
+    /// A handle to end it by while it finishes its handshakes. It keeps the connection open: to be dropped with them.
+    pub(crate) fn unfinished(&self) -> Unfinished {
+        Unfinished(self.connection.clone())
+    }
+
     pub(crate) fn remote_address(&self) -> SocketAddr {
         self.connection.remote_address()
     }
@@ -306,9 +322,7 @@ impl Arrival {
             .await
             .map_err(|_| HandshakeError::TimedOut)?
             .map_err(|error| HandshakeError::Quic(error.to_string()))?;
-        let protocol = connection.protocol();
-        // rustls lets nothing else through than what `server_crypto` lists.
-        let connection = if protocol.as_deref() == Some(ALPN.as_bytes()) {
+        let connection = if !connection.speaks_http3() {
             Connection(Kind::Quic(connection))
         } else {
             let deadline = config.deadline;
@@ -317,12 +331,12 @@ impl Arrival {
                 Ok(Err(error)) => {
                     // Where it was answered with a status, it is closed already.
                     let reason = error.to_string();
-                    http3::close(&connection, Code::PROTOCOL_VIOLATION, &reason);
+                    connection.close(Code::PROTOCOL_VIOLATION, &reason);
                     return Err(error);
                 }
                 Err(_) => {
                     let reason = format!("no CONNECT within {} s", deadline.as_secs_f32());
-                    http3::close(&connection, Code::HELLO_TIMEOUT, &reason);
+                    connection.close(Code::HELLO_TIMEOUT, &reason);
                     return Err(HandshakeError::TimedOut);
                 }
             }

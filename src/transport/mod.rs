@@ -133,7 +133,7 @@ impl Connection {
             #[cfg(feature = "client")]
             Kind::Client(dialled) => dialled.session.close(code.0, reason.as_bytes()),
             #[cfg(feature = "server")]
-            Kind::Quic(connection) => connection.close(code.0.into(), reason.as_bytes()),
+            Kind::Quic(connection) => connection.close(code, reason),
             #[cfg(feature = "server")]
             Kind::Http3(session) => session.close(code, reason),
         }
@@ -157,7 +157,7 @@ impl Connection {
                 .await;
             }
             #[cfg(feature = "server")]
-            Kind::Quic(connection) => connection.close(code.0.into(), reason.as_bytes()),
+            Kind::Quic(connection) => connection.close(code, reason),
             #[cfg(feature = "server")]
             Kind::Http3(session) => Box::pin(session.close_and_linger(code, reason)).await,
         }
@@ -203,7 +203,6 @@ impl Connection {
 #[cfg(feature = "server")]
 impl Connection {
     fn http3(session: http3::Http3) -> Self {
-        session.connection.speaks_http3();
         Self(Kind::Http3(Arc::new(session)))
     }
 

@@ -23,7 +23,10 @@ use super::{
     source::{Source, Streams, UniStream},
     stream::{RecvStream, SendStream},
 };
-use crate::{transport::stream::code_for, wire::Code};
+use crate::{
+    transport::stream::code_for,
+    wire::{ALPN, Code},
+};
 
 /// What a task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,25 +170,31 @@ impl Shared {
         source: Option<&dyn Source>,
         wakers: &mut Vec<Waker>,
     ) {
-        let http3 = self.http3.load(Ordering::Relaxed);
         while let Some(event) = state.proto.poll() {
             match event {
+                // Before anybody can use the connection, so that it never says a code of another space.
+                Event::HandshakeDataReady => {
+                    // rustls lets nothing else through than what we list: what is not ours is HTTP/3.
+                    let ours = protocol(&state.proto).as_deref() == Some(ALPN.as_bytes());
+                    self.http3.store(!ours, Ordering::Relaxed);
+                }
                 Event::Connected => {
                     state.connected = true;
                     state.wake(Interest::Connected, wakers);
                 }
                 Event::ConnectionLost { reason } => wakers.extend(state.end(reason)),
                 Event::Stream(event) => {
+                    let http3 = self.http3.load(Ordering::Relaxed);
                     self.stream_event(event, state, source, http3, wakers);
                 }
-                Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {
-                }
+                Event::DatagramReceived | Event::DatagramsUnblocked => {}
             }
         }
         if state.reserved.is_none()
             && self.fill.swap(false, Ordering::SeqCst)
             && let Some(source) = source
         {
+            let http3 = self.http3.load(Ordering::Relaxed);
             source.fill(&mut Streams::new(&mut state.proto, http3));
         }
     }
@@ -241,6 +250,12 @@ impl Shared {
     }
 }
 
+/// What was negotiated in ALPN.
+fn protocol(proto: &quinn_proto::Connection) -> Option<Box<[u8]>> {
+    let protocol = proto.crypto_session().handshake_data()?;
+    protocol.downcast().ok().map(|protocol| *protocol)
+}
+
 /// Asks for a connection's source to be asked. It does not keep the connection.
 #[derive(Clone)]
 pub(crate) struct Prompt(Arc<Shared>);
@@ -270,9 +285,9 @@ impl Connection {
         self.0.drive();
     }
 
-    /// Codes of its streams are in HTTP/3's space from now on.
-    pub(in crate::transport) fn speaks_http3(&self) {
-        self.0.http3.store(true, Ordering::Relaxed);
+    /// Whether HTTP/3 was negotiated, and its codes are in HTTP/3's space. Known when it is [`connected`](Self::connected).
+    pub(in crate::transport) fn speaks_http3(&self) -> bool {
+        self.0.http3.load(Ordering::Relaxed)
     }
 
     /// Who writes its unidirectional streams from now on; the first call counts.
@@ -288,12 +303,6 @@ impl Connection {
     pub(in crate::transport) async fn connected(&self) -> Result<(), ConnectionError> {
         self.until(Interest::Connected, |state| state.connected.then_some(()))
             .await
-    }
-
-    /// What was negotiated in ALPN.
-    pub(in crate::transport) fn protocol(&self) -> Option<Box<[u8]>> {
-        let protocol = self.lock().proto.crypto_session().handshake_data()?;
-        protocol.downcast().ok().map(|protocol| *protocol)
     }
 
     /// Polls `look` whenever `interest` is told, until it finds something or the connection is over.
@@ -369,10 +378,16 @@ impl Connection {
         done
     }
 
-    /// Closes it: what was written and not sent is lost.
-    pub(in crate::transport) fn close(&self, code: VarInt, reason: &[u8]) {
+    /// Closes it with a code as this connection writes it: what was written and not sent is lost.
+    pub(in crate::transport) fn close(&self, code: Code, reason: &str) {
+        self.close_unmapped(self.0.code(code), reason);
+    }
+
+    /// The same with a code that is none of ours.
+    pub(in crate::transport) fn close_unmapped(&self, code: VarInt, reason: &str) {
         if self.close_reason().is_none() {
-            self.0.close(code, Bytes::copy_from_slice(reason));
+            self.0
+                .close(code, Bytes::copy_from_slice(reason.as_bytes()));
         }
     }
 
@@ -418,7 +433,7 @@ impl Clone for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1 && self.close_reason().is_none() {
-            self.0.close(VarInt::from_u32(0), Bytes::new());
+            self.0.close(self.0.code(Code::CLOSED), Bytes::new());
         }
     }
 }

@@ -14,15 +14,17 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use web_transport_quinn::proto::error_to_http3;
 
 use super::Faults;
 use crate::{
     transport::{
         Certificate, Origins, Sha256, Trust,
-        listener::{Arrival, Config, Listener},
+        listener::{Arrival, Config, Listener, Unfinished},
         tls::client_crypto,
     },
-    wire::ALPN,
+    wire::{ALPN, Code},
 };
 
 /// One worker that serves nobody: who arrives is the test's.
@@ -30,6 +32,8 @@ struct Server {
     address: SocketAddr,
     hash: Sha256,
     arrivals: mpsc::Receiver<Arrival>,
+    /// Cuts everybody off.
+    close: CancellationToken,
     _listener: Listener,
     /// Ends with this.
     _running: JoinSet<()>,
@@ -53,18 +57,30 @@ impl Server {
         let mut worker = bindings.into_iter().next().unwrap().start().unwrap();
         plant(worker.faults());
         let (arrived, arrivals) = mpsc::channel(8);
+        let close = CancellationToken::new();
+        let closed = close.clone();
         let mut running = JoinSet::new();
-        running.spawn(poll_fn(move |cx| {
-            worker.poll(cx);
-            while let Some(arrival) = worker.next_arrival() {
-                arrived.try_send(arrival).unwrap();
-            }
-            Poll::Pending
-        }));
+        running.spawn(async move {
+            let serve = poll_fn(|cx| {
+                worker.poll(cx);
+                while let Some(arrival) = worker.next_arrival() {
+                    arrived.try_send(arrival).unwrap();
+                }
+                Poll::<()>::Pending
+            });
+            closed.run_until_cancelled(serve).await;
+            worker.close(Code::GOING_AWAY, "the end");
+            poll_fn(|cx| {
+                worker.poll(cx);
+                Poll::<()>::Pending
+            })
+            .await;
+        });
         Self {
             address: listener.local_address(),
             hash,
             arrivals,
+            close,
             _listener: listener,
             _running: running,
         }
@@ -139,4 +155,59 @@ async fn a_worker_outlives_a_socket_that_cannot_be_read() {
     let (connection, _permit) = arrival.handshake().await.unwrap();
     assert!(reads.load(Ordering::Relaxed) > READS);
     assert_eq!(connection.quic().unwrap().close_reason(), None);
+}
+
+/// The code of the application with which the server ended a connection.
+async fn code(client: &quinn::Connection) -> u64 {
+    match client.closed().await {
+        quinn::ConnectionError::ApplicationClosed(closed) => closed.error_code.into_inner(),
+        other => panic!("{other}"),
+    }
+}
+
+/// A client that has HTTP/3's beginning from the server and asks for no session.
+async fn half_way(
+    server: &mut Server,
+    endpoint: &quinn::Endpoint,
+) -> (quinn::Connection, JoinSet<()>, Unfinished) {
+    let client = server.connect(endpoint, "h3").await;
+    let arrival = server.arrivals.recv().await.unwrap();
+    let unfinished = arrival.unfinished();
+    let mut handshake = JoinSet::new();
+    handshake.spawn(async move { drop(arrival.handshake().await) });
+    client.accept_uni().await.unwrap();
+    (client, handshake, unfinished)
+}
+
+#[tokio::test]
+async fn what_cuts_off_a_handshake_of_http3_says_so_in_its_space() {
+    let mut server = Server::start(|_| ());
+    let endpoint = endpoint();
+    let (client, _handshake, _unfinished) = half_way(&mut server, &endpoint).await;
+    server.close.cancel();
+    assert_eq!(code(&client).await, error_to_http3(Code::GOING_AWAY.0));
+}
+
+#[tokio::test]
+async fn who_drops_or_ends_a_handshake_of_http3_says_so_in_its_space() {
+    let mut server = Server::start(|_| ());
+    let endpoint = endpoint();
+    let (client, mut handshake, unfinished) = half_way(&mut server, &endpoint).await;
+    drop(unfinished);
+    handshake.shutdown().await;
+    assert_eq!(code(&client).await, error_to_http3(Code::CLOSED.0));
+    let (client, _handshake, unfinished) = half_way(&mut server, &endpoint).await;
+    unfinished.close(Code::GOING_AWAY, "the end");
+    assert_eq!(code(&client).await, error_to_http3(Code::GOING_AWAY.0));
+}
+
+#[tokio::test]
+async fn raw_quic_keeps_its_codes_as_they_are() {
+    let mut server = Server::start(|_| ());
+    let endpoint = endpoint();
+    let client = server.connect(&endpoint, ALPN).await;
+    let arrival = server.arrivals.recv().await.unwrap();
+    let _connection = arrival.handshake().await.unwrap();
+    server.close.cancel();
+    assert_eq!(code(&client).await, u64::from(Code::GOING_AWAY.0));
 }

@@ -2,6 +2,9 @@
 
 use std::{net::Ipv4Addr, time::Instant};
 
+use quinn::VarInt;
+use web_transport_quinn::proto::error_to_http3;
+
 use super::*;
 use crate::{
     transport::{
@@ -256,7 +259,8 @@ async fn the_last_clone_ends_the_connection() {
     assert!(pair.client.close_reason().is_none());
     drop(clone);
     let closed = timeout(Duration::from_secs(5), pair.client.closed()).await;
-    assert_eq!(application_code(&closed.unwrap()), 0);
+    let code = application_code(&closed.unwrap());
+    assert_eq!(code, error_to_http3(Code::CLOSED.0));
     drop(stream);
 }
 
