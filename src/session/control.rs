@@ -4,9 +4,9 @@ use std::pin::pin;
 
 use bytes::Bytes;
 
-use super::{Close, Session, handshake::protocol_fault, publish, subscribe};
+use super::{Close, Session, handshake::protocol_fault, inner::Inner, publish, subscribe};
 use crate::{
-    transport::{Connection, FrameError, FrameReader, SendStream},
+    transport::{FrameError, FrameReader, SendStream, StreamError},
     wire::{
         Code,
         codec::{REQUESTS, RawFrame},
@@ -54,8 +54,12 @@ impl Control {
         let inner = session.inner();
         let mut drained = pin!(inner.home.drain.cancelled());
         loop {
-            if self.writer.write_all(&mut self.outgoing).await.is_err() {
-                return Close::new(Code::CLOSED, "the client stopped the control stream");
+            match self.writer.write_all(&mut self.outgoing).await {
+                Ok(()) => {}
+                Err(StreamError::Peer(_)) => {
+                    return Close::new(Code::CLOSED, "the client stopped the control stream");
+                }
+                Err(StreamError::Closed) => return inner.left().await,
             }
             self.outgoing.clear();
             // A client that never stops asking is one task among many.
@@ -169,10 +173,11 @@ fn refuse(request: u64, refusal: Refusal) -> Bytes {
     .encode()
 }
 
-/// Refuses every bidirectional stream after the control stream (PROTOCOL §2.3) until the connection is over.
-pub(super) async fn refuse_streams(connection: &Connection) {
-    while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+/// Refuses every bidirectional stream after the control stream (PROTOCOL §2.3) until the connection is over; how it ended.
+pub(super) async fn refuse_streams(inner: &Inner) -> Close {
+    while let Ok((mut send, mut recv)) = inner.connection.accept_bi().await {
         send.reset(Code::UNEXPECTED_FRAME);
         recv.stop(Code::UNEXPECTED_FRAME);
     }
+    inner.left().await
 }

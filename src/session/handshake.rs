@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{Close, Context, MAX_FRAME_BEFORE_WELCOME};
 use crate::{
     auth::{Credentials, Grant},
-    transport::{Connection, FrameError, FrameReader, SendStream},
+    transport::{Closed, Connection, FrameError, FrameReader, SendStream},
     wire::{
         Code, DecodeError, VERSION,
         codec::REQUESTS,
@@ -70,10 +70,7 @@ pub(super) async fn greet(connection: &Connection, context: &Context) -> Result<
 }
 
 async fn read_hello(connection: &Connection) -> Result<(FrameReader, SendStream, Hello), Close> {
-    let (writer, recv) = connection
-        .accept_bi()
-        .await
-        .map_err(|_| Close::new(Code::CLOSED, "the client left before Hello"))?;
+    let (writer, recv) = connection.accept_bi().await.map_err(left)?;
     let mut reader = FrameReader::new(recv, MAX_FRAME_BEFORE_WELCOME);
     loop {
         match reader.next().await {
@@ -101,11 +98,21 @@ async fn read_hello(connection: &Connection) -> Result<(FrameReader, SendStream,
                 ));
             }
             Err(FrameError::Decode(error)) => return Err(protocol_fault(&error)),
-            Err(FrameError::Reset(_) | FrameError::Closed) => {
-                return Err(Close::new(Code::CLOSED, "the client left before Hello"));
+            Err(FrameError::Reset(_)) => {
+                return Err(Close::new(
+                    Code::CLOSED,
+                    "the client reset the control stream before Hello",
+                ));
             }
+            Err(FrameError::Closed) => return Err(left(connection.closed().await)),
         }
     }
+}
+
+/// How the client left.
+fn left(closed: Closed) -> Close {
+    let reason = format!("the client left before Hello: {}", closed.reason);
+    Close::new(closed.code.unwrap_or(Code::CLOSED), reason)
 }
 
 /// The close that bytes deserve which are not what the specification says.

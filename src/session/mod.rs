@@ -293,8 +293,8 @@ async fn run(control: &mut Control, session: &Session) -> Close {
         () = inner.ended.cancelled() => inner
             .close_order()
             .unwrap_or_else(|| Close::new(Code::ENDED, "ended by the server")),
-        closed = inner.connection.closed() => Close::new(closed.code.unwrap_or(Code::CLOSED), closed.reason),
-        () = control::refuse_streams(&inner.connection) => Close::new(Code::CLOSED, "the connection is over"),
+        close = inner.left() => close,
+        close = control::refuse_streams(inner) => close,
         () = streams_drained(inner) => {
             let _ = Box::pin(timeout(LAST_WORDS, control.finish(session))).await;
             Close::new(Code::GOING_AWAY, "the server is shutting down")

@@ -286,12 +286,14 @@ fn cut(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(MAX_REASON)]
 }
 
-/// How raw QUIC ended: codes are ours as they are (PROTOCOL §2.1).
+/// How raw QUIC ended: codes are ours as they are (PROTOCOL §2.1), and one that is wider than ours is none that anybody knows.
 #[cfg(feature = "server")]
 fn ended(error: quinn::ConnectionError) -> Closed {
     match &error {
         quinn::ConnectionError::ApplicationClosed(close) => Closed {
-            code: u32::try_from(close.error_code.into_inner()).ok().map(Code),
+            code: Some(Code(
+                u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX),
+            )),
             reason: String::from_utf8_lossy(&close.reason).into_owned(),
         },
         _ => closed(error.into()),
