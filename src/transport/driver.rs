@@ -33,7 +33,7 @@ pub(super) use stream::{ReadError, RecvStream, SendStream, WriteError};
 use crate::wire::Code;
 use connection::Shared;
 use port::{Datagram, Orders};
-#[cfg(test)]
+#[cfg(all(test, feature = "client"))]
 pub(super) use socket::faults::Faults;
 use socket::{Blocked, Received, Socket};
 use timers::Timers;
@@ -113,7 +113,7 @@ impl Driver {
     }
 
     /// What the system is made to say.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "client"))]
     pub(super) const fn faults(&mut self) -> &mut Faults {
         &mut self.socket.faults
     }

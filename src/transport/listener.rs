@@ -263,7 +263,7 @@ impl Worker {
     }
 
     /// What the system is made to say.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "client"))]
     pub(super) const fn faults(&mut self) -> &mut driver::Faults {
         self.driver.faults()
     }

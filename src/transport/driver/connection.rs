@@ -405,7 +405,7 @@ impl Connection {
     }
 
     /// Packets that were lost.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "client"))]
     pub(in crate::transport) fn lost(&self) -> u64 {
         self.lock().proto.stats().path.lost_packets
     }
