@@ -1,8 +1,10 @@
 """One run: a link, a server and a publisher on its one end, a subscriber on the other."""
 
+import contextlib
 import itertools
 import json
 import os
+import pathlib
 import select
 import subprocess
 import threading
@@ -51,6 +53,8 @@ PATIENCE = 20
 DRAIN = 60
 # Milliseconds: a link that was later than this with one packet in a hundred was disturbed.
 LINK_LATENESS = 1.0
+# Share of the time: a server whose threads together waited longer than this for a processor was starved.
+SERVER_WAIT = 0.02
 
 
 class Failed(Exception):
@@ -125,9 +129,14 @@ class Stage:
             subscriber = start("client", "subscriber", [self.tools["load"], "subscribe", *peer, *load, *delay])
             processes.append(subscriber)
             subscriber.wait_line("ready")
+            begin, waited = time.monotonic(), processes[0].waited()
             publisher = start("server", "publisher", [self.tools["load"], "publish", *peer, *load])
             processes.append(publisher)
-            return json.loads(subscriber.wait_line("{", self.options.seconds + DRAIN))
+            summary = json.loads(subscriber.wait_line("{", self.options.seconds + DRAIN))
+            share = (processes[0].waited() - waited) / (time.monotonic() - begin)
+            if share > SERVER_WAIT:
+                raise Failed(f"the server waited {share:.1%} of the time for a processor: the machine is busy")
+            return summary | {"server_wait": share}
         finally:
             for process in reversed(processes):
                 process.end()
@@ -181,6 +190,15 @@ class Process:
                     return
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise Failed(f"{self.what} does not begin: {self.last_words()}")
+
+    def waited(self):
+        """Seconds for which its threads wanted a processor and had none; 0 where the kernel does not count them."""
+        nanoseconds = 0
+        for file in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"):
+            # A thread may just have ended.
+            with contextlib.suppress(OSError):
+                nanoseconds += int(file.read_text().split()[1])
+        return nanoseconds / 1e9
 
     def last_words(self):
         return self.log.read_text(errors="replace").strip()[-300:]
