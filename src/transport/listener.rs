@@ -15,7 +15,7 @@ use web_transport_quinn::{
 };
 
 use super::{
-    Connection, Kind,
+    Connection, Kind, congestion,
     crypto::{QUIC_V1, ServerCrypto},
     driver::{self, Admission, Arrived, Driver, Permit, Port},
     http3::Request,
@@ -353,6 +353,7 @@ fn transport(config: &Config) -> TransportConfig {
         .receive_window(RECEIVE_WINDOW.into())
         .stream_receive_window(STREAM_RECEIVE_WINDOW.into())
         .send_window(SEND_WINDOW)
+        .congestion_controller_factory(Arc::new(congestion::Config))
         .datagram_receive_buffer_size(Some(64 * 1024))
         .datagram_send_buffer_size(64 * 1024)
         .max_idle_timeout(IdleTimeout::try_from(config.idle).ok());

@@ -6,6 +6,8 @@
 #[cfg(feature = "server")]
 mod capsules;
 #[cfg(feature = "server")]
+mod congestion;
+#[cfg(feature = "server")]
 mod crypto;
 #[cfg(feature = "server")]
 mod driver;

@@ -1,0 +1,254 @@
+//! How much may be in flight to a client: Cubic, which gives way to congestion and not to chance.
+//!
+//! Cubic (RFC 9438) takes every loss for congestion. Where a radio link loses some packets whatever is sent, its window falls below
+//! what live messages need, and all of them are late. Here a loss counts only with evidence that the way is full:
+//! - a queue: the round trip stands well above the lowest of late (as in TCP Veno, or in Copa), or
+//! - many losses: more than a share, so that a policer or a short queue is obeyed, too (as in BBRv3), or
+//! - what leaves no doubt: an ECN mark, or persistent congestion (RFC 9002 §7.6).
+//!
+//! A queue ends slow start before anything is lost (as in HyStart++, RFC 9406). The window grows only while at least half of it is
+//! used (as in RFC 7661): what was never sent proves nothing.
+
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use quinn_proto::{
+    RttEstimator,
+    congestion::{Controller, ControllerFactory},
+};
+
+/// By how much a round trip is longer than the lowest, as a share of that one and in microseconds at least: up to `JITTER` it may be
+/// the ends and the radio, from `QUEUE` on it is a queue; in between a loss takes the part that a queue is likely.
+const JITTER: (f32, f32) = (1.0 / 16.0, 2_000.0);
+const QUEUE: (f32, f32) = (1.0 / 4.0, 5_000.0);
+/// The lowest round trip is that of the last one to two of these. A way that became longer looks like a queue for as long; a queue
+/// that stands as long would look like the way, but whoever fills it by Cubic drains it by a third now and then.
+const LOWEST_AGE: Duration = Duration::from_secs(10);
+/// More than one byte lost in ten is congestion, from four packets on.
+const LOSS_SHARE: u64 = 10;
+const LEAST_LOST: u64 = 4 * 1200;
+/// A round trip forgets an eighth of what was counted before: the share is one of about eight round trips.
+const MEMORY: u64 = 8;
+/// Ten packets, as in RFC 9002 §7.2.
+const INITIAL_WINDOW: f64 = 12_000.0;
+/// Below sixteen packets a queue does not end slow start: so few measure badly.
+const LEAST_MEASURED: f64 = 16.0 * 1200.0;
+/// RFC 9438: what is left of the window, packets a second³, and packets a round trip by which a flow like Reno's regrows.
+const BETA: f64 = 0.7;
+const C: f64 = 0.4;
+const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
+
+/// Makes a controller for each way of each connection.
+#[derive(Debug)]
+pub(super) struct Config;
+
+impl ControllerFactory for Config {
+    fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
+        Box::new(Discerning::new(now, mtu))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Discerning {
+    /// Bytes that may be in flight: doubled with each round trip up to the threshold, above it on Cubic's curve.
+    window: f64,
+    threshold: f64,
+    /// The curve: the window where it is flat, seconds until there, seconds that it was followed, and what Reno would have.
+    flat: f64,
+    until_flat: f32,
+    followed: f32,
+    reno: f64,
+    /// What was sent until then has been answered for.
+    recovery: Option<Instant>,
+    /// When this round trip ends, and when `lowest` moves one place on.
+    round: Instant,
+    aging: Instant,
+    /// Microseconds of the lowest round trips: since it moved, and before.
+    lowest: [u32; 2],
+    /// Bytes of the last round trips.
+    acknowledged: u64,
+    lost: u64,
+    /// Bytes in flight, and the most of this round trip and of the last.
+    in_flight: u64,
+    most: [u64; 2],
+    mtu: u16,
+    /// How likely there was a queue when the peer was last heard, from 0 to 1.
+    queue: f32,
+}
+
+impl Discerning {
+    const fn new(now: Instant, mtu: u16) -> Self {
+        Self {
+            window: INITIAL_WINDOW,
+            threshold: f64::INFINITY,
+            flat: 0.0,
+            until_flat: 0.0,
+            followed: 0.0,
+            reno: 0.0,
+            recovery: None,
+            round: now,
+            aging: now,
+            lowest: [u32::MAX; 2],
+            acknowledged: 0,
+            lost: 0,
+            in_flight: 0,
+            most: [0; 2],
+            mtu,
+            queue: 0.0,
+        }
+    }
+
+    fn acknowledge(&mut self, now: Instant, sent: Instant, bytes: u64, smoothed: Duration) {
+        // The smoothed one is late, this one has the peer's delays in it.
+        let round_trip = now.saturating_duration_since(sent).min(smoothed);
+        self.look_for_queue(now, round_trip);
+        if self.queue >= 1.0 && self.window < self.threshold && self.window >= LEAST_MEASURED {
+            self.threshold = self.window;
+            self.follow(self.window);
+        }
+        let used = 2.0 * self.most[0].max(self.most[1]) as f64 >= self.window;
+        if now >= self.round {
+            let late = now.saturating_duration_since(self.round).min(smoothed);
+            self.round = now + smoothed;
+            self.acknowledged -= self.acknowledged / MEMORY;
+            self.lost -= self.lost / MEMORY;
+            self.most = [self.in_flight, self.most[0]];
+            // RFC 9438 §5.8: not while the application is short of messages.
+            if used {
+                self.followed += (smoothed + late).as_secs_f32();
+            }
+        }
+        if self.is_answered(sent) {
+            return;
+        }
+        self.acknowledged += bytes;
+        if used {
+            self.grow(bytes as f64, smoothed);
+        }
+    }
+
+    fn look_for_queue(&mut self, now: Instant, round_trip: Duration) {
+        if now >= self.aging {
+            self.aging = now + LOWEST_AGE;
+            self.lowest = [u32::MAX, self.lowest[0]];
+        }
+        let round_trip = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+        self.lowest[0] = self.lowest[0].min(round_trip);
+        let lowest = self.lowest[0].min(self.lowest[1]);
+        let above = (round_trip - lowest) as f32;
+        let [jitter, queue] =
+            [JITTER, QUEUE].map(|(share, least)| least.max(share * lowest as f32));
+        self.queue = ((above - jitter) / (queue - jitter)).clamp(0.0, 1.0);
+    }
+
+    fn grow(&mut self, bytes: f64, round_trip: Duration) {
+        if self.window < self.threshold {
+            self.window += bytes;
+            return;
+        }
+        // RFC 9438 §4.2 to 4.5.
+        let share = bytes / self.window;
+        let time = f64::from(self.followed - self.until_flat) + round_trip.as_secs_f64();
+        let curve = self.flat + C * time.powi(3) * f64::from(self.mtu);
+        let target = curve.clamp(self.window, 1.5 * self.window);
+        let alpha = if self.reno < self.flat { ALPHA } else { 1.0 };
+        self.reno += alpha * f64::from(self.mtu) * share;
+        self.window = (self.window + (target - self.window) * share).max(self.reno);
+    }
+
+    /// Begins a curve at today's window.
+    fn follow(&mut self, flat: f64) {
+        self.flat = flat;
+        self.until_flat = ((flat - self.window).max(0.0) / f64::from(self.mtu) / C).cbrt() as f32;
+        self.followed = 0.0;
+        self.reno = self.window;
+    }
+
+    fn lose(&mut self, now: Instant, sent: Instant, persistent: bool, bytes: u64) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        if self.is_answered(sent) {
+            return;
+        }
+        self.lost += bytes;
+        let many = self.lost > LEAST_LOST.max((self.acknowledged + self.lost) / LOSS_SHARE);
+        let marked = bytes == 0;
+        let likely = if many || marked || persistent {
+            1.0
+        } else {
+            f64::from(self.queue)
+        };
+        if likely == 0.0 {
+            return;
+        }
+        let left = 1.0 - (1.0 - BETA) * likely;
+        if likely == 1.0 {
+            (self.acknowledged, self.lost) = (0, 0);
+        }
+        // RFC 9438 §4.7: a flow that has to shrink makes room for others.
+        let shrinks = self.window < self.flat;
+        let flat = self.window * if shrinks { (1.0 + left) / 2.0 } else { 1.0 };
+        self.threshold = (self.window * left).max(self.least());
+        self.window = if persistent {
+            self.least()
+        } else {
+            self.threshold
+        };
+        self.recovery = (!persistent).then_some(now);
+        self.follow(flat);
+    }
+
+    fn is_answered(&self, sent: Instant) -> bool {
+        self.recovery.is_some_and(|recovery| sent <= recovery)
+    }
+
+    /// RFC 9002 §7.2.
+    fn least(&self) -> f64 {
+        2.0 * f64::from(self.mtu)
+    }
+}
+
+impl Controller for Discerning {
+    fn on_sent(&mut self, _now: Instant, bytes: u64, _last_packet_number: u64) {
+        self.in_flight += bytes;
+        self.most[0] = self.most[0].max(self.in_flight);
+    }
+
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _: bool, rtt: &RttEstimator) {
+        self.acknowledge(now, sent, bytes, rtt.get());
+    }
+
+    fn on_end_acks(&mut self, _now: Instant, in_flight: u64, _: bool, _: Option<u64>) {
+        self.in_flight = in_flight;
+    }
+
+    fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost: u64) {
+        self.lose(now, sent, persistent, lost);
+    }
+
+    fn on_mtu_update(&mut self, mtu: u16) {
+        self.mtu = mtu;
+        self.window = self.window.max(self.least());
+    }
+
+    fn window(&self) -> u64 {
+        self.window as u64
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        INITIAL_WINDOW as u64
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;
