@@ -19,7 +19,6 @@ use super::{
     Closed, LINGER, RecvStream, SendStream, StreamError,
     capsules::{Capsules, Head, close_frame},
     closed, cut_off, driver,
-    listener::in_words,
 };
 use crate::wire::Code;
 
@@ -283,6 +282,17 @@ impl Accepting {
             }
         }
     }
+}
+
+/// An error with what caused it: web-transport's own text leaves the cause out.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
 }
 
 #[cfg(test)]

@@ -9,19 +9,15 @@ use std::{
 
 use quinn_proto::{IdleTimeout, TransportConfig};
 use tokio::time::timeout;
-use web_transport_quinn::{
-    http::{HeaderValue, StatusCode, header},
-    proto::{ConnectRequest, ConnectResponse},
-};
 
 use super::{
     Connection, Kind, congestion,
+    connect::{self, Origins},
     crypto::{QUIC_V1, ServerCrypto},
     driver::{self, Admission, Arrived, Driver, Permit, Port},
-    http3::Request,
     tls::{Certificate, CertificateStore, InvalidTls, server_crypto},
 };
-use crate::wire::{Code, SUBPROTOCOL, WEBTRANSPORT_PATH};
+use crate::wire::Code;
 
 /// Bounds of a listener.
 #[derive(Debug, Clone)]
@@ -36,32 +32,6 @@ pub(crate) struct Config {
     pub(crate) deadline: Duration,
     /// Silence after which a connection is given up.
     pub(crate) idle: Duration,
-}
-
-/// Which pages may connect over WebTransport. A request without `Origin` comes from no page and is not judged by it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Origins {
-    /// Every page.
-    Any,
-    /// Pages with one of these origins, such as `https://example.org` or `http://localhost:8080`. An entry that ends in `:*`
-    /// takes every port.
-    List(Vec<String>),
-}
-
-impl Origins {
-    fn allow(&self, origin: &str) -> bool {
-        let Self::List(list) = self else { return true };
-        list.iter().any(|entry| match entry.strip_suffix(":*") {
-            Some(host) => origin.strip_prefix(host).is_some_and(|port| {
-                port.is_empty()
-                    || port.strip_prefix(':').is_some_and(|port| {
-                        !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
-                    })
-            }),
-            None => entry.eq_ignore_ascii_case(origin),
-        })
-    }
 }
 
 /// Most bytes that a client may have in flight to us before it is authenticated.
@@ -326,7 +296,12 @@ impl Arrival {
             Connection(Kind::Quic(connection))
         } else {
             let deadline = config.deadline;
-            match timeout(deadline, webtransport(connection.clone(), &config.origins)).await {
+            match timeout(
+                deadline,
+                connect::accept(connection.clone(), &config.origins),
+            )
+            .await
+            {
                 Ok(Ok(connection)) => connection,
                 Ok(Err(error)) => {
                     // Where it was answered with a status, it is closed already.
@@ -360,105 +335,8 @@ fn transport(config: &Config) -> TransportConfig {
     transport
 }
 
-/// An error with what caused it: web-transport's own text leaves the cause out.
-pub(super) fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
-}
-
-/// PROTOCOL §2.2.
-async fn webtransport(
-    connection: driver::Connection,
-    origins: &Origins,
-) -> Result<Connection, HandshakeError> {
-    let request = Request::accept(connection)
-        .await
-        .map_err(HandshakeError::WebTransport)?;
-    if let Err((status, reason)) = judge(&request.connect, origins) {
-        request.reject(status).await;
-        return Err(HandshakeError::Refused {
-            status: status.as_u16(),
-            reason,
-        });
-    }
-    let response = if request.connect.protocols.is_empty() {
-        ConnectResponse::OK
-    } else {
-        ConnectResponse::OK.with_protocol(SUBPROTOCOL)
-    };
-    let session = request
-        .respond(response)
-        .await
-        .map_err(HandshakeError::WebTransport)?;
-    Ok(Connection::http3(session))
-}
-
-fn judge(request: &ConnectRequest, origins: &Origins) -> Result<(), (StatusCode, String)> {
-    if request.url.path() != WEBTRANSPORT_PATH {
-        return Err((
-            StatusCode::NOT_FOUND,
-            format!("the path is not {WEBTRANSPORT_PATH}"),
-        ));
-    }
-    if let Some(origin) = request.headers.get(header::ORIGIN) {
-        let allowed = HeaderValue::to_str(origin).is_ok_and(|origin| origins.allow(origin));
-        if !allowed {
-            return Err((
-                StatusCode::FORBIDDEN,
-                format!("origin {origin:?} is not on the list"),
-            ));
-        }
-    }
-    if !request.protocols.is_empty() && !request.protocols.iter().any(|known| known == SUBPROTOCOL)
-    {
-        return Err((
-            StatusCode::BAD_REQUEST,
-            format!("no subprotocol {SUBPROTOCOL} was offered"),
-        ));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Origins;
-
-    #[test]
-    fn origins_match_whole_and_with_any_port() {
-        let origins = Origins::List(vec![
-            "https://example.org".into(),
-            "http://localhost:*".into(),
-        ]);
-        for good in [
-            "https://example.org",
-            "http://localhost",
-            "http://localhost:8080",
-        ] {
-            assert!(origins.allow(good), "{good}");
-        }
-        for bad in [
-            "https://example.org.evil.example",
-            "http://example.org",
-            "https://example.org:8443",
-            "http://localhost:",
-            "http://localhost.evil.example",
-            "http://localhost:80.evil.example",
-            "null",
-            "",
-        ] {
-            assert!(!origins.allow(bad), "{bad}");
-        }
-        assert!(Origins::Any.allow("https://evil.example"));
-    }
-}
-
 #[cfg(all(test, target_os = "linux"))]
-mod port_tests {
+mod tests {
     use std::{
         io::ErrorKind,
         net::{Ipv4Addr, UdpSocket},

@@ -8,6 +8,8 @@ mod capsules;
 #[cfg(feature = "server")]
 mod congestion;
 #[cfg(feature = "server")]
+mod connect;
+#[cfg(feature = "server")]
 mod crypto;
 #[cfg(feature = "server")]
 mod driver;
@@ -25,7 +27,9 @@ pub(crate) mod listener;
 #[cfg(feature = "server")]
 pub(crate) use driver::{Gone, Permit, Prompt, Source, Streams, UniStream};
 #[cfg(feature = "server")]
-pub use listener::{BindError, Origins};
+pub use connect::Origins;
+#[cfg(feature = "server")]
+pub use listener::BindError;
 
 #[cfg(feature = "server")]
 use std::net::SocketAddr;
