@@ -25,9 +25,9 @@ pub(crate) mod dial;
 pub(crate) mod listener;
 
 #[cfg(feature = "server")]
-pub(crate) use driver::{Gone, Permit, Prompt, Source, Streams, UniStream};
-#[cfg(feature = "server")]
 pub use connect::Origins;
+#[cfg(feature = "server")]
+pub(crate) use driver::{Gone, Permit, Prompt, Source, Streams, UniStream};
 #[cfg(feature = "server")]
 pub use listener::BindError;
 
