@@ -183,17 +183,22 @@ async fn user_code_can_post_to_one_client(transport: Transport) {
     assert_eq!(private.next().await, None);
 }
 
+/// An endpoint that opens a stream for each session, and where to get them.
+fn hands_out_streams() -> (impl Endpoint, tokio::sync::mpsc::Receiver<PostStream>) {
+    let (sender, streams) = tokio::sync::mpsc::channel(1);
+    let endpoint = Call(move |session: &Session| {
+        let stream = session.stream(&name("private")).unwrap();
+        sender.try_send(stream).unwrap();
+    });
+    (endpoint, streams)
+}
+
 both!(what_is_posted_in_the_moment_of_a_drain_is_delivered_or_refused);
 async fn what_is_posted_in_the_moment_of_a_drain_is_delivered_or_refused(transport: Transport) {
     const SESSIONS: usize = 24;
     // Far below what a log keeps, so that no reader may miss one.
     const AHEAD: u64 = 64;
-    let (sender, mut streams) = tokio::sync::mpsc::channel::<PostStream>(1);
-    let endpoint = Call(move |session: &Session| {
-        sender
-            .try_send(session.stream(&name("private")).unwrap())
-            .unwrap();
-    });
+    let (endpoint, mut streams) = hands_out_streams();
     let mut server = TestServer::start_with(|builder| builder.endpoint(endpoint)).await;
     let (mut posting, mut reading) = (Vec::new(), Vec::new());
     let posted = Arc::new(AtomicU64::new(0));
@@ -247,12 +252,7 @@ async fn what_is_posted_in_the_moment_of_a_drain_is_delivered_or_refused(transpo
 
 both!(a_stream_that_drains_takes_no_more_however_slow_its_reader_is);
 async fn a_stream_that_drains_takes_no_more_however_slow_its_reader_is(transport: Transport) {
-    let (sender, mut streams) = tokio::sync::mpsc::channel::<PostStream>(1);
-    let endpoint = Call(move |session: &Session| {
-        sender
-            .try_send(session.stream(&name("private")).unwrap())
-            .unwrap();
-    });
+    let (endpoint, mut streams) = hands_out_streams();
     let mut server = TestServer::start_with(|builder| builder.endpoint(endpoint)).await;
     let client = server.client_builder(transport).token(server.token("1"));
     let client = client.reconnect(false).connect().await.unwrap();
