@@ -298,15 +298,18 @@ mod tests {
         keys: [Keys; 2],
     }
 
-    fn handshake() -> Done {
-        let (certificate, chain, _) = Certificate::self_signed(
-            &["localhost"],
-            SystemTime::now(),
-            Duration::from_secs(86_400),
-        )
-        .unwrap();
+    /// With a certificate, whose PEM text it returns.
+    fn server() -> (Arc<ServerCrypto>, String) {
+        let day = Duration::from_secs(86_400);
+        let (certificate, chain, _) =
+            Certificate::self_signed(&["localhost"], SystemTime::now(), day).unwrap();
         let store = Arc::new(CertificateStore::new(certificate));
-        let server = Arc::new(ServerCrypto::new(server_crypto(store).unwrap()).unwrap());
+        let server = ServerCrypto::new(server_crypto(store).unwrap()).unwrap();
+        (Arc::new(server), chain)
+    }
+
+    fn handshake() -> Done {
+        let (server, chain) = server();
         let trust = Trust::Pem(chain.into_bytes());
         let client = client_crypto(&trust, ALPN.as_bytes()).unwrap();
         let client = quinn_proto::crypto::rustls::QuicClientConfig::try_from(client).unwrap();
@@ -391,5 +394,39 @@ mod tests {
         assert!(server.transport_parameters().unwrap().is_none());
         let error = server.read_handshake(&[24, 0, 0, 1, 0]).unwrap_err();
         assert_eq!(error.code, TransportErrorCode::PROTOCOL_VIOLATION);
+    }
+
+    /// A ClientHello that offers these suites, and what the server makes of it.
+    fn offer(suites: &[rustls::SupportedCipherSuite]) -> Result<bool, TransportError> {
+        let (server, _) = server();
+        let none = TransportParameters::read(Side::Client, &mut Cursor::new([])).unwrap();
+        let provider = rustls::crypto::CryptoProvider {
+            cipher_suites: suites.to_vec(),
+            ..rustls::crypto::aws_lc_rs::default_provider()
+        };
+        let mut client = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        client.alpn_protocols = vec![ALPN.into()];
+        let name = "localhost".try_into().unwrap();
+        let client = Arc::new(client);
+        let mut client =
+            rustls::quic::ClientConnection::new(client, Version::V1, name, Vec::new()).unwrap();
+        let mut hello = Vec::new();
+        assert!(client.write_hs(&mut hello).is_none());
+        server.start_session(QUIC_V1, &none).read_handshake(&hello)
+    }
+
+    #[test]
+    fn aes_256_is_not_spoken_even_with_who_prefers_it() {
+        use rustls::crypto::aws_lc_rs::cipher_suite::{
+            TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+        };
+        for spoken in [TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256] {
+            offer(&[TLS13_AES_256_GCM_SHA384, spoken]).unwrap();
+        }
+        offer(&[TLS13_AES_256_GCM_SHA384]).unwrap_err();
     }
 }
