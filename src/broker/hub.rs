@@ -1,7 +1,6 @@
 //! This node's channels: a sharded map with eviction.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -9,13 +8,16 @@ use std::{
     },
 };
 
+use hashbrown::HashTable;
+
 use super::channel::Channel;
 use crate::wire::{ChannelName, Timestamp};
 
 /// Enough that publishers on a few dozen cores seldom meet on one lock, few enough that a sweep of an empty hub is nothing.
 const SHARDS: usize = 64;
 
-type Shard = HashMap<ChannelName, Arc<Channel>>;
+/// The key of a channel is its own name: a look-up reads one pointer of the table, and then what its caller needs anyhow.
+type Shard = HashTable<Arc<Channel>>;
 
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -39,15 +41,21 @@ impl Hub {
         }
     }
 
-    fn shard(&self, name: &ChannelName) -> MutexGuard<'_, Shard> {
-        let index = self.hasher.hash_one(name) as usize % SHARDS;
-        self.shards[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The name's hash, and the shard with all names of such a hash. The table takes the highest and the lowest bits.
+    fn shard(&self, name: &ChannelName) -> (u64, MutexGuard<'_, Shard>) {
+        let hash = self.hasher.hash_one(name);
+        let index = (hash >> 32) as usize % SHARDS;
+        let shard = self.shards[index].lock();
+        (hash, shard.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn hash(&self) -> impl Fn(&Arc<Channel>) -> u64 {
+        |channel| self.hasher.hash_one(&channel.name)
     }
 
     pub(super) fn find(&self, name: &ChannelName) -> Option<Arc<Channel>> {
-        self.shard(name).get(name).cloned()
+        let (hash, shard) = self.shard(name);
+        shard.find(hash, |channel| channel.name == *name).cloned()
     }
 
     pub(super) fn find_or_insert(
@@ -55,8 +63,8 @@ impl Hub {
         name: &ChannelName,
         make: impl FnOnce() -> Channel,
     ) -> Result<Arc<Channel>, Full> {
-        let mut shard = self.shard(name);
-        if let Some(channel) = shard.get(name) {
+        let (hash, mut shard) = self.shard(name);
+        if let Some(channel) = shard.find(hash, |channel| channel.name == *name) {
             return Ok(Arc::clone(channel));
         }
         if self.channels.fetch_add(1, Ordering::Relaxed) >= self.max_channels {
@@ -64,7 +72,7 @@ impl Hub {
             return Err(Full);
         }
         let channel = Arc::new(make());
-        shard.insert(name.clone(), Arc::clone(&channel));
+        shard.insert_unique(hash, Arc::clone(&channel), self.hash());
         Ok(channel)
     }
 
@@ -75,10 +83,10 @@ impl Hub {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let before = shard.len();
-            shard.retain(|_, channel| !channel.sweep(now, idle));
+            shard.retain(|channel| !channel.sweep(now, idle));
             evicted += before - shard.len();
             if shard.capacity() > 64 && shard.len() < shard.capacity() / 4 {
-                shard.shrink_to_fit();
+                shard.shrink_to_fit(self.hash());
             }
         }
         self.channels.fetch_sub(evicted, Ordering::Relaxed);

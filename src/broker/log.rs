@@ -96,11 +96,15 @@ impl Log {
     /// Drops what is beyond the retention at `now`.
     pub(super) fn trim(&mut self, now: Timestamp) {
         let age = u64::try_from(self.retention.age.as_millis()).unwrap_or(u64::MAX);
-        while let Some(oldest) = self.entries.front() {
+        // The newest stays, and nothing is touched for it: most channels have no other when a sweep comes by.
+        while self.entries.len() > 1 {
+            let Some(oldest) = self.entries.front() else {
+                break;
+            };
             let over = self.entries.len() > self.retention.count
                 || self.bytes > self.retention.bytes
                 || now.saturating_sub(oldest.time) > age;
-            if !over || self.entries.len() == 1 {
+            if !over {
                 break;
             }
             self.bytes -= oldest.frame.len();

@@ -1,12 +1,14 @@
 //! Names of channels and users (PROTOCOL §3.1, §3.2).
 
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Borrow, fmt, str::FromStr};
+
+use smol_str::{SmolStr, format_smolstr};
 
 /// The name of a channel, parsed once: 1 to 255 bytes of ASCII letters, digits and `- _ . : / @ + = ~ , | %`.
 ///
-/// Cloning is cheap: the text is shared.
+/// Cloning is cheap: up to 23 bytes are copied, a longer text is shared.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChannelName(Arc<str>);
+pub struct ChannelName(SmolStr);
 
 impl ChannelName {
     /// Longest name, in bytes.
@@ -24,13 +26,13 @@ impl ChannelName {
     /// `user-{user}`, the channel that every device of a user is subscribed to by the default rules.
     #[must_use]
     pub fn of_user(user: &UserId) -> Self {
-        Self(format!("user-{user}").into())
+        Self(format_smolstr!("user-{user}"))
     }
 
     /// `global`, the channel that everybody is subscribed to by the default rules.
     #[must_use]
     pub fn global() -> Self {
-        Self("global".into())
+        Self(SmolStr::new_static("global"))
     }
 
     /// The text.
@@ -42,7 +44,7 @@ impl ChannelName {
 
 /// The identity of an authenticated user: the alphabet of channel names, 1 to 200 bytes, so that `user-{user}` is a channel name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UserId(Arc<str>);
+pub struct UserId(SmolStr);
 
 impl UserId {
     /// Longest identity, in bytes.
