@@ -4,7 +4,7 @@
 #   tests/run.sh            everything
 #   tests/run.sh quick      the Rust tests alone
 #
-# Needs Rust 1.91 or later with clippy and rustfmt, a C compiler (for aws-lc), and Python 3.10 or later. The link emulator's tests
+# Needs Rust 1.91 or later with clippy and rustfmt, a C compiler and make (for aws-lc and jemalloc), and Python 3.10 or later. The link emulator's tests
 # need Linux, root, /dev/net/tun and iproute2.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,6 +22,7 @@ need() {
 
 need cargo "" "Rust (rustup.rs)"
 need cc gcc "a C compiler (Debian: gcc)"
+need make make
 need python3 python3 "Python 3 (Debian: python3)"
 
 if [ "${1:-all}" != quick ]; then
@@ -32,7 +33,7 @@ if [ "${1:-all}" != quick ]; then
   cargo clippy --quiet --locked --all-targets --all-features -- -D warnings
   for features in "" server client server,http client,test-util,server; do
     echo "features: ${features:-none}"
-    cargo clippy --quiet --locked --lib --no-default-features --features "$features" -- -D warnings
+    cargo clippy --quiet --locked --all-targets --no-default-features --features "$features" -- -D warnings
   done
   if cargo tree --quiet --locked --no-default-features --edges normal | grep -E '(tokio|quinn|rustls) v'; then
     echo "tests/run.sh: wire alone must pull neither tokio nor quinn" >&2

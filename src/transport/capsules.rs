@@ -110,7 +110,7 @@ impl Capsules {
     }
 
     /// Bytes that it holds room for.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "client"))]
     pub(super) const fn kept(&self) -> usize {
         self.payload.capacity()
     }

@@ -221,7 +221,7 @@ impl Http3 {
     }
 
     /// Ends the connection at once.
-    #[cfg(any(feature = "client", test))]
+    #[cfg(feature = "client")]
     pub(super) fn close(&self, code: Code, reason: &str) {
         if self.is_first() {
             self.connection.close(code, reason);

@@ -132,7 +132,7 @@ impl Connection {
 
     /// Closes with a code and a reason, of which 1,024 bytes are told. What was written just before may be lost: finish streams
     /// and wait for them first. A browser may not learn the code: see [`close_and_linger`](Self::close_and_linger).
-    #[cfg(any(feature = "client", test))]
+    #[cfg(feature = "client")]
     pub(crate) fn close(&self, code: Code, reason: &str) {
         let reason = cut(reason);
         match &self.0 {
