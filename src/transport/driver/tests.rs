@@ -211,3 +211,63 @@ async fn raw_quic_keeps_its_codes_as_they_are() {
     server.close.cancel();
     assert_eq!(code(&client).await, u64::from(Code::GOING_AWAY.0));
 }
+
+#[tokio::test]
+async fn clients_are_told_to_send_1200_bytes_at_most() {
+    const MOST: u16 = 1200;
+    let mut server = Server::start(|_| ());
+    let endpoint = endpoint();
+    let client = server.connect(&endpoint, ALPN).await;
+    let arrival = server.arrivals.recv().await.unwrap();
+    let (connection, _permit) = arrival.handshake().await.unwrap();
+    let (stream, _) = connection.open_uni().unwrap();
+    connection.with_streams(|streams| {
+        let mut bytes = vec![Bytes::from(vec![7; 100_000])];
+        assert!(streams.write(stream, &mut bytes).unwrap());
+        streams.finish(stream);
+    });
+    let mut stream = client.accept_uni().await.unwrap();
+    stream.read_to_end(200_000).await.unwrap();
+    // A client that looks for more has done so by now: with what it says first beyond the handshake.
+    let path = client.stats().path;
+    assert_eq!((path.sent_plpmtud_probes, path.current_mtu), (0, MOST));
+}
+
+/// A datagram that begins a connection of a version of QUIC, as RFC 8999 has it for all of them.
+fn first_datagram(version: u32) -> Vec<u8> {
+    let mut datagram = vec![0xc0];
+    datagram.extend(version.to_be_bytes());
+    for id in [b"to-where", b"fromhere"] {
+        datagram.push(id.len() as u8);
+        datagram.extend(id);
+    }
+    datagram.resize(1200, 0);
+    datagram
+}
+
+#[tokio::test]
+async fn other_versions_of_quic_are_told_of_version_1() {
+    /// QUIC version 2 (RFC 9369), a draft, and one that nobody knows.
+    const OTHERS: [u32; 3] = [0x6b33_43cf, 0xff00_001d, 0x1234_5678];
+    let server = Server::start(|_| ());
+    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let socket = socket.unwrap();
+    for version in OTHERS {
+        let first = first_datagram(version);
+        socket.send_to(&first, server.address).await.unwrap();
+        let mut answer = [0; 1500];
+        let reading = socket.recv(&mut answer);
+        let read = tokio::time::timeout(Duration::from_secs(20), reading);
+        let read = read.await.expect("it answers").unwrap();
+        let (head, versions) = answer[..read].split_at(23);
+        assert!(head[0] & 0x80 != 0);
+        assert_eq!(head[1..], *b"\0\0\0\0\x08fromhere\x08to-where");
+        let versions = versions.chunks(4);
+        let versions = versions.map(|four| u32::from_be_bytes(four.try_into().unwrap()));
+        // Those of this form stand for nothing (RFC 9000 §6.3).
+        let known: Vec<_> = versions
+            .filter(|version| version & 0x0f0f_0f0f != 0x0a0a_0a0a)
+            .collect();
+        assert_eq!(known, [1], "asked for {version:#x}");
+    }
+}
