@@ -26,21 +26,29 @@ const WINDOW: u32 = 1 << 20;
 /// # Errors
 /// A connection failed, or the server's process is gone.
 pub fn run<C: Codec>(options: &Options, alpn: &str, streams: u32) -> Result<Report> {
+    let connections = Connections::<C> {
+        engine: Engine::bind()?,
+        config: config(alpn, streams, 0)?,
+        slots: Vec::new(),
+    };
+    stream_load::run(options, connections)
+}
+
+/// How connections are made that offer `alpn` and permit the server so many streams of its own.
+///
+/// # Errors
+/// The provider does not speak TLS 1.3.
+pub fn config(alpn: &str, unidirectional: u32, bidirectional: u32) -> Result<ClientConfig> {
     let crypto = QuicClientConfig::try_from(tls::Client::new(&[alpn], false)?.config)?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     let mut settings = TransportConfig::default();
     settings
-        .max_concurrent_uni_streams(streams.into())
-        .max_concurrent_bidi_streams(0_u32.into())
+        .max_concurrent_uni_streams(unidirectional.into())
+        .max_concurrent_bidi_streams(bidirectional.into())
         .stream_receive_window(WINDOW.into())
         .keep_alive_interval(Some(KEEP_ALIVE));
     config.transport_config(Arc::new(settings));
-    let connections = Connections::<C> {
-        engine: Engine::bind()?,
-        config,
-        slots: Vec::new(),
-    };
-    stream_load::run(options, connections)
+    Ok(config)
 }
 
 struct Connections<C> {

@@ -29,12 +29,17 @@ pub trait Codec: Sized {
     const TLS_FIRST: bool = true;
     /// Whether the load publishes, over a connection of its own. A floor does so itself.
     const PUBLISHES: bool = true;
+    /// Whether subscriptions are confirmed only when the publisher is there. It is the first to connect then, in every mode.
+    const PUBLISHER_FIRST: bool = false;
 
     /// The connection with this number. It will subscribe to the channels from 0 to `channels`; 0 makes a publisher.
     fn new(index: usize, channels: usize) -> Self;
 
     /// The TLS session stands: begin.
     fn open(&mut self, out: &mut Vec<u8>);
+
+    /// What is read next comes by this inlet (see [`Pipe::receive`]).
+    fn enter(&mut self, _inlet: usize) {}
 
     /// Plain bytes arrived: tells of what is whole and returns how many bytes that was; the rest is given again with what
     /// follows. Answers go to `out`.
@@ -70,7 +75,7 @@ pub enum Event<'a> {
 
 /// What moves the bytes of all connections: TLS over TCP, or a stream of QUIC.
 pub trait Carrier<C: Codec> {
-    /// Begins a connection for `pipe`, whose index is the number of connections before it.
+    /// Begins a connection for `pipe`, whose index is the number of connections before it, unless the publisher comes first.
     ///
     /// # Errors
     /// There is no connection to be had.
@@ -131,6 +136,7 @@ impl<C: Codec> Pipe<C> {
     /// # Errors
     /// The server refuses, or breaks the protocol.
     pub fn receive(&mut self, inlet: usize, bytes: &[u8], load: &mut Load) -> Result<bool> {
+        self.codec.enter(inlet);
         if self.unread.len() <= inlet {
             self.unread.resize_with(inlet + 1, Vec::new);
         }
@@ -228,7 +234,8 @@ pub fn run<C: Codec>(options: &Options, mut carrier: impl Carrier<C>) -> Result<
     let mut load = Load::new(options)?;
     match options.mode {
         Mode::Idle => {
-            connect(&mut carrier, &mut load, options, 0)?;
+            let publishers = usize::from(C::PUBLISHER_FIRST);
+            connect(&mut carrier, &mut load, options, publishers)?;
             idle(&mut carrier, &mut load, options, memory)
         }
         Mode::Deliver => {
@@ -249,9 +256,14 @@ fn connect<C: Codec>(
     let (mut started, mut progress) = (0, (0, clock::now()));
     while load.ready < count {
         while started < count.min(load.ready + options.parallel) {
-            let subscriber = started < options.connections;
+            let index = if C::PUBLISHER_FIRST {
+                (started + options.connections) % count
+            } else {
+                started
+            };
+            let subscriber = index < options.connections;
             let channels = if subscriber { options.channels } else { 0 };
-            carrier.connect(options.address, Pipe::new(started, channels))?;
+            carrier.connect(options.address, Pipe::new(index, channels))?;
             started += 1;
         }
         load.turn(carrier, clock::now() + STUCK / 10)?;
