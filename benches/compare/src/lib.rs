@@ -12,6 +12,7 @@ pub mod floor;
 pub mod meter;
 pub mod options;
 pub mod peer_floor_tls;
+pub mod peer_moq;
 pub mod peer_mqtt;
 pub mod peer_nats;
 pub mod peer_tidings;

@@ -97,6 +97,8 @@ pub enum Peer {
     Mqtt,
     /// zenoh's router over QUIC.
     Zenoh,
+    /// moq-relay over QUIC.
+    Moq,
 }
 
 /// What is measured.

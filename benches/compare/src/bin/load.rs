@@ -5,6 +5,7 @@ use clap::Parser;
 use tidings_compare::{
     options::{Options, Peer},
     peer_floor_tls::FloorTls,
+    peer_moq,
     peer_mqtt::Mqtt,
     peer_nats::Nats,
     peer_tidings, peer_udp,
@@ -31,5 +32,6 @@ fn run(options: &Options) -> Result<Report> {
         Peer::Websocket => tcp::run::<WebSocket>(options),
         Peer::Mqtt => tcp::run::<Mqtt>(options),
         Peer::Zenoh => quic_stream::run::<Zenoh>(options, peer_zenoh::ALPN, peer_zenoh::STREAMS),
+        Peer::Moq => peer_moq::run(options),
     }
 }
