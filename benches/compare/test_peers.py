@@ -13,7 +13,7 @@ import tempfile
 import unittest
 import unittest.mock
 
-from peers import ALL, base, install
+from peers import ALL, base, install, moq
 
 LISTEN = """
 import socket, ssl, sys, threading
@@ -85,6 +85,14 @@ class Installing(Case):
         with self.assertRaisesRegex(base.Missing, "try: .* failed: what went wrong"):
             base.run([sys.executable, "-c", "import sys; sys.exit('what went wrong')"], "try")
 
+    def test_a_crate_is_built_as_its_pins_say(self):
+        run = self.enter(unittest.mock.patch.object(install, "run"))
+        pins = ["a", "--version", "=1.2.3", "--locked"]
+        install.cargo(self.folder / "peer", pins)
+        self.assertEqual(run.call_args.args[0], ["cargo", "install", *pins, "--root", self.folder / "peer"])
+        self.assertTrue(install.is_current(self.folder / "peer", pins))
+        self.assertFalse(install.is_current(self.folder / "peer", pins[:-1]))
+
     def test_every_peer_has_what_the_table_needs(self):
         for kind in ALL:
             peer = kind(self.folder)
@@ -124,6 +132,28 @@ class Starting(Case):
     def test_a_server_may_say_in_its_log_that_it_is_ready(self):
         program = "import signal; print('ready', flush=True); signal.pause()"
         self.assertIsNone(self.start(program, answers="log").process.poll())
+
+    def test_a_server_may_listen_over_udp(self):
+        program = "import signal, socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('127.0.0.1', {})); signal.pause()"
+        with socket.socket(type=socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.assertIsNone(self.start(program.format(port), answers="udp", port=port).process.poll())
+        self.enter(unittest.mock.patch.object(base, "START_SECONDS", 0.5))
+        with self.assertRaisesRegex(base.Missing, "nothing listens on UDP port"):
+            self.start("import signal; signal.pause()", answers="udp", port=port + 1 if port < 65535 else port - 1)
+
+    def test_moq_relay_is_open_to_all_on_loopback_only_and_has_its_certificate_to_itself(self):
+        self.certificate()
+        start = self.enter(unittest.mock.patch.object(moq, "start"))
+        for _ in range(2):
+            moq.Moq(self.folder / "cache").start(self.place, None)
+        argv = start.call_args.args[2]
+        said = {flag: argv[argv.index(flag) + 1] for flag in ["--listen", "--connect-bind", "--auth-public", "--listen-tls-cert", "--listen-tls-key"]}
+        self.assertEqual((said["--listen"], said["--connect-bind"]), (f"127.0.0.1:{moq.PORT}", "127.0.0.1:0"))
+        self.assertEqual(said["--auth-public"], "**")
+        files = {said["--listen-tls-cert"], said["--listen-tls-key"]}
+        self.assertEqual({str(path) for path in (self.folder / "moq").iterdir()}, files)
 
     def test_a_server_that_ends_is_told_with_the_end_of_its_log(self):
         with self.assertRaisesRegex(base.Missing, "toy does not answer: the server has ended; its log ends with: no port"):

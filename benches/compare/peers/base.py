@@ -47,7 +47,7 @@ class Server:
 
 
 def start(place, name, argv, port, answers, **popen):
-    """Starts a server on the server's core and waits until it answers as `probe.py` asks it ("tls", "nats" or "log")."""
+    """Starts a server on the server's core and waits until it answers as `probe.py` asks it ("tls", "nats", "log" or "udp")."""
     raise_file_limit()
     log = pathlib.Path(place.folder) / f"{name}.log"
     process = place.spawn(place.SERVER, [str(word) for word in argv], log, **popen)

@@ -44,6 +44,12 @@ def debian(folder, pins):
             package.unlink()
 
 
+def cargo(folder, pins):
+    """A program of crates.io, built for many minutes: the pins are what `cargo install` is told, `--locked` among it."""
+    with _fresh(folder, pins):
+        run(["cargo", "install", *pins, "--root", folder], f"build {pins[0]}")
+
+
 class _fresh:
     """An empty folder that gets its stamp when the block ends well, and is taken away when it does not."""
 

@@ -1,9 +1,9 @@
 """Waits until a server answers, from within its network namespace; ends with 0 when it does.
 
-    probe.py tls|nats|log PORT PID LOG SECONDS
+    probe.py tls|nats|log|udp PORT PID LOG SECONDS
 
 `tls`: a TLS 1.3 handshake succeeds. `nats`: the same after the server's greeting in clear. `log`: the server's log has a line
-"ready". A server whose process is gone is not waited for.
+"ready". `udp`: something listens on the port over UDP. A server whose process is gone is not waited for.
 """
 
 import socket
@@ -34,6 +34,13 @@ def log_says_ready(log):
             raise OSError('no line "ready" in its log')
 
 
+def udp(port):
+    """A handshake over QUIC is beyond Python; one that comes early waits in the socket."""
+    with open("/proc/net/udp", encoding="ascii") as sockets:
+        if not any(line.split()[1].endswith(f":{port:04X}") for line in list(sockets)[1:]):
+            raise OSError(f"nothing listens on UDP port {port}")
+
+
 def is_alive(pid):
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
@@ -47,7 +54,12 @@ def main():
     end = time.monotonic() + float(seconds)
     while True:
         try:
-            log_says_ready(log) if how == "log" else tls(int(port), how == "nats")
+            if how == "log":
+                log_says_ready(log)
+            elif how == "udp":
+                udp(int(port))
+            else:
+                tls(int(port), how == "nats")
             return
         except OSError as error:
             if not is_alive(pid):
