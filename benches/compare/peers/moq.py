@@ -11,7 +11,7 @@ PINS = ["moq-relay", "--version", "=0.17.8", "--locked", "--no-default-features"
 
 
 class Moq:
-    """The relay of Media over QUIC, whose QUIC is a fork of noq, which is one of quinn."""
+    """The relay of Media over QUIC; its QUIC is noq, a fork of quinn."""
 
     name = "moq-relay"
     load = "moq"
