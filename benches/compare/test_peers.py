@@ -141,7 +141,7 @@ class Starting(Case):
         self.assertIsNone(self.start(program.format(port), answers="udp", port=port).process.poll())
         self.enter(unittest.mock.patch.object(base, "START_SECONDS", 0.5))
         with self.assertRaisesRegex(base.Missing, "nothing listens on UDP port"):
-            self.start("import signal; signal.pause()", answers="udp", port=port + 1 if port < 65535 else port - 1)
+            self.start("import signal; signal.pause()", answers="udp", port=0)
 
     def test_moq_relay_is_open_to_all_on_loopback_only_and_has_its_certificate_to_itself(self):
         self.certificate()

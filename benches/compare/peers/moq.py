@@ -6,7 +6,8 @@ from . import install
 from .base import run, start
 
 PORT = 4443
-# One backend of QUIC, and neither WebSocket nor what finds other relays. It needs Rust 1.95 and a C compiler.
+# One backend of QUIC, and neither WebSocket nor what finds other relays; the allocator is that of its own default, the system's. It
+# needs Rust 1.95 and a C compiler.
 PINS = ["moq-relay", "--version", "=0.17.8", "--locked", "--no-default-features", "--features", "noq"]
 
 

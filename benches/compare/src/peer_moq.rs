@@ -69,6 +69,8 @@ pub struct Moq {
     inlet: usize,
     /// Subscriptions that the relay has not confirmed.
     unconfirmed: usize,
+    /// Of a publisher: whether the relay knows its broadcast.
+    announced: bool,
     /// Of a publisher: the open group of each channel that the relay subscribes to.
     groups: Vec<Option<Group>>,
 }
@@ -124,6 +126,7 @@ impl Codec for Moq {
             streams: Vec::new(),
             inlet: 0,
             unconfirmed: channels,
+            announced: false,
             groups: Vec::new(),
         }
     }
@@ -227,8 +230,9 @@ impl Moq {
                 return Ok(true);
             }
             Next::Anything => {
+                let more = rest.len() > 0;
                 rest.skip();
-                return Ok(false);
+                return Ok(more);
             }
             Next::Push => match rest.number() {
                 None => return Ok(false),
@@ -313,7 +317,9 @@ impl Moq {
                         // No relays on the way, and no costs.
                         out.extend_from_slice(&[0, 0, 0]);
                     });
-                    on(Event::Ready);
+                    if !std::mem::replace(&mut self.announced, true) {
+                        on(Event::Ready);
+                    }
                 }
             }
             request::TRACK => {

@@ -84,6 +84,9 @@ fn a_publisher_announces_tells_of_its_track_and_sends_frames_in_one_group() {
         moq.streams[1].outgoing,
         b"\x02\x00\x01\x00\x08\x04load\x00\x00\x00"
     );
+    let again = moq.inlet(StreamId::new(RELAY, Dir::Bi, 9));
+    moq.enter(again);
+    assert!(!feed(&mut moq, b"\x01\x01\x00").unwrap(), "once is enough");
 
     let inlet = moq.inlet(StreamId::new(RELAY, Dir::Bi, 1));
     moq.enter(inlet);
@@ -106,6 +109,11 @@ fn a_publisher_announces_tells_of_its_track_and_sends_frames_in_one_group() {
     assert_eq!(group.message().unwrap().whole_number().unwrap(), 7);
     assert_eq!(PUBLICATIONS.map(|_| group.frame().unwrap()), PUBLICATIONS);
     assert_eq!(group.len(), 0);
+}
+
+#[test]
+fn what_does_not_matter_is_read_all_the_same() {
+    feed(&mut begun(1, Dir::Uni), b"\x01\x04\x01\x03\x01\x02").unwrap();
 }
 
 #[test]
