@@ -53,10 +53,12 @@ PATIENCE = 20
 DRAIN = 60
 # Milliseconds: a link that was later than this with one packet in a hundred was disturbed.
 LINK_LATENESS = 1.0
-# A server whose threads together waited for a processor for more than this share of the time, and longer than this each time, was
-# starved. Threads that hand work to each other wait as well, many times and for some microseconds: that delays nothing by a round trip.
+# A server whose threads together waited for a processor for more than this share of the time, and longer than this on average, was
+# starved, and one that waited for more than a fifth of it. Threads that hand work to each other wait as well, many times and for some
+# microseconds, which delays nothing by a round trip. What an average hides shows without loss: there nothing may be late.
 SERVER_WAIT = 0.02
-SERVER_WAIT_EACH = 0.000_2
+SERVER_WAIT_MEAN = 0.000_2
+SERVER_WAIT_MOST = 0.2
 
 
 class Failed(Exception):
@@ -136,12 +138,12 @@ class Stage:
             processes.append(publisher)
             summary = json.loads(subscriber.wait_line("{", self.options.seconds + DRAIN))
             waited, times = (now - before for now, before in zip(processes[0].waited(), (waited, times)))
-            share, each = waited / (time.monotonic() - begin), waited / max(times, 1)
-            if share > SERVER_WAIT and each > SERVER_WAIT_EACH:
+            share, mean = waited / (time.monotonic() - begin), waited / max(times, 1)
+            if share > SERVER_WAIT_MOST or (share > SERVER_WAIT and mean > SERVER_WAIT_MEAN):
                 raise Failed(
-                    f"the server waited {share:.1%} of the time for a processor, {each * 1000:.1f} ms each time: the machine is busy"
+                    f"the server waited {share:.1%} of the time for a processor, {mean * 1000:.2f} ms on average: the machine is busy"
                 )
-            return summary | {"server_wait": share, "server_wait_each": each}
+            return summary | {"server_wait": share, "server_wait_mean": mean}
         finally:
             for process in reversed(processes):
                 process.end()
