@@ -96,7 +96,7 @@ impl Log {
     /// Drops what is beyond the retention at `now`.
     pub(super) fn trim(&mut self, now: Timestamp) {
         let age = u64::try_from(self.retention.age.as_millis()).unwrap_or(u64::MAX);
-        // The newest stays, and nothing is touched for it: most channels have no other when a sweep comes by.
+        // The newest stays, and is not looked at: most channels have no other when a sweep comes by.
         while self.entries.len() > 1 {
             let Some(oldest) = self.entries.front() else {
                 break;
