@@ -93,7 +93,7 @@ What it measures: `benches/loss/run --help`. Again: `benches/loss/run` (root). E
 
 Round trip {2 * options['delay_ms']:g} ms, rate {options['rate']}, queue {options['queue']}; {options['seconds']} s of publishing of which the first {options['warm_up']} are not judged, {options['repeats']} repeats, interleaved; {machine['cores']} cores{jobs}, Linux {machine['kernel']},
 revision {results['revision']}, {results['when']}. Late: delivered more than {late:g} ms after it was due to be sent, which is one round trip beyond the one-way delay. Times are beyond the one-way delay. Median (range) over the runs; a void run had a gap, a duplicate
-or another order, did not deliver everything, ran over a disturbed link, or had a server that waited long for a processor.
+or another order, did not deliver everything within a minute of the end, ran over a disturbed link, or had a server that waited long for a processor.
 
 {table(results)}
 {ratios(results)}
