@@ -306,6 +306,29 @@ impl Poster {
 /// What waits longer than this was never told.
 const FOREVER: Duration = Duration::from_secs(20);
 
+/// Enough for every part of the hub to grow several times, and to shrink when most of them go.
+#[test]
+fn channels_are_found_however_many_come_and_go() {
+    const CHANNELS: usize = 20_000;
+    let (broker, clock) = broker(|_| ());
+    let post = |number: usize| {
+        let channel = name(&format!("chat-room-{number}"));
+        broker.post(&channel, Message::text("x")).unwrap().offset
+    };
+    assert!((0..CHANNELS).all(|number| post(number) == 1));
+    assert!((0..CHANNELS).all(|number| post(number) == 2));
+    let stay = || (0..CHANNELS).step_by(20);
+    let _readers: Vec<_> = stay()
+        .map(|number| broker.subscribe(&name(&format!("chat-room-{number}"))))
+        .collect();
+    broker.sweep();
+    clock.fetch_add(60_000, Ordering::Relaxed);
+    assert_eq!(broker.sweep(), CHANNELS - stay().count());
+    assert!(stay().all(|number| post(number) == 3));
+    assert_eq!(post(1), 1, "it was evicted");
+    assert_eq!(broker.stats().channels, stay().count() + 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_published_while_channels_are_evicted_is_not_lost() {
     let (broker, _) = broker(|config| config.idle = Duration::ZERO);
