@@ -4,8 +4,8 @@
 #   tests/run.sh            everything
 #   tests/run.sh quick      the Rust tests alone
 #
-# Needs Rust 1.91 or later with clippy and rustfmt, a C compiler and make (for aws-lc and jemalloc), and Python 3.10 or later. The link emulator's tests
-# need Linux, root, /dev/net/tun and iproute2.
+# Needs Rust 1.91 or later with clippy and rustfmt, a C compiler and make (for aws-lc and jemalloc), and Python 3.10 or later. The link
+# emulator's tests need Linux, root, /dev/net/tun and iproute2.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
