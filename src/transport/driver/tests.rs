@@ -100,6 +100,24 @@ fn endpoint() -> quinn::Endpoint {
     quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
 }
 
+/// Sends what needs many packets, to a client that checks it; how many of them were lost.
+async fn lost_of_much(server: &mut Server) -> u64 {
+    let endpoint = endpoint();
+    let client = server.connect(&endpoint, ALPN).await;
+    let arrival = server.arrivals.recv().await.unwrap();
+    let (connection, _permit) = arrival.handshake().await.unwrap();
+    let sent: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
+    let (stream, _) = connection.open_uni().unwrap();
+    connection.with_streams(|streams| {
+        let took_all = streams.write(stream, &mut vec![Bytes::from(sent.clone())]);
+        assert!(took_all.unwrap());
+        streams.finish(stream);
+    });
+    let mut stream = client.accept_uni().await.unwrap();
+    assert!(stream.read_to_end(200_000).await.unwrap() == sent);
+    connection.quic().unwrap().lost()
+}
+
 /// Input/output error, as a network card without segmentation has it.
 const EIO: i32 = 5;
 
@@ -116,21 +134,24 @@ async fn a_connection_goes_on_without_loss_where_the_system_refuses_segments() {
             Err(io::Error::from_raw_os_error(EIO))
         }));
     });
-    let endpoint = endpoint();
-    let client = server.connect(&endpoint, ALPN).await;
-    let arrival = server.arrivals.recv().await.unwrap();
-    let (connection, _permit) = arrival.handshake().await.unwrap();
-    let sent: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
-    let (stream, _) = connection.open_uni().unwrap();
-    connection.with_streams(|streams| {
-        let took_all = streams.write(stream, &mut vec![Bytes::from(sent.clone())]);
-        assert!(took_all.unwrap());
-        streams.finish(stream);
-    });
-    let mut stream = client.accept_uni().await.unwrap();
-    assert!(stream.read_to_end(200_000).await.unwrap() == sent);
+    assert_eq!(lost_of_much(&mut server).await, 0);
     assert_eq!(refused.load(Ordering::Relaxed), 1, "it is not asked again");
-    assert_eq!(connection.quic().unwrap().lost(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_goes_on_without_loss_where_the_socket_takes_no_more_at_times() {
+    let writes = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&writes);
+    let mut server = Server::start(|faults| {
+        faults.write = Some(Box::new(move |_| {
+            match count.fetch_add(1, Ordering::Relaxed) % 3 {
+                2 => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            }
+        }));
+    });
+    assert_eq!(lost_of_much(&mut server).await, 0);
+    assert!(writes.load(Ordering::Relaxed) > 10);
 }
 
 #[tokio::test]
