@@ -68,4 +68,4 @@ pub mod testing;
 pub mod transport;
 pub mod wire;
 
-pub use wire::{ChannelName, Code, Message, Publication, UserId};
+pub use wire::{ChannelName, Code, Message, Position, Publication, Start, UserId};

@@ -21,7 +21,7 @@ both!(an_unknown_request_is_refused_and_the_connection_lives);
 async fn an_unknown_request_is_refused_and_the_connection_lives(transport: Transport) {
     let server = TestServer::start().await;
     let mut member = Member::join(&server, transport).await;
-    for kind in [0x14, 0x20, 0x3f] {
+    for kind in [0x1e, 0x20, 0x3f] {
         for (id, body) in [
             (250, [250].as_slice()),
             (0x0201, &[251, 1, 2, 0xff, 0xff, 0xff]),
@@ -41,7 +41,7 @@ async fn an_unknown_frame_is_skipped(transport: Transport) {
     let server = TestServer::start().await;
     let dial = Dial::new(&server, transport);
     let mut member = Member::join_with(&server, &dial).await;
-    for kind in [0x00, 0x04, 0x0f, 0x45, 0x5f, 0x64, 250] {
+    for kind in [0x00, 0x04, 0x0f, 0x4f, 0x5f, 0x64, 250] {
         for body in [[].as_slice(), &[1], &[0xff; 200]] {
             member.raw.send_raw(kind, body).await;
         }

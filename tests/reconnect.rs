@@ -10,8 +10,9 @@ use std::{
 
 use common::{both, certificate, publication, text};
 use tidings::{
-    ChannelName, Code, Message,
+    ChannelName, Code, Message, Position, Start,
     auth::{JwtAuthenticator, TokenIssuer, VerifyingKey},
+    broker::Retention,
     client::{Client, ClientError, Event, State, Transport, Trust},
     endpoint::{Endpoint, Session},
     server::Server,
@@ -61,42 +62,59 @@ impl Endpoint for Keeper {
     }
 }
 
-both!(a_break_is_told_with_what_it_cost);
-async fn a_break_is_told_with_what_it_cost(transport: Transport) {
-    let keeper = Keeper::default();
-    let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
-    let client = server.client("1", transport).await.unwrap();
-    let mut room = client.subscribe("chat-room-1").await.unwrap();
-    let channel = ChannelName::parse("chat-room-1").unwrap();
-    server
-        .broker()
-        .post(&channel, Message::text("before"))
-        .unwrap();
-    assert_eq!(text(&publication(&mut room).await), "before");
-    let session = keeper.0.lock().unwrap()[0].clone();
-    session.close(Code(2000), "come back");
+/// Breaks the connections of a keeper's server once, and waits until the client has noticed.
+async fn interrupt(keeper: &Keeper, client: &Client) {
     let mut states = client.states();
+    for session in keeper.0.lock().unwrap().drain(..) {
+        session.close(Code(2000), "come back");
+    }
     states
         .wait_for(|state| matches!(state, State::Reconnecting { .. }))
         .await
         .unwrap();
-    server
-        .broker()
-        .post(&channel, Message::text("missed"))
-        .unwrap();
-    // A publish in between waits for the next connection.
-    client
-        .publish("chat-room-2", Message::text("x"))
-        .await
-        .unwrap();
-    let event = room.next().await.unwrap();
-    assert!(matches!(event, Event::Break { .. }), "{event:?}");
-    assert_eq!(event.missed(), Some(1));
-    server
-        .broker()
-        .post(&channel, Message::text("after"))
-        .unwrap();
-    assert_eq!(text(&publication(&mut room).await), "after");
+}
+
+both!(what_was_published_during_a_break_is_delivered_after_it);
+async fn what_was_published_during_a_break_is_delivered_after_it(transport: Transport) {
+    let keeper = Keeper::default();
+    let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
+    let client = server.client("1", transport).await.unwrap();
+    // One that the client asks for, and one that the server gives unasked.
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    let mut global = client.subscribe("global").await.unwrap();
+    let names = ["chat-room-1", "global"].map(|name| ChannelName::parse(name).unwrap());
+    let post = |text: String| {
+        for name in &names {
+            server.broker().post(name, Message::text(&*text)).unwrap();
+        }
+    };
+    for round in 0..5 {
+        post(format!("before {round}"));
+        for subscription in [&mut room, &mut global] {
+            let before = format!("before {round}");
+            assert_eq!(text(&publication(subscription).await), before);
+        }
+        interrupt(&keeper, &client).await;
+        for number in 0..round {
+            post(format!("meanwhile {number}"));
+        }
+        // A publish in between waits for the next connection.
+        client
+            .publish("chat-room-2", Message::text("x"))
+            .await
+            .unwrap();
+        post("after".to_owned());
+        for subscription in [&mut room, &mut global] {
+            let event = subscription.next().await.unwrap();
+            assert!(matches!(event, Event::Break { .. }), "{event:?}");
+            assert_eq!(event.missed(), Some(0));
+            for number in 0..round {
+                let meanwhile = format!("meanwhile {number}");
+                assert_eq!(text(&publication(subscription).await), meanwhile);
+            }
+            assert_eq!(text(&publication(subscription).await), "after");
+        }
+    }
     client.close().await;
     assert!(matches!(
         room.next().await,
@@ -106,6 +124,111 @@ async fn a_break_is_told_with_what_it_cost(transport: Transport) {
         })
     ));
     assert_eq!(room.next().await, None);
+}
+
+both!(a_break_is_told_with_what_it_cost);
+async fn a_break_is_told_with_what_it_cost(transport: Transport) {
+    let keeper = Keeper::default();
+    let server = TestServer::start_with(|builder| {
+        builder.endpoint(keeper.clone()).retention(|_| Retention {
+            count: 1,
+            ..Retention::default()
+        })
+    })
+    .await;
+    let client = server.client("1", transport).await.unwrap();
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    let channel = ChannelName::parse("chat-room-1").unwrap();
+    let post = |text: &str| server.broker().post(&channel, Message::text(text)).unwrap();
+    post("before");
+    assert_eq!(text(&publication(&mut room).await), "before");
+    interrupt(&keeper, &client).await;
+    post("missed");
+    post("kept, and worth nothing without the one before");
+    let event = room.next().await.unwrap();
+    assert!(matches!(event, Event::Break { .. }), "{event:?}");
+    assert_eq!(event.missed(), Some(2));
+    post("after");
+    let received = publication(&mut room).await;
+    assert_eq!((text(&received), received.offset), ("after", 4));
+}
+
+both!(a_reader_that_sleeps_through_breaks_gets_each_publication_once);
+async fn a_reader_that_sleeps_through_breaks_gets_each_publication_once(transport: Transport) {
+    // More than the client keeps streams of connections that are over.
+    const BREAKS: u64 = 7;
+    let keeper = Keeper::default();
+    let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
+    let client = server.client("1", transport).await.unwrap();
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    let channel = ChannelName::parse("chat-room-1").unwrap();
+    let mut posted = 0;
+    let mut post = || {
+        posted += 1;
+        let message = Message::text(posted.to_string());
+        server.broker().post(&channel, message).unwrap();
+    };
+    for _ in 0..BREAKS {
+        post();
+        // It arrives, and nobody looks.
+        client.ping().await.unwrap();
+        interrupt(&keeper, &client).await;
+        post();
+        client.ping().await.unwrap();
+    }
+    let mut due = 1;
+    while due <= 2 * BREAKS {
+        match room.next().await.unwrap() {
+            Event::Publication(publication) => {
+                assert_eq!(publication.offset, due);
+                assert_eq!(text(&publication), due.to_string());
+                due += 1;
+            }
+            event => {
+                assert!(matches!(event, Event::Break { .. }), "{event:?}");
+                assert_eq!(event.missed(), Some(0), "{event:?}");
+            }
+        }
+    }
+}
+
+both!(a_subscription_begins_where_it_is_told_to);
+async fn a_subscription_begins_where_it_is_told_to(transport: Transport) {
+    let server = TestServer::start().await;
+    let client = server.client("1", transport).await.unwrap();
+    let mut head = None;
+    for number in 1..=3 {
+        let message = Message::text(number.to_string());
+        head = Some(
+            client
+                .publish("chat-room-1", message)
+                .await
+                .unwrap()
+                .position,
+        );
+    }
+    let head = head.unwrap();
+    let second = Position { offset: 1, ..head };
+    for start in [Start::After(second), Start::Latest(2)] {
+        let mut room = client.subscribe_from("chat-room-1", start).await.unwrap();
+        assert_eq!(room.position(), Some(second), "{start:?}");
+        for number in ["2", "3"] {
+            assert_eq!(text(&publication(&mut room).await), number, "{start:?}");
+        }
+    }
+    // Also of a channel that the server gives unasked, from the head: before its stream is known, and after.
+    for (known, announced) in [(false, "a"), (true, "b")] {
+        server.broker().announce(announced).unwrap();
+        let client = server.client("1", transport).await.unwrap();
+        if known {
+            client.ping().await.unwrap();
+        }
+        let newest = Start::Latest(1);
+        let mut global = client.subscribe_from("global", newest).await.unwrap();
+        assert_eq!(text(&publication(&mut global).await), announced);
+        server.broker().announce("then").unwrap();
+        assert_eq!(text(&publication(&mut global).await), "then");
+    }
 }
 
 both!(a_code_that_says_so_ends_a_client);

@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, fmt::Write};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tidings::wire::{
-    Announcement, Code, Data, DecodeError, Decoder, Epoch, Message, Notification, Position,
-    Publication,
+    Announcement, Code, Data, DecodeError, Decoder, Epoch, HistoryQuery, Kept, Message,
+    Notification, Position, Publication, Start,
     codec::RawFrame,
     frame::{
-        AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, Lagged, Level,
-        Limits, Ping, Pong, Publish, Published, Source, Subscribe, Subscribed, Unsubscribe,
-        Unsubscribed, Welcome,
+        AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
+        Level, Limits, Ping, Pong, Publish, Published, ReadHistory, Source, Subscribe,
+        SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -325,6 +325,11 @@ structs! {
     Position { epoch, offset }
     GoAway { code, grace }
     Subscribe { request, channel }
+    SubscribeFrom { request, channel, start }
+    ReadHistory { request, channel, query }
+    HistoryQuery { from, limit, reverse }
+    HistoryPage { request, kept, complete, count }
+    Kept { epoch, first, last }
     Subscribed { request, subscription, position }
     Unsubscribe { request, subscription }
     Unsubscribed { request }
@@ -362,6 +367,26 @@ impl Json for Message {
     }
 }
 
+impl Json for Start {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Head => json!({ "Head": {} }),
+            Self::After(position) => json!({ "After": { "position": position.to_json() } }),
+            Self::Latest(count) => json!({ "Latest": { "count": count.to_json() } }),
+            _ => panic!("{self:?} has no JSON here"),
+        }
+    }
+    fn from_json(json: &Value) -> Self {
+        let (variant, inside) = json.as_object().unwrap().iter().next().unwrap();
+        match variant.as_str() {
+            "Head" => Self::Head,
+            "After" => Self::After(Json::from_json(&inside["position"])),
+            "Latest" => Self::Latest(Json::from_json(&inside["count"])),
+            _ => panic!("a start of {variant}"),
+        }
+    }
+}
+
 macro_rules! frames {
     ($($name:ident)*) => {
         fn to_json(frame: &Frame) -> Value {
@@ -380,6 +405,6 @@ macro_rules! frames {
     };
 }
 frames! {
-    Hello Welcome GoAway Subscribe Unsubscribe Publish Ping Failed Subscribed Unsubscribed Published Pong Header Publication Lagged
+    Hello Welcome GoAway Subscribe SubscribeFrom ReadHistory HistoryPage Unsubscribe Publish Ping Failed Subscribed Unsubscribed Published Pong Header Publication Lagged
     End
 }

@@ -40,6 +40,9 @@ pub struct Rule {
     pub subscribe: Who,
     /// Who may publish.
     pub publish: Who,
+    /// Who may read what is kept of the channel: its history, and the newest publications at the beginning of a subscription. `None`:
+    /// whoever may subscribe. A subscription that continues after a position needs no more than any other.
+    pub history: Option<Who>,
     /// Whether every session that may subscribe is subscribed from its start. Needs a pattern without a variable other than
     /// `{user}`.
     pub auto_subscribe: bool,
@@ -53,8 +56,16 @@ impl Rule {
             pattern,
             subscribe,
             publish,
+            history: None,
             auto_subscribe: false,
         }
+    }
+
+    /// The same, with who may read the history.
+    #[must_use]
+    pub const fn history(mut self, who: Who) -> Self {
+        self.history = Some(who);
+        self
     }
 
     /// The same, with automatic subscription.
@@ -66,7 +77,8 @@ impl Rule {
 
     fn check(&self) -> Result<(), InvalidRule> {
         let pattern = || self.pattern.to_string();
-        let owned = [self.subscribe, self.publish].contains(&Who::Owner);
+        let owned =
+            [Some(self.subscribe), Some(self.publish), self.history].contains(&Some(Who::Owner));
         if owned && !self.pattern.variables().any(|name| name == USER) {
             return Err(InvalidRule::OwnerWithoutUser(pattern()));
         }
@@ -83,7 +95,7 @@ impl Rule {
         Ok(())
     }
 
-    /// Whether `who`, one of this rule's two, takes in the session of `grant` for `channel`, which fits the pattern.
+    /// Whether `who`, one of this rule's, takes in the session of `grant` for `channel`, which fits the pattern.
     fn admits(&self, who: Who, grant: &Grant, channel: &ChannelName) -> bool {
         match who {
             Who::Everyone => true,
@@ -156,6 +168,19 @@ impl Rules {
     #[must_use]
     pub fn may_publish(&self, grant: &Grant, channel: &ChannelName) -> bool {
         self.decide(grant, &grant.publish, channel, |rule| rule.publish)
+    }
+
+    /// Whether the session of `grant` may read what is kept of `channel`.
+    #[must_use]
+    pub fn may_read_history(&self, grant: &Grant, channel: &ChannelName) -> bool {
+        match self.matching(channel) {
+            Some(Rule {
+                history: Some(who), ..
+            }) if grant.subscribe.decide(channel) != Some(false) => self
+                .matching(channel)
+                .is_some_and(|rule| rule.admits(*who, grant, channel)),
+            _ => self.may_subscribe(grant, channel),
+        }
     }
 
     /// The channels that a session of `grant` is subscribed to from its start: in the order of the rules, each once, and only
@@ -238,6 +263,7 @@ impl Default for Rules {
                         pattern: Pattern::parse(pattern).ok()?,
                         subscribe,
                         publish,
+                        history: None,
                         auto_subscribe,
                     })
                 })

@@ -12,9 +12,11 @@ use super::{
     audience::{Audience, Due, Seat, Section},
     list::List,
     listener::Listener,
-    log::{Log, Read, Retention},
+    log::{Log, Page, Read, Retention},
 };
-use crate::wire::{ChannelName, Epoch, Offset, Position, Timestamp, draft::Draft};
+use crate::wire::{
+    ChannelName, Epoch, HistoryQuery, Offset, Position, Start, Timestamp, draft::Draft,
+};
 
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -61,12 +63,27 @@ pub(super) enum Refused {
     Closed,
 }
 
+/// Where a cursor starts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begin {
+    pub(super) at: Offset,
+    /// That is where it asked to continue, and nothing is missing.
+    pub(super) recovered: bool,
+}
+
 /// What a cursor gets.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Read(Read),
     /// At the head, and nothing will follow.
     Ended,
+}
+
+impl State {
+    fn begin(&self, epoch: Epoch, start: Start) -> Begin {
+        let (at, recovered) = self.log.begin(epoch, start);
+        Begin { at, recovered }
+    }
 }
 
 impl Channel {
@@ -140,14 +157,14 @@ impl Channel {
     }
 
     /// Counts a subscriber in and says where its cursor starts.
-    pub(super) fn join(&self) -> Result<Offset, Evicted> {
+    pub(super) fn join(&self, start: Start) -> Result<Begin, Evicted> {
         let mut state = self.lock();
         if state.life != Life::Open {
             return Err(Evicted);
         }
         state.subscribers += 1;
         state.idle_since = None;
-        Ok(state.log.head())
+        Ok(state.begin(self.epoch, start))
     }
 
     pub(super) fn leave(&self) {
@@ -160,7 +177,8 @@ impl Channel {
         audience: &Audience,
         due: Arc<dyn Due>,
         key: u32,
-    ) -> Result<(Offset, Seat), Evicted> {
+        start: Start,
+    ) -> Result<(Begin, Seat), Evicted> {
         let mut state = self.lock();
         if state.life != Life::Open {
             return Err(Evicted);
@@ -173,7 +191,8 @@ impl Channel {
         }
         state.subscribers += 1;
         state.idle_since = None;
-        Ok((state.log.head(), Seat { section, place }))
+        let begin = state.begin(self.epoch, start);
+        Ok((begin, Seat { section, place }))
     }
 
     pub(super) fn stand_up(&self, seat: &Seat) {
@@ -208,6 +227,10 @@ impl Channel {
             Read::AtHead if state.life == Life::Ended => Next::Ended,
             read => Next::Read(read),
         }
+    }
+
+    pub(super) fn page(&self, query: &HistoryQuery) -> Page {
+        self.lock().log.page(self.epoch, query)
     }
 
     /// Nothing will follow.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
-use crate::wire::{Offset, Timestamp};
+use crate::wire::{Epoch, HistoryQuery, Kept, Offset, Position, Start, Timestamp};
 
 /// How much of a channel is kept: the first bound that is reached trims the oldest. The newest publication is always kept,
 /// so that it can be delivered at all.
@@ -34,6 +34,11 @@ const BATCH_COUNT: usize = 64;
 /// holds after the log has dropped it.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// Most publications in one [`Page`] (PROTOCOL §4.11).
+const PAGE_COUNT: usize = 256;
+/// Most bytes in one [`Page`], but for a single publication that is larger (PROTOCOL §4.11).
+const PAGE_BYTES: usize = 256 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Log {
     /// Offset of the oldest entry; of the next publication when there is none.
@@ -58,6 +63,29 @@ pub(super) enum Read {
     AtHead,
     /// These offsets are gone; the cursor moves to `to`.
     Lagged { from: Offset, to: Offset },
+}
+
+/// A part of a log, with encoded publications.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    pub(crate) kept: Option<Kept>,
+    /// Nothing is missing between the position that was asked for and the frames.
+    pub(crate) complete: bool,
+    pub(crate) frames: Vec<Bytes>,
+}
+
+impl Page {
+    fn fill<'a>(&mut self, limit: u64, entries: impl Iterator<Item = &'a Entry>) {
+        let count = usize::try_from(limit).map_or(PAGE_COUNT, |limit| limit.min(PAGE_COUNT));
+        let mut bytes = 0;
+        for entry in entries.take(count) {
+            bytes += entry.frame.len();
+            if bytes > PAGE_BYTES && !self.frames.is_empty() {
+                break;
+            }
+            self.frames.push(entry.frame.clone());
+        }
+    }
 }
 
 impl Log {
@@ -111,6 +139,55 @@ impl Log {
             self.entries.pop_front();
             self.first += 1;
         }
+    }
+
+    /// The cursor of a reader that begins at `start`, and whether that is where it asked to continue.
+    pub(super) fn begin(&self, epoch: Epoch, start: Start) -> (Offset, bool) {
+        let head = self.head();
+        match start {
+            Start::After(Position { epoch: of, offset })
+                if of == epoch && offset <= head && offset + 1 >= self.first =>
+            {
+                (offset, true)
+            }
+            Start::Head | Start::After(_) => (head, false),
+            Start::Latest(count) => (head - count.min(self.entries.len() as u64), false),
+        }
+    }
+
+    /// What `query` asks for.
+    pub(super) fn page(&self, epoch: Epoch, query: &HistoryQuery) -> Page {
+        let kept = Kept {
+            epoch,
+            first: self.first,
+            last: self.head(),
+        };
+        let complete = query.from.is_none_or(|from| {
+            let follows = if query.reverse {
+                from.offset <= kept.last + 1
+            } else {
+                from.offset <= kept.last && from.offset + 1 >= kept.first
+            };
+            from.epoch == epoch && follows
+        });
+        let mut page = Page {
+            kept: Some(kept),
+            complete,
+            frames: Vec::new(),
+        };
+        if !complete {
+            return page;
+        }
+        let entries = self.entries.len();
+        let index = |offset: Offset| (offset.saturating_sub(self.first) as usize).min(entries);
+        if query.reverse {
+            let end = query.from.map_or(entries, |from| index(from.offset));
+            page.fill(query.limit, self.entries.range(..end).rev());
+        } else {
+            let start = query.from.map_or(0, |from| index(from.offset + 1));
+            page.fill(query.limit, self.entries.range(start..));
+        }
+        page
     }
 
     /// Reads on from `cursor`, the last offset that the reader has seen.
@@ -194,6 +271,114 @@ mod tests {
             (4, 100),
             "the newest stays"
         );
+    }
+
+    #[test]
+    fn a_reader_continues_where_nothing_is_missing_and_nowhere_else() {
+        let epoch = Epoch(7);
+        let mut log = log(3, 1000, 1000);
+        let after = |log: &Log, epoch, offset| {
+            log.begin(
+                epoch,
+                Start::After(Position {
+                    epoch: Epoch(7),
+                    offset,
+                }),
+            )
+        };
+        assert_eq!(after(&log, epoch, 0), (0, true));
+        assert_eq!(after(&log, epoch, 1), (0, false), "it was never there");
+        for _ in 0..5 {
+            append(&mut log, 0, 1);
+        }
+        // 3, 4 and 5 are kept.
+        for (offset, begins) in [
+            (0, None),
+            (1, None),
+            (2, Some(2)),
+            (5, Some(5)),
+            (6, None),
+            (u64::MAX, None),
+        ] {
+            let expected = begins.map_or((5, false), |cursor| (cursor, true));
+            assert_eq!(after(&log, epoch, offset), expected, "{offset}");
+        }
+        assert_eq!(after(&log, Epoch(8), 3), (5, false), "another log");
+        assert_eq!(log.begin(epoch, Start::Head), (5, false));
+        for (count, cursor) in [(0, 5), (1, 4), (3, 2), (4, 2), (u64::MAX, 2)] {
+            assert_eq!(
+                log.begin(epoch, Start::Latest(count)),
+                (cursor, false),
+                "{count}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_is_what_was_asked_for_or_nothing() {
+        let epoch = Epoch(7);
+        let mut log = log(4, 1000, 1000);
+        let page = |log: &Log, query: HistoryQuery| {
+            let page = log.page(epoch, &query);
+            let offsets: Vec<_> = page.frames.iter().map(|frame| frame[0]).collect();
+            (page.complete, offsets)
+        };
+        let from = |offset| Position { epoch, offset };
+        assert_eq!(page(&log, HistoryQuery::oldest(9)), (true, vec![]));
+        assert_eq!(
+            page(&log, HistoryQuery::newest(9).from(from(1))),
+            (true, vec![])
+        );
+        for _ in 0..6 {
+            append(&mut log, 0, 1);
+        }
+        // 3, 4, 5 and 6 are kept.
+        let kept = Kept {
+            epoch,
+            first: 3,
+            last: 6,
+        };
+        let whole = log.page(epoch, &HistoryQuery::oldest(0));
+        assert_eq!((whole.kept, whole.frames.len()), (Some(kept), 0));
+        let (oldest, newest) = (HistoryQuery::oldest, HistoryQuery::newest);
+        for (query, complete, offsets) in [
+            (oldest(u64::MAX), true, vec![3, 4, 5, 6]),
+            (oldest(2), true, vec![3, 4]),
+            (oldest(2).from(from(4)), true, vec![5, 6]),
+            (oldest(2).from(from(2)), true, vec![3, 4]),
+            (oldest(2).from(from(6)), true, vec![]),
+            (oldest(2).from(from(1)), false, vec![]),
+            (oldest(2).from(from(7)), false, vec![]),
+            (oldest(2).from(from(u64::MAX)), false, vec![]),
+            (newest(u64::MAX), true, vec![6, 5, 4, 3]),
+            (newest(2), true, vec![6, 5]),
+            (newest(2).from(from(5)), true, vec![4, 3]),
+            (newest(2).from(from(7)), true, vec![6, 5]),
+            (newest(2).from(from(3)), true, vec![]),
+            (newest(2).from(from(0)), true, vec![]),
+            (newest(2).from(from(8)), false, vec![]),
+        ] {
+            assert_eq!(page(&log, query), (complete, offsets), "{query:?}");
+        }
+        let other = Position {
+            epoch: Epoch(8),
+            offset: 4,
+        };
+        for query in [oldest(2).from(other), newest(2).from(other)] {
+            assert_eq!(page(&log, query), (false, vec![]), "another log");
+        }
+    }
+
+    #[test]
+    fn a_page_is_bounded_but_never_empty() {
+        let mut log = log(1000, 10 << 20, 1000);
+        append(&mut log, 0, 300_000);
+        for _ in 0..300 {
+            append(&mut log, 0, 10);
+        }
+        let count = |query| log.page(Epoch(1), &query).frames.len();
+        assert_eq!(count(HistoryQuery::oldest(1000)), 1);
+        assert_eq!(count(HistoryQuery::newest(1000)), PAGE_COUNT);
     }
 
     #[test]

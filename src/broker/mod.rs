@@ -26,11 +26,12 @@ use std::{
 
 pub(crate) use self::{
     audience::{Audience, Due},
+    log::Page,
     poster::Poster,
     reader::{Batch, Reader},
 };
 use self::{
-    channel::Channel,
+    channel::{Begin, Channel},
     hub::{Counters, Hub},
     listener::Listener,
     reader::Cursor,
@@ -42,7 +43,8 @@ pub use self::{
 };
 
 use crate::wire::{
-    ChannelName, Code, Epoch, Message, Offset, Position, Timestamp, UserId, draft::Draft,
+    ChannelName, Code, Epoch, History, HistoryQuery, Message, Position, Start, Timestamp, UserId,
+    draft::{self, Draft},
 };
 
 /// The local front door: publish, subscribe, listen. Cloning shares it.
@@ -243,9 +245,22 @@ impl Broker {
     /// # Errors
     /// [`TooManyChannels`].
     pub fn subscribe(&self, channel: &ChannelName) -> Result<Subscription, TooManyChannels> {
+        self.subscribe_from(channel, Start::Head)
+    }
+
+    /// The same from elsewhere on: after a position (see [`Subscription::recovered`]), or with the newest that are kept. What follows
+    /// the beginning is given without a hole, or told as [`Delivery::Lagged`].
+    ///
+    /// # Errors
+    /// [`TooManyChannels`].
+    pub fn subscribe_from(
+        &self,
+        channel: &ChannelName,
+        start: Start,
+    ) -> Result<Subscription, TooManyChannels> {
         loop {
             let found = self.channel(channel)?;
-            if let Ok(start) = found.join() {
+            if let Ok(start) = found.join(start) {
                 return Ok(Subscription::new(self.cursor(found, start)));
             }
         }
@@ -258,16 +273,17 @@ impl Broker {
         audience: &Audience,
         due: &Arc<dyn Due>,
         key: u32,
+        start: Start,
     ) -> Result<Reader, TooManyChannels> {
         loop {
             let found = self.channel(channel)?;
-            if let Ok((start, seat)) = found.sit(audience, Arc::clone(due), key) {
+            if let Ok((start, seat)) = found.sit(audience, Arc::clone(due), key, start) {
                 return Ok(Reader::new(self.cursor(found, start), seat));
             }
         }
     }
 
-    fn cursor(&self, channel: Arc<Channel>, start: Offset) -> Cursor {
+    fn cursor(&self, channel: Arc<Channel>, start: Begin) -> Cursor {
         Cursor::new(channel, start, Arc::clone(&self.inner.counters))
     }
 
@@ -324,6 +340,32 @@ impl Broker {
             .hub
             .find(channel)
             .map(|channel| channel.position())
+    }
+
+    /// A part of a channel's log: 256 publications and 256 KiB at most, and the next from [`History::next`] on. It makes no channel.
+    #[must_use]
+    pub fn history(&self, channel: &ChannelName, query: &HistoryQuery) -> History {
+        let page = self.page(channel, query);
+        let open = |frame| {
+            draft::open_publication(frame)
+                .map_err(
+                    |error| tracing::error!(%channel, %error, "a frame of our own does not decode"),
+                )
+                .ok()
+        };
+        let publications = page.frames.iter().filter_map(open).collect();
+        History::new(page.kept, page.complete, publications)
+    }
+
+    /// The same, encoded.
+    pub(crate) fn page(&self, channel: &ChannelName, query: &HistoryQuery) -> Page {
+        match self.inner.hub.find(channel) {
+            Some(found) => found.page(query),
+            None => Page {
+                complete: query.from.is_none(),
+                ..Page::default()
+            },
+        }
     }
 
     /// Subscriptions and listeners of a channel now.

@@ -11,7 +11,7 @@ use super::{
     channel::{Channel, Refused},
     reader::Reader,
 };
-use crate::wire::{Message, Position, draft::Draft};
+use crate::wire::{Message, Position, Start, draft::Draft};
 
 /// Writes to a log of its own; dropping it ends the log for its reader.
 #[derive(Debug)]
@@ -28,7 +28,10 @@ impl Poster {
         due: &Arc<dyn Due>,
         key: u32,
     ) -> Option<Reader> {
-        let (start, seat) = self.channel.sit(audience, Arc::clone(due), key).ok()?;
+        let (start, seat) = self
+            .channel
+            .sit(audience, Arc::clone(due), key, Start::Head)
+            .ok()?;
         let cursor = self.broker.cursor(Arc::clone(&self.channel), start);
         Some(Reader::new(cursor, seat))
     }

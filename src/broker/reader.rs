@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{
     audience::Seat,
-    channel::{Channel, Next},
+    channel::{Begin, Channel, Next},
     hub::Counters,
     log::Read,
 };
@@ -27,18 +27,18 @@ pub(crate) enum Batch {
 pub(super) struct Cursor {
     pub(super) channel: Arc<Channel>,
     counters: Arc<Counters>,
-    start: Offset,
+    start: Begin,
     at: Offset,
 }
 
 impl Cursor {
-    pub(super) fn new(channel: Arc<Channel>, start: Offset, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(channel: Arc<Channel>, start: Begin, counters: Arc<Counters>) -> Self {
         counters.subscribed();
         Self {
             channel,
             counters,
             start,
-            at: start,
+            at: start.at,
         }
     }
 
@@ -46,8 +46,13 @@ impl Cursor {
     pub(super) fn position(&self) -> Position {
         Position {
             epoch: self.channel.epoch,
-            offset: self.start,
+            offset: self.start.at,
         }
+    }
+
+    /// Whether it began where it was asked to continue.
+    pub(super) const fn recovered(&self) -> bool {
+        self.start.recovered
     }
 
     /// The next frames, shared with every other reader; `None` at the head.
@@ -103,6 +108,11 @@ impl Reader {
     /// Where it began: the first publication has the next offset.
     pub(crate) fn position(&self) -> Position {
         self.cursor.position()
+    }
+
+    /// Whether it began where it was asked to continue.
+    pub(crate) const fn recovered(&self) -> bool {
+        self.cursor.recovered()
     }
 
     /// The next frames, shared with every other reader; `None` at the head.

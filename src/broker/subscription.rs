@@ -65,6 +65,13 @@ impl Subscription {
         self.cursor.position()
     }
 
+    /// Whether it began after the position that was asked for, with nothing missing: see
+    /// [`Broker::subscribe_from`](super::Broker::subscribe_from).
+    #[must_use]
+    pub const fn recovered(&self) -> bool {
+        self.cursor.recovered()
+    }
+
     /// The next frames, shared with every other reader.
     pub(crate) async fn next_batch(&mut self, out: &mut Vec<Bytes>) -> Batch {
         poll_fn(|cx| self.poll_batch(cx, out)).await

@@ -298,7 +298,7 @@ async fn a_private_log_ends_with_its_poster_after_the_last_message() {
 impl Poster {
     /// A reader that waits by itself.
     pub(super) fn subscription(&self) -> Subscription {
-        let start = self.channel.join().unwrap();
+        let start = self.channel.join(Start::Head).unwrap();
         Subscription::new(self.broker.cursor(Arc::clone(&self.channel), start))
     }
 }

@@ -11,6 +11,7 @@ mod config;
 mod connect;
 mod dev;
 mod files;
+mod history;
 mod output;
 mod publish;
 mod serve;
@@ -134,6 +135,7 @@ what is wrong and what to do. Colours are for terminals only, and NO_COLOR takes
 enum Command {
     Serve(serve::Arguments),
     Sub(sub::Arguments),
+    History(history::Arguments),
     Pub(publish::PubArguments),
     Notify(publish::NotifyArguments),
     Announce(publish::AnnounceArguments),
@@ -189,6 +191,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<(), Failure> {
 async fn brief(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Serve(_) | Command::Sub(_) | Command::Bench(_) => Ok(()),
+        Command::History(arguments) => history::run(arguments, context).await,
         Command::Pub(arguments) => publish::publish(arguments, context).await,
         Command::Notify(arguments) => publish::notify(arguments, context).await,
         Command::Announce(arguments) => publish::announce(arguments, context).await,

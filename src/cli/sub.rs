@@ -1,6 +1,6 @@
 //! `tidings sub`: prints what a session gets.
 
-mod format;
+pub(super) mod format;
 
 use std::{pin::pin, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     client::{Client, Event, State, Subscription},
-    wire::{ChannelName, Code, Epoch, Fault},
+    wire::{ChannelName, Code, Epoch, Fault, Position, Start},
 };
 
 /// Print what a client gets
@@ -40,6 +40,18 @@ pub(super) struct Arguments {
     /// End after this many publications.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Begin after this position of the one named channel, if the server still has everything after it: what --json prints as epoch
+    /// and offset.
+    #[arg(
+        long,
+        value_name = "EPOCH:OFFSET",
+        requires = "channels",
+        conflicts_with = "latest"
+    )]
+    since: Option<Position>,
+    /// Begin with the newest N publications of each channel, or as many as the server keeps.
+    #[arg(long, value_name = "N")]
+    latest: Option<u64>,
     /// Print only the named channels, not those that the server gives unasked.
     #[arg(long, requires = "channels")]
     only: bool,
@@ -50,7 +62,10 @@ pub(super) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   tidings sub --user 42                       what user 42 gets, from the server in this directory
-  tidings sub chat-room-7 --user 42 --json    a room too, one JSON object a line";
+  tidings sub chat-room-7 --user 42 --json    a room too, one JSON object a line
+  tidings sub chat-room-7 --latest 10         what was said last, and what follows
+  tidings sub chat-room-7 --since 00c0ffee00c0ffee:7
+                                              what came after a position, and what follows";
 
 /// Time to tell the server that this is the end.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -62,9 +77,20 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
         channels,
         json,
         count,
+        since,
+        latest,
         only,
         connection,
     } = arguments;
+    if since.is_some() && channels.len() != 1 {
+        return Err(Failure::usage(
+            "--since is about one channel: name one, such as `tidings sub chat-room-7 --since 00c0ffee00c0ffee:7`",
+        ));
+    }
+    let starts = Starts {
+        since: since.and_then(|position| Some((channels.first()?.clone(), position))),
+        otherwise: latest.map_or(Start::Head, Start::Latest),
+    };
     let mut interrupted = pin!(context.interrupts.at_least(1));
     let client = tokio::select! {
         biased;
@@ -80,11 +106,39 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
     let done = tokio::select! {
         biased;
         () = &mut interrupted => Ok(()),
-        done = reader.follow(&client, channels, only) => done,
+        done = reader.follow(&client, channels, &starts, only) => done,
     };
     // The server forgets who says nothing, too.
     let _ = timeout(GOODBYE, client.close()).await;
     done
+}
+
+/// Where subscriptions begin.
+struct Starts {
+    since: Option<(ChannelName, Position)>,
+    otherwise: Start,
+}
+
+impl Starts {
+    fn of(&self, channel: &ChannelName) -> Start {
+        match &self.since {
+            Some((name, position)) if name == channel => Start::After(*position),
+            _ => self.otherwise,
+        }
+    }
+
+    /// What to say of a subscription that does not begin where it was asked to.
+    fn missing(&self, subscription: &Subscription) -> Option<String> {
+        let Start::After(wanted) = self.of(subscription.name()) else {
+            return None;
+        };
+        let (name, begun) = (subscription.name(), subscription.position()?);
+        (begun != wanted).then(|| {
+            format!(
+                "{name}: the server does not have all that follows {wanted}: this begins after {begun}"
+            )
+        })
+    }
 }
 
 /// What came, and where from.
@@ -102,6 +156,7 @@ impl Reader {
         mut self,
         client: &Client,
         mut channels: Vec<ChannelName>,
+        starts: &Starts,
         only: bool,
     ) -> Result<(), Failure> {
         let welcome = client.welcome();
@@ -116,7 +171,8 @@ impl Reader {
             ));
         }
         let subscribed = channels.iter().map(|channel| async move {
-            let subscribed = client.subscribe(channel.as_str()).await;
+            let start = starts.of(channel);
+            let subscribed = client.subscribe_from(channel.as_str(), start).await;
             subscribed.map_err(|error| Failure::new(format!("{channel}: {error}")))
         });
         let subscribed = future::try_join_all(subscribed).await?;
@@ -126,6 +182,11 @@ impl Reader {
             list(&channels),
             user.map_or_else(String::new, |user| format!(" as {user}"))
         ));
+        for subscription in &subscribed {
+            if let Some(text) = starts.missing(subscription) {
+                self.console.tell(&self.console.err.paint(WARNING, &text));
+            }
+        }
         let mut events: stream::SelectAll<_> = subscribed.into_iter().map(tagged).collect();
         let mut states = client.states();
         // What went wrong first, where something did.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     transport::dial::Dialer,
-    wire::{ChannelName, Code, Message, Retry},
+    wire::{ChannelName, Code, History, HistoryQuery, Message, Retry},
 };
 
 /// What user code asks of the task.
@@ -30,6 +30,11 @@ pub(super) enum Command {
     },
     /// The registry has a claim that is to be asked for.
     Subscribe,
+    History {
+        name: ChannelName,
+        query: HistoryQuery,
+        answer: oneshot::Sender<Result<History, ClientError>>,
+    },
     Ping {
         answer: oneshot::Sender<Result<(), ClientError>>,
     },

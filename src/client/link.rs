@@ -21,8 +21,8 @@ use super::{
 use crate::{
     transport::{Closed, Connection, FrameError, FrameReader, RecvStream, SendStream},
     wire::{
-        ChannelName, Code, DecodeError, Position, Retry,
-        frame::{Frame, Limits, Ping, Publish, Subscribe, Unsubscribe},
+        ChannelName, Code, DecodeError, History, Position, Retry, Start,
+        frame::{Frame, Limits, Ping, Publish, ReadHistory, Subscribe, SubscribeFrom, Unsubscribe},
     },
 };
 
@@ -44,11 +44,22 @@ pub(super) struct Link {
     outgoing: Vec<Bytes>,
     pending: HashMap<u64, Pending>,
     last_request: u64,
+    /// A page of history whose publications are to follow.
+    page: Option<Page>,
     automatic: Vec<(ChannelName, u64, Position)>,
     max_frame: usize,
     limits: Limits,
     headers: FuturesUnordered<BoxFuture<'static, Option<Incoming>>>,
     later: FuturesUnordered<BoxFuture<'static, Later>>,
+}
+
+/// An answer that is not complete yet.
+struct Page {
+    /// How many publications are still to come.
+    due: u64,
+    history: History,
+    /// `None` where nobody waits for it any more.
+    answer: Option<oneshot::Sender<Result<History, ClientError>>>,
 }
 
 /// What is done after a pause.
@@ -61,6 +72,7 @@ enum Later {
 enum Pending {
     Publish(oneshot::Sender<Result<Acknowledgement, ClientError>>),
     Subscribe(ChannelName),
+    History(oneshot::Sender<Result<History, ClientError>>),
     Ping(oneshot::Sender<Result<(), ClientError>>),
     Nobody,
 }
@@ -91,6 +103,7 @@ impl Link {
             outgoing: Vec::new(),
             pending: HashMap::new(),
             last_request: 0,
+            page: None,
             automatic,
             limits,
             max_frame,
@@ -176,10 +189,13 @@ impl Link {
 
     /// Fails what waits for an answer, and tells the server.
     pub(super) async fn close(self, code: Code, reason: &str) {
-        for pending in self.pending.into_values() {
+        let page = self.page.and_then(|page| page.answer);
+        let pending = self.pending.into_values();
+        for pending in pending.chain(page.map(Pending::History)) {
             let error = ClientError::Interrupted(reason.to_owned());
             match pending {
                 Pending::Publish(answer) => drop(answer.send(Err(error))),
+                Pending::History(answer) => drop(answer.send(Err(error))),
                 Pending::Ping(answer) => drop(answer.send(Err(error))),
                 // The registry asks again on the next connection.
                 Pending::Subscribe(_) | Pending::Nobody => {}
@@ -219,6 +235,21 @@ impl Link {
                     .into()
                 });
             }
+            Command::History {
+                name,
+                query,
+                answer,
+            } => {
+                let channel = name.to_string();
+                self.request(Pending::History(answer), |request| {
+                    ReadHistory {
+                        request,
+                        channel,
+                        query,
+                    }
+                    .into()
+                });
+            }
             Command::Ping { answer } => {
                 self.request(Pending::Ping(answer), |request| Ping { request }.into());
             }
@@ -239,10 +270,16 @@ impl Link {
                 .into()
             });
         }
-        for name in work.ask {
+        for (name, start) in work.ask {
             let channel = name.to_string();
-            self.request(Pending::Subscribe(name), |request| {
-                Subscribe { request, channel }.into()
+            self.request(Pending::Subscribe(name), |request| match start {
+                Start::Head => Subscribe { request, channel }.into(),
+                start => SubscribeFrom {
+                    request,
+                    channel,
+                    start,
+                }
+                .into(),
             });
         }
         for (key, id) in work.cut {
@@ -254,8 +291,34 @@ impl Link {
         }
     }
 
+    /// What the server sends on the control stream.
     fn answer(&mut self, registry: &Registry, frame: Frame) -> Option<Over> {
+        let frame = match (&mut self.page, frame) {
+            (Some(page), Frame::Publication(publication)) => {
+                page.history.publications.push(publication);
+                page.due -= 1;
+                self.turn_page();
+                return None;
+            }
+            (Some(_), other) => {
+                let reason = format!("{} between the publications of a page", other.name());
+                return Some(Over::Given(Code::UNEXPECTED_FRAME, reason));
+            }
+            (None, frame) => frame,
+        };
         match frame {
+            Frame::HistoryPage(page) => {
+                let answer = match self.pending.remove(&page.request) {
+                    Some(Pending::History(answer)) => Some(answer),
+                    _ => None,
+                };
+                self.page = Some(Page {
+                    due: page.count,
+                    history: History::new(page.kept, page.complete, Vec::new()),
+                    answer,
+                });
+                self.turn_page();
+            }
             Frame::Subscribed(subscribed) => {
                 if let Some(Pending::Subscribe(name)) = self.pending.remove(&subscribed.request) {
                     registry.subscribed(&name, subscribed.subscription, subscribed.position);
@@ -279,6 +342,9 @@ impl Link {
                 let (code, reason) = (failed.code, failed.reason);
                 match self.pending.remove(&failed.request) {
                     Some(Pending::Publish(answer)) => {
+                        let _ = answer.send(Err(ClientError::Request { code, reason }));
+                    }
+                    Some(Pending::History(answer)) => {
                         let _ = answer.send(Err(ClientError::Request { code, reason }));
                     }
                     Some(Pending::Ping(answer)) => {
@@ -307,6 +373,19 @@ impl Link {
             }
         }
         None
+    }
+}
+
+impl Link {
+    /// Hands over a page that is complete.
+    fn turn_page(&mut self) {
+        if let Some(Page {
+            history, answer, ..
+        }) = self.page.take_if(|page| page.due == 0)
+            && let Some(answer) = answer
+        {
+            let _ = answer.send(Ok(history));
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) enum Feed {
 /// it is kept; of more than [`MAILBOX`] the second goes, and the positions of its neighbours tell the reader what that cost.
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
+    /// How far its reader came: where the next connection takes it up.
+    reached: Mutex<Option<Position>>,
     feeds: Mutex<VecDeque<Feed>>,
     arrived: Notify,
 }
@@ -48,6 +50,24 @@ pub(super) struct Mailbox {
 const MAILBOX: usize = 4;
 
 impl Mailbox {
+    /// The position of what was given to the reader last, or where it began.
+    pub(super) fn reached(&self) -> Option<Position> {
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was given to the reader has this position.
+    pub(super) fn reach(&self, position: Position) {
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
+    }
+
+    /// Where the reader begins, unless it has begun.
+    pub(super) fn begin(&self, position: Position) {
+        self.reached
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(position);
+    }
+
     pub(super) fn put(&self, feed: Feed) {
         {
             let mut feeds = self.feeds.lock().unwrap_or_else(PoisonError::into_inner);

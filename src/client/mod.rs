@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::wire::{
-    ChannelName, Code, InvalidChannel, Message, Position, UserId,
+    ChannelName, Code, History, HistoryQuery, InvalidChannel, Message, Position, Start, UserId,
     frame::{Level, Limits, Source},
 };
 
@@ -192,12 +192,26 @@ impl Client {
     /// [`ClientError::Channel`], [`AlreadySubscribed`](ClientError::AlreadySubscribed),
     /// [`Request`](ClientError::Request) with the server's code, [`Closed`](ClientError::Closed).
     pub async fn subscribe(&self, channel: &str) -> Result<Subscription, ClientError> {
+        self.subscribe_from(channel, Start::Head).await
+    }
+
+    /// The same from elsewhere on: after a position that was reached before, or with the newest publications that the server keeps.
+    /// Where it began says [`Subscription::position`]: at the position that was asked for if nothing is missing, otherwise at the
+    /// head.
+    ///
+    /// # Errors
+    /// As for [`subscribe`](Self::subscribe).
+    pub async fn subscribe_from(
+        &self,
+        channel: &str,
+        start: Start,
+    ) -> Result<Subscription, ClientError> {
         let name = parse(channel)?;
         let (answer, answered) = oneshot::channel();
         let claim = self
             .shared
             .registry
-            .claim(Source::CHANNEL, &name, Some(answer))
+            .claim(Source::CHANNEL, &name, start, Some(answer))
             .ok_or_else(|| ClientError::AlreadySubscribed(name.clone()))?;
         // Dropping this before the answer gives the subscription up.
         let mut subscription = Subscription::new(claim, Arc::clone(&self.shared));
@@ -217,7 +231,7 @@ impl Client {
         let claim = self
             .shared
             .registry
-            .claim(Source::ENDPOINT, &name, None)
+            .claim(Source::ENDPOINT, &name, Start::Head, None)
             .ok_or(ClientError::AlreadySubscribed(name))?;
         Ok(Subscription::new(claim, Arc::clone(&self.shared)))
     }
@@ -250,6 +264,27 @@ impl Client {
         let _place = self.ask(Command::Publish {
             name,
             message,
+            answer,
+        })?;
+        answered.await.map_err(|_| self.over())?
+    }
+
+    /// Reads a part of a channel's log: 256 publications and 256 KiB at most, and the next from [`History::next`] on. A subscription is
+    /// not needed.
+    ///
+    /// # Errors
+    /// [`ClientError::Channel`], [`Request`](ClientError::Request) with the server's code,
+    /// [`Interrupted`](ClientError::Interrupted), [`Closed`](ClientError::Closed).
+    pub async fn history(
+        &self,
+        channel: &str,
+        query: HistoryQuery,
+    ) -> Result<History, ClientError> {
+        let name = parse(channel)?;
+        let (answer, answered) = oneshot::channel();
+        let _place = self.ask(Command::History {
+            name,
+            query,
             answer,
         })?;
         answered.await.map_err(|_| self.over())?

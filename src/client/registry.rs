@@ -11,7 +11,7 @@ use super::{
     ClientError,
     mailbox::{Feed, Incoming, Mailbox},
 };
-use crate::wire::{ChannelName, Code, Position, Retry, frame::Source};
+use crate::wire::{ChannelName, Code, Position, Retry, Start, frame::Source};
 
 pub(super) type Answer = oneshot::Sender<Result<Position, ClientError>>;
 /// Source and name of a stream.
@@ -44,6 +44,8 @@ struct State {
 struct Slot {
     /// The reader; `None` for what came unasked and was not taken up yet.
     claimed: Option<(u64, Arc<Mailbox>)>,
+    /// Where a reader that has not begun wants to.
+    start: Start,
     /// A call that waits to hear that the subscription stands.
     answer: Option<Answer>,
     /// Id and beginning on this connection.
@@ -129,6 +131,26 @@ impl Slot {
             .is_some_and(|(number, _)| *number == claim)
     }
 
+    /// Where its reader is to be taken up.
+    fn start(&self) -> Start {
+        let reached = self
+            .claimed
+            .as_ref()
+            .and_then(|(_, mailbox)| mailbox.reached());
+        reached.map_or(self.start, Start::After)
+    }
+
+    /// Whether a reader misses something that a subscription from `position` on does not give, and the log may have.
+    fn wants_before(&self, position: Position) -> bool {
+        match self.start() {
+            Start::Head => false,
+            Start::After(reached) => {
+                reached.epoch == position.epoch && reached.offset < position.offset
+            }
+            _ => true,
+        }
+    }
+
     /// Brings the stream and its reader together, once both are known.
     fn settle(&mut self, source: u8) {
         let (Some((id, position)), Some((_, mailbox))) = (self.current, &self.claimed) else {
@@ -137,6 +159,7 @@ impl Slot {
         if let Some(answer) = self.answer.take() {
             let _ = answer.send(Ok(position));
         }
+        mailbox.begin(position);
         for stream in std::mem::take(&mut self.waiting) {
             // Of a channel, only the stream that was asked for last; of user code, all that it opened, in order.
             if stream.header.subscription == id || source == Source::ENDPOINT.0 {
@@ -153,7 +176,7 @@ pub(super) struct Work {
     /// Subscriptions to end.
     pub(super) end: Vec<u64>,
     /// Channels to ask for.
-    pub(super) ask: Vec<ChannelName>,
+    pub(super) ask: Vec<(ChannelName, Start)>,
     /// To look at again in a while, by [`Registry::recheck`].
     pub(super) cut: Vec<(Key, u64)>,
 }
@@ -168,6 +191,7 @@ impl Registry {
         self: &Arc<Self>,
         source: Source,
         name: &ChannelName,
+        start: Start,
         answer: Option<Answer>,
     ) -> Option<Claim> {
         let key = (source.0, name.clone());
@@ -176,15 +200,33 @@ impl Registry {
         state.claims += 1;
         let number = state.claims;
         let over = state.over.clone();
-        let slot = state.slots.entry(key.clone()).or_default();
+        let State {
+            slots,
+            unwanted,
+            orphans,
+            ..
+        } = &mut *state;
+        let slot = slots.entry(key.clone()).or_default();
         if slot.claimed.is_some() {
             return None;
         }
         slot.claimed = Some((number, Arc::clone(&mailbox)));
+        slot.start = start;
         slot.answer = answer;
         if let Some((code, reason)) = over {
             slot.answer = None;
             mailbox.put(Feed::End(code, reason));
+        }
+        if let Some((id, position)) = slot.current
+            && slot.wants_before(position)
+        {
+            // What the server gave unasked goes, in favour of one that begins where this reader wants to.
+            unwanted.push(id);
+            if slot.waiting.drain(..).count() == 0 {
+                orphans.insert(id);
+            }
+            slot.current = None;
+            slot.asked = false;
         }
         slot.settle(source.0);
         Some(Claim {
@@ -215,6 +257,12 @@ impl Registry {
         for (name, id, position) in automatic {
             let source = Source::CHANNEL.0;
             let slot = state.slots.entry((source, name)).or_default();
+            if slot.wants_before(position) {
+                // In favour of one that begins where this reader is.
+                state.unwanted.push(id);
+                state.orphans.insert(id);
+                continue;
+            }
             slot.current = Some((id, position));
             slot.asked = true;
             slot.settle(source);
@@ -243,7 +291,7 @@ impl Registry {
                 && asking.insert(name.clone())
             {
                 slot.asked = true;
-                work.ask.push(name.clone());
+                work.ask.push((name.clone(), slot.start()));
             }
         }
         work

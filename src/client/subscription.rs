@@ -15,7 +15,9 @@ use super::{
     registry::Claim,
 };
 use crate::wire::{
-    ChannelName, Code, Offset, Position, Publication, Retry, codec::RawFrame, frame::Frame,
+    ChannelName, Code, Offset, Position, Publication, Retry,
+    codec::RawFrame,
+    frame::{Frame, Lagged},
 };
 
 /// What a subscription gives.
@@ -31,7 +33,8 @@ pub enum Event {
         /// Last offset missed.
         to: Offset,
     },
-    /// The connection broke and was made again. What was published in between is missing, unless [`Event::missed`] is 0.
+    /// The connection broke and was made again. What was published in between follows, where the server still has all of it: then both
+    /// positions are the same, and [`Event::missed`] is 0. Otherwise it is missing.
     Break {
         /// The last position before the break: of the last publication, or where the subscription began.
         before: Position,
@@ -192,42 +195,68 @@ impl Reading {
     }
 
     fn take_up(&mut self, feed: Feed) -> Option<Event> {
-        match feed {
-            Feed::Stream(incoming) => {
-                let after = incoming.position();
-                let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
-                let began = start.replace(after);
-                drop(start);
-                self.current = Some(incoming);
-                // Of a subscription that stands but whose first stream never came, the beginning is known.
-                let (before, first) = match self.at.replace(after) {
-                    Some(at) => (at, false),
-                    None => (began?, true),
-                };
-                if first && before == after {
-                    return None;
-                }
-                Some(Event::Break { before, after })
-            }
-            Feed::End(code, reason) => Some(Event::End { code, reason }),
+        let incoming = match feed {
+            Feed::Stream(incoming) => incoming,
+            Feed::End(code, reason) => return Some(Event::End { code, reason }),
+        };
+        let after = incoming.position();
+        self.current = Some(incoming);
+        let start = *self.start.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of a subscription that stands but whose first stream never came, the beginning is known.
+        let Some(before) = self.at.or(start) else {
+            self.begin(after);
+            return None;
+        };
+        if before.epoch == after.epoch && after.offset <= before.offset {
+            // It goes on where this reader is; what it repeats is left out.
+            let first = self.at.replace(before).is_none();
+            return (!first).then_some(Event::Break {
+                before,
+                after: before,
+            });
         }
+        self.begin(after);
+        Some(Event::Break { before, after })
+    }
+
+    /// What is given next stands after this position.
+    fn begin(&mut self, position: Position) {
+        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
+        self.at = Some(position);
+        self.reach(position);
+    }
+
+    /// The next connection takes it up from here.
+    fn reach(&self, position: Position) {
+        if let Some(claim) = &self.claim {
+            claim.mailbox.reach(position);
+        }
+    }
+
+    /// Moves on to `offset`; the first one that was not given, unless all were.
+    fn advance(&mut self, offset: Offset) -> Option<Offset> {
+        let at = self.at.as_mut()?;
+        let next = at.offset + 1;
+        if offset < next {
+            return None;
+        }
+        at.offset = offset;
+        let at = *at;
+        self.reach(at);
+        Some(next)
     }
 
     fn frame(&mut self, frame: Frame) -> Option<Event> {
         match frame {
             Frame::Publication(publication) => {
-                if let Some(at) = &mut self.at {
-                    at.offset = publication.offset;
-                }
+                self.advance(publication.offset)?;
                 Some(Event::Publication(publication))
             }
-            Frame::Lagged(lagged) => {
-                if let Some(at) = &mut self.at {
-                    at.offset = lagged.to;
-                }
+            Frame::Lagged(Lagged { from, to }) => {
+                let next = self.advance(to)?;
                 Some(Event::Lagged {
-                    from: lagged.from,
-                    to: lagged.to,
+                    from: from.max(next),
+                    to,
                 })
             }
             Frame::End(end) if end.code.retry() == Retry::No => Some(Event::End {

@@ -1,23 +1,23 @@
 //! The control stream: requests in, answers out, in order (PROTOCOL §4.3).
 
-use std::pin::pin;
+use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Close, Session, handshake::protocol_fault, inner::Inner, publish, subscribe};
+use super::{Close, Session, handshake::protocol_fault, history, inner::Inner, publish, subscribe};
 use crate::{
     transport::{FrameError, FrameReader, SendStream, StreamError},
     wire::{
-        Code,
+        Code, Start,
         codec::{REQUESTS, RawFrame},
-        frame::{Failed, Frame, GoAway, Pong, Subscribed, Unsubscribed},
+        frame::{Failed, Frame, GoAway, Pong, Subscribe, SubscribeFrom, Subscribed, Unsubscribed},
     },
 };
 
 pub(super) struct Control {
     reader: FrameReader,
     writer: SendStream,
-    /// The answer that is being written; kept here so that a cancelled write goes on where it stopped.
+    /// The answer that is being written, a page of history at most; kept here so that a cancelled write goes on where it stopped.
     outgoing: Vec<Bytes>,
     told_to_leave: bool,
 }
@@ -68,10 +68,11 @@ impl Control {
                 biased;
                 () = &mut drained, if !self.told_to_leave => self.tell_to_leave(session),
                 read = self.reader.next() => match read {
-                    Ok(Some(raw)) => match handle(session, &raw) {
-                        Ok(answer) => self.outgoing.extend(answer),
-                        Err(close) => return close,
-                    },
+                    Ok(Some(raw)) => {
+                        if let Err(close) = handle(session, &raw, &mut self.outgoing) {
+                            return close;
+                        }
+                    }
                     Ok(None) => return Close::new(Code::CLOSED, "the client ended the control stream"),
                     Err(FrameError::Decode(error)) => return protocol_fault(&error),
                     Err(FrameError::Reset(_)) => return Close::new(Code::CLOSED, "the client reset the control stream"),
@@ -103,24 +104,23 @@ impl Control {
     }
 }
 
-/// The answer to one frame, where it has one.
-fn handle(session: &Session, raw: &RawFrame) -> Result<Option<Bytes>, Close> {
+/// Answers one frame, where it is to be answered.
+fn handle(session: &Session, raw: &RawFrame, out: &mut Vec<Bytes>) -> Result<(), Close> {
     let Some(frame) = Frame::decode(raw).map_err(|error| protocol_fault(&error))? else {
-        return unknown(raw);
+        out.extend(unknown(raw)?);
+        return Ok(());
     };
     let inner = session.inner();
     let (request, answer) = match frame {
         Frame::Publish(publish) => (publish.request, publish::publish(inner, publish)),
-        Frame::Subscribe(subscribe) => (
-            subscribe.request,
-            subscribe::request(inner, &subscribe.channel).map(|(subscription, position)| {
-                Frame::from(Subscribed {
-                    request: subscribe.request,
-                    subscription,
-                    position,
-                })
-            }),
-        ),
+        Frame::Subscribe(Subscribe { request, channel }) => {
+            (request, subscribed(inner, request, &channel, Start::Head))
+        }
+        Frame::SubscribeFrom(SubscribeFrom {
+            request,
+            channel,
+            start,
+        }) => (request, subscribed(inner, request, &channel, start)),
         Frame::Unsubscribe(unsubscribe) => (
             unsubscribe.request,
             subscribe::unsubscribe(inner, unsubscribe.subscription).map(|()| {
@@ -129,6 +129,10 @@ fn handle(session: &Session, raw: &RawFrame) -> Result<Option<Bytes>, Close> {
                 })
             }),
         ),
+        Frame::ReadHistory(wanted) => match history::read(inner, &wanted, out) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => (wanted.request, Err(refusal)),
+        },
         Frame::Ping(ping) => (
             ping.request,
             Ok(Frame::from(Pong {
@@ -141,9 +145,24 @@ fn handle(session: &Session, raw: &RawFrame) -> Result<Option<Bytes>, Close> {
             return Err(Close::new(Code::UNEXPECTED_FRAME, reason));
         }
     };
-    Ok(Some(match answer {
+    out.push(match answer {
         Ok(answer) => answer.encode(),
         Err(refusal) => refuse(request, refusal),
+    });
+    Ok(())
+}
+
+fn subscribed(
+    inner: &Arc<Inner>,
+    request: u64,
+    channel: &str,
+    start: Start,
+) -> Result<Frame, Refusal> {
+    let (subscription, position) = subscribe::request(inner, channel, start)?;
+    Ok(Frame::from(Subscribed {
+        request,
+        subscription,
+        position,
     }))
 }
 

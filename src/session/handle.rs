@@ -14,7 +14,9 @@ use crate::{
     auth::Grant,
     broker::{Batch, Broker, Poster, PublishError},
     transport::Transport,
-    wire::{ChannelName, Code, Message, Position, Publication, UserId, draft, frame::Source},
+    wire::{
+        ChannelName, Code, Message, Position, Publication, Start, UserId, draft, frame::Source,
+    },
 };
 
 /// A client's session, for user code on the server. Cloning shares it; dropping it changes nothing.
@@ -95,7 +97,7 @@ impl Session {
         channel: &ChannelName,
         stream: &ChannelName,
     ) -> Result<Position, SubscribeError> {
-        subscribe::read(&self.inner, Source::ENDPOINT, stream, channel)
+        subscribe::read(&self.inner, Source::ENDPOINT, stream, channel, Start::Head)
             .map(|(_, position)| position)
     }
 

@@ -5,6 +5,7 @@
 mod control;
 mod handle;
 mod handshake;
+mod history;
 mod inner;
 mod publish;
 mod subscribe;

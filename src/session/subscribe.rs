@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use super::{
     control::Refusal,
+    history,
     inner::Inner,
     writer::{Until, Writer},
 };
@@ -13,7 +14,7 @@ use crate::{
     broker::{Due, Reader},
     transport::OpenError,
     wire::{
-        ChannelName, Code, Position,
+        ChannelName, Code, Position, Start,
         frame::{Delivery, Frame, Header, Source},
     },
 };
@@ -57,8 +58,12 @@ impl SubscribeError {
     }
 }
 
-/// `Subscribe`, with the checks that a client's wish needs.
-pub(super) fn request(inner: &Arc<Inner>, channel: &str) -> Result<(u64, Position), Refusal> {
+/// `Subscribe` and `SubscribeFrom`, with the checks that a client's wish needs.
+pub(super) fn request(
+    inner: &Arc<Inner>,
+    channel: &str,
+    start: Start,
+) -> Result<(u64, Position), Refusal> {
     let channel = ChannelName::parse(channel)
         .map_err(|error| Refusal::new(Code::INVALID_CHANNEL, error.to_string()))?;
     if !inner.context.rules.may_subscribe(&inner.grant, &channel) {
@@ -66,7 +71,11 @@ pub(super) fn request(inner: &Arc<Inner>, channel: &str) -> Result<(u64, Positio
             format!("neither a rule nor the token lets this session subscribe to {channel}");
         return Err(Refusal::new(Code::PERMISSION_DENIED, reason));
     }
-    subscribe(inner, &channel).map_err(|error| Refusal::new(error.code(), error.to_string()))
+    if matches!(start, Start::Latest(_)) {
+        history::permit(inner, &channel)?;
+    }
+    read(inner, Source::CHANNEL, &channel, &channel, start)
+        .map_err(|error| Refusal::new(error.code(), error.to_string()))
 }
 
 /// Subscribes without asking whether the session may. When this returns, the cursor stands: whatever is accepted for
@@ -75,7 +84,7 @@ pub(super) fn subscribe(
     inner: &Arc<Inner>,
     channel: &ChannelName,
 ) -> Result<(u64, Position), SubscribeError> {
-    read(inner, Source::CHANNEL, channel, channel)
+    read(inner, Source::CHANNEL, channel, channel, Start::Head)
 }
 
 /// Brings a channel onto a stream.
@@ -84,11 +93,12 @@ pub(super) fn read(
     source: Source,
     name: &ChannelName,
     channel: &ChannelName,
+    start: Start,
 ) -> Result<(u64, Position), SubscribeError> {
     open(inner, source, name, Until::Head, |due, key| {
         let broker = &inner.context.broker;
         broker
-            .read(channel, &inner.home.audience, due, key)
+            .read(channel, &inner.home.audience, due, key, start)
             .map_err(|_| SubscribeError::TooManyChannels)
     })
 }
@@ -121,7 +131,7 @@ pub(super) fn open(
         name: name.to_string(),
         epoch: position.epoch,
         first: position.offset + 1,
-        recovered: false,
+        recovered: reader.recovered(),
         delivery: Delivery::ORDERED,
     };
     let header = Frame::from(header).encode();

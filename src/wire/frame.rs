@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     code::Code,
     codec::{self, DecodeError, RawFrame},
+    history::{HistoryQuery, Kept},
     message::{Message, Publication},
-    position::{Epoch, Offset, Position, Timestamp},
+    position::{Epoch, Offset, Position, Start, Timestamp},
 };
 
 macro_rules! frames {
@@ -67,11 +68,14 @@ frames! {
     0x11 Unsubscribe "PROTOCOL §4.5"
     0x12 Publish "PROTOCOL §4.6"
     0x13 Ping "PROTOCOL §4.7"
+    0x14 SubscribeFrom "PROTOCOL §4.10"
+    0x15 ReadHistory "PROTOCOL §4.11"
     0x40 Failed "PROTOCOL §4.8"
     0x41 Subscribed "PROTOCOL §4.4"
     0x42 Unsubscribed "PROTOCOL §4.5"
     0x43 Published "PROTOCOL §4.6"
     0x44 Pong "PROTOCOL §4.7"
+    0x45 HistoryPage "PROTOCOL §4.11"
     0x60 Header "PROTOCOL §5.1"
     0x61 Publication "PROTOCOL §5.2"
     0x62 Lagged "PROTOCOL §5.3"
@@ -174,14 +178,25 @@ pub struct Subscribe {
     pub channel: String,
 }
 
-/// Answer to [`Subscribe`]: whatever is accepted for publication after this was sent is delivered (PROTOCOL §4.4).
+/// Request: a subscription that begins elsewhere than at the head (PROTOCOL §4.10).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscribeFrom {
+    /// Id of the request.
+    pub request: u64,
+    /// The channel.
+    pub channel: String,
+    /// Where it begins.
+    pub start: Start,
+}
+
+/// Answer to [`Subscribe`] and [`SubscribeFrom`]: whatever is accepted for publication after this was sent is delivered (PROTOCOL §4.4).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscribed {
     /// Id of the request.
     pub request: u64,
     /// Id of the subscription, as in the header of its stream.
     pub subscription: u64,
-    /// The channel's position when the subscription began.
+    /// Where the subscription begins: the first publication on its stream has the next offset.
     pub position: Position,
 }
 
@@ -247,6 +262,30 @@ pub struct Pong {
     pub request: u64,
     /// The server's clock.
     pub time: Timestamp,
+}
+
+/// Request: a part of a channel's log (PROTOCOL §4.11).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadHistory {
+    /// Id of the request.
+    pub request: u64,
+    /// The channel.
+    pub channel: String,
+    /// Which part.
+    pub query: HistoryQuery,
+}
+
+/// Answer to [`ReadHistory`]: the publications follow it, each as a frame (PROTOCOL §4.11).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryPage {
+    /// Id of the request.
+    pub request: u64,
+    /// What the log holds; absent where there is no such channel now.
+    pub kept: Option<Kept>,
+    /// Whether nothing is missing between the position that was asked for and what follows.
+    pub complete: bool,
+    /// How many publications follow.
+    pub count: u64,
 }
 
 /// A request was refused (PROTOCOL §4.8).

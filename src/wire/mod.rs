@@ -9,6 +9,7 @@ pub mod codec;
 #[cfg(feature = "server")]
 pub(crate) mod draft;
 pub mod frame;
+pub mod history;
 pub mod message;
 pub mod pattern;
 pub mod position;
@@ -17,9 +18,10 @@ mod reader;
 pub use channel::{ChannelName, InvalidChannel, UserId};
 pub use code::{Code, Fault, Retry};
 pub use codec::{DecodeError, Decoder};
+pub use history::{History, HistoryQuery, Kept};
 pub use message::{Announcement, Data, Message, Notification, Publication};
 pub use pattern::{InvalidPattern, Pattern};
-pub use position::{Epoch, Offset, Position, Timestamp};
+pub use position::{Epoch, Offset, Position, Start, Timestamp};
 
 /// ALPN of the protocol over raw QUIC (PROTOCOL §2.1).
 pub const ALPN: &str = "tidings/1";

@@ -62,6 +62,41 @@ impl fmt::Display for Position {
     }
 }
 
+/// Text that is not an epoch, a colon and an offset.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a position is EPOCH:OFFSET, such as 00c0ffee00c0ffee:7: 16 hexadecimal digits, a colon and a number"
+)]
+pub struct InvalidPosition;
+
+impl FromStr for Position {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+        let (epoch, offset) = text.split_once(':').ok_or(InvalidPosition)?;
+        if !offset.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(InvalidPosition);
+        }
+        Ok(Self {
+            epoch: epoch.parse().map_err(|InvalidEpoch| InvalidPosition)?,
+            offset: offset.parse().map_err(|_| InvalidPosition)?,
+        })
+    }
+}
+
+/// Where a subscription begins (PROTOCOL §4.10).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Start {
+    /// At the head: with what is published from now on.
+    #[default]
+    Head,
+    /// After this position, if the log still has everything that follows it; otherwise at the head.
+    After(Position),
+    /// With the newest publications that the log has, as many as this at most. 1 is the latest value and what follows it.
+    Latest(u64),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +108,24 @@ mod tests {
         assert_eq!(epoch.to_string().parse(), Ok(epoch));
         assert_eq!("2a".parse::<Epoch>(), Err(InvalidEpoch));
         assert_eq!("+00000000000002a".parse::<Epoch>(), Err(InvalidEpoch));
+    }
+
+    #[test]
+    fn position_text_round_trips() {
+        let position = Position {
+            epoch: Epoch(0x2a),
+            offset: u64::MAX,
+        };
+        assert_eq!(position.to_string().parse(), Ok(position));
+        for text in [
+            "",
+            "2a:1",
+            "000000000000002a",
+            "000000000000002a:",
+            "000000000000002a:+1",
+            "000000000000002a:1:2",
+        ] {
+            assert_eq!(text.parse::<Position>(), Err(InvalidPosition), "{text}");
+        }
     }
 }

@@ -31,6 +31,22 @@ fn without_a_server_every_client_says_what_to_do() {
 }
 
 #[test]
+fn a_beginning_that_cannot_be_meant_is_refused() {
+    let place = Place::new();
+    let position = "00c0ffee00c0ffee:7";
+    place.run(&["sub", "a", "b", "--since", position]).failed(
+        2,
+        &[
+            "--since is about one channel",
+            "tidings sub chat-room-7 --since",
+        ],
+    );
+    place
+        .run(&["sub", "a", "--since", "7"])
+        .failed(2, &["--since", "EPOCH:OFFSET"]);
+}
+
+#[test]
 fn a_server_that_has_gone_is_missed_in_words() {
     let place = Place::new();
     let server = place.serve();

@@ -215,6 +215,94 @@ fn a_connection_that_breaks_is_made_again_and_the_gap_is_told() {
 }
 
 #[test]
+fn a_subscriber_begins_where_it_is_told_to() {
+    let place = Place::new();
+    let _server = place.serve();
+    for number in ["1", "2", "3"] {
+        place.run(&["pub", "chat-room-7", number]).ok();
+    }
+    let begin = |more: &[&str]| {
+        let args = [&["chat-room-7", "--only", "--user", "42", "--json"], more].concat();
+        place.sub(&args)
+    };
+    let latest = begin(&["--latest", "2", "--count", "2"]);
+    let second = latest.json();
+    assert_eq!(
+        (&second["offset"], &second["text"]),
+        (&json!(2), &json!("2"))
+    );
+    assert_eq!(latest.json()["text"], "3");
+    assert_eq!(latest.end().code, Some(0));
+    let epoch = second["epoch"].as_str().unwrap();
+    let since = begin(&["--since", &format!("{epoch}:1"), "--count", "3"]);
+    assert_eq!(
+        (&since.json()["text"], &since.json()["text"]),
+        (&json!("2"), &json!("3"))
+    );
+    place.run(&["pub", "chat-room-7", "4"]).ok();
+    assert_eq!(since.json()["text"], "4");
+    let done = since.end();
+    assert_eq!(
+        (done.code, done.err.as_str()),
+        (Some(0), ""),
+        "nothing is missing"
+    );
+    let other = "00c0ffee00c0ffee:1";
+    let lost = begin(&["--since", other]);
+    let told = lost.err_until("does not have all that follows");
+    assert!(
+        told.contains(other) && told.contains(&format!("after {epoch}:4")),
+        "{told}"
+    );
+    place.run(&["pub", "chat-room-7", "5"]).ok();
+    assert_eq!(lost.json()["text"], "5");
+}
+
+#[test]
+fn history_prints_what_is_kept() {
+    let place = Place::new();
+    let _server = place.serve();
+    let history = |more: &[&str]| {
+        let args = [&["history", "chat-room-7", "--user", "42"], more].concat();
+        place.run(&args)
+    };
+    assert_eq!(history(&[]).ok(), "");
+    // More than a page.
+    let lines: Vec<_> = (1..=300).map(|number| number.to_string()).collect();
+    place
+        .run_on(&lines.join("\n"), &["pub", "chat-room-7", "-"])
+        .ok();
+    let line = |number: &u64| format!("chat-room-7 #{number} data  {number}\n");
+    let all: Vec<_> = (1..=300).collect();
+    let print = |numbers: &[u64]| numbers.iter().map(line).collect::<String>();
+    assert_eq!(history(&[]).ok(), print(&all));
+    assert_eq!(history(&["--last", "2"]).ok(), print(&[299, 300]));
+    assert_eq!(
+        history(&["--last", "2", "--reverse"]).ok(),
+        print(&[300, 299])
+    );
+    let newest: Value = serde_json::from_str(&history(&["--last", "1", "--json"]).ok()).unwrap();
+    let epoch = newest["epoch"].as_str().unwrap();
+    let since = |offset: u64| format!("{epoch}:{offset}");
+    assert_eq!(history(&["--since", &since(298)]).ok(), print(&[299, 300]));
+    assert_eq!(
+        history(&["--since", &since(298), "--reverse"]).ok(),
+        print(&[300, 299])
+    );
+    history(&["--since", &since(301)]).failed(
+        1,
+        &[
+            "chat-room-7: the server does not have all that follows",
+            "#1 to #300",
+            "without --since",
+        ],
+    );
+    place
+        .run(&["history", "user-7", "--user", "42"])
+        .failed(1, &["user-7: ", "permission_denied (203)"]);
+}
+
+#[test]
 fn a_token_says_what_it_allows() {
     let place = Place::new();
     let _server = place.serve();

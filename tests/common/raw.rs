@@ -9,9 +9,10 @@ use tidings::{
     client::{self, Client, Transport},
     testing::TestServer,
     wire::{
-        Decoder, VERSION,
+        Decoder, HistoryQuery, Publication, Start, VERSION,
         frame::{
-            Frame, Hello, Ping, Publish, Published, Subscribe, Subscribed, Unsubscribe, Welcome,
+            Frame, Header, Hello, HistoryPage, Ping, Publish, Published, ReadHistory, Subscribe,
+            SubscribeFrom, Subscribed, Unsubscribe, Welcome,
         },
     },
 };
@@ -149,7 +150,7 @@ pub(crate) struct Raw {
     pub(crate) frames: Frames,
     last_request: u64,
     /// Streams that nobody has asked for yet.
-    others: Vec<(u64, Frames)>,
+    others: Vec<(Header, Frames)>,
 }
 
 impl Raw {
@@ -224,6 +225,49 @@ impl Raw {
         }
     }
 
+    pub(crate) async fn subscribe_from(
+        &mut self,
+        channel: &str,
+        start: Start,
+    ) -> Result<Subscribed, Refusal> {
+        let request = self.request();
+        let subscribe = SubscribeFrom {
+            request,
+            channel: channel.to_owned(),
+            start,
+        };
+        match self.ask(request, subscribe).await? {
+            Frame::Subscribed(subscribed) if subscribed.request == request => Ok(subscribed),
+            other => panic!("not an answer to SubscribeFrom: {other:?}"),
+        }
+    }
+
+    /// A page of history with its publications.
+    pub(crate) async fn history(
+        &mut self,
+        channel: &str,
+        query: HistoryQuery,
+    ) -> Result<(HistoryPage, Vec<Publication>), Refusal> {
+        let request = self.request();
+        let read = ReadHistory {
+            request,
+            channel: channel.to_owned(),
+            query,
+        };
+        let page = match self.ask(request, read).await? {
+            Frame::HistoryPage(page) if page.request == request => page,
+            other => panic!("not an answer to ReadHistory: {other:?}"),
+        };
+        let mut publications = Vec::new();
+        for _ in 0..page.count {
+            match self.next().await {
+                Frame::Publication(publication) => publications.push(publication),
+                other => panic!("no Publication but {other:?}"),
+            }
+        }
+        Ok((page, publications))
+    }
+
     pub(crate) async fn unsubscribe(&mut self, subscription: u64) -> Result<(), Refusal> {
         let request = self.request();
         let unsubscribe = Unsubscribe {
@@ -263,8 +307,14 @@ impl Raw {
 
     /// The stream of a subscription, after its header.
     pub(crate) async fn stream(&mut self, subscription: u64) -> Frames {
-        if let Some(at) = self.others.iter().position(|(id, _)| *id == subscription) {
-            return self.others.swap_remove(at).1;
+        self.headed(subscription).await.1
+    }
+
+    /// The same with the header.
+    pub(crate) async fn headed(&mut self, subscription: u64) -> (Header, Frames) {
+        let known = |(header, _): &(Header, Frames)| header.subscription == subscription;
+        if let Some(at) = self.others.iter().position(known) {
+            return self.others.swap_remove(at);
         }
         loop {
             let mut frames = Frames::new(self.session.accept_uni().await.unwrap());
@@ -273,9 +323,9 @@ impl Raw {
                 other => panic!("no Header but {other:?}"),
             };
             if header.subscription == subscription {
-                return frames;
+                return (header, frames);
             }
-            self.others.push((header.subscription, frames));
+            self.others.push((header, frames));
         }
     }
 

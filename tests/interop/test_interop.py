@@ -11,15 +11,20 @@ import pytest
 from tidings_client import (
     HELLO_LIMIT,
     TIMEOUT,
+    After,
     Announcement,
     Code,
     ConnectionEnded,
     Data,
     End,
     Failed,
+    Head,
     Header,
     Hello,
+    HistoryQuery,
+    Kept,
     Lagged,
+    Latest,
     Notification,
     Ping,
     Pong,
@@ -461,6 +466,75 @@ def test_subscription_begins_at_the_head(server, transport):
     run(test())
 
 
+def test_subscription_after_a_position(server, transport):
+    """§4.10: exactly what is missing, then what is new; or the head, and the header says which."""
+
+    async def test():
+        async with server.connect(transport) as one:
+            await login(server, one)
+            room = new_room()
+            _, stream = await one.subscribe(room)
+            for number in range(1, 4):
+                last = (await one.publish(room, text(str(number)))).position
+            for start, recovered, first in [
+                (lambda: After(Position(last.epoch, 1)), True, lambda: 2),
+                (lambda: After(last), True, lambda: last.offset + 1),
+                (lambda: After(Position(last.epoch ^ 1, 1)), False, lambda: last.offset + 1),
+                (lambda: After(Position(last.epoch, 99)), False, lambda: last.offset + 1),
+                (lambda: Latest(2), False, lambda: last.offset - 1),
+                (lambda: Head(), False, lambda: last.offset + 1),
+            ]:
+                async with server.connect(transport) as two:
+                    await login(server, two)
+                    subscribed, late = await two.subscribe_from(room, start())
+                    begins = first()
+                    assert (late.header.recovered, late.header.first) == (recovered, begins)
+                    assert subscribed.position == Position(last.epoch, begins - 1)
+                    last = (await one.publish(room, text("live"))).position
+                    for client, reads in [(one, stream), (two, late)]:
+                        arrived = lambda: reads.publications and reads.publications[-1].offset == last.offset
+                        await client.until(arrived, "the live one")
+                    assert late.publications == stream.publications[begins - 1 :]
+
+    run(test())
+
+
+def test_history(server, transport):
+    """§4.11: pages of what is kept, in both directions."""
+
+    async def test():
+        async with server.connect(transport) as one, server.connect(transport) as two:
+            await login(server, one)
+            await login(server, two)
+            room = new_room()
+            page, found = await two.history(room, HistoryQuery(None, 10, False))
+            assert (page.kept, page.complete, found) == (None, True, [])
+            _, stream = await one.subscribe(room)
+            for number in range(1, 301):
+                await one.publish(room, text(str(number)))
+            await one.until(lambda: len(stream.publications) == 300, "the publications")
+            said = stream.publications
+            epoch = stream.header.epoch
+            for query, expected in [
+                (HistoryQuery(None, 10, False), said[:10]),
+                (HistoryQuery(None, 10, True), said[:-11:-1]),
+                (HistoryQuery(None, 1000, False), said[:256]),
+                (HistoryQuery(Position(epoch, 256), 1000, False), said[256:]),
+                (HistoryQuery(Position(epoch, 4), 1000, True), said[2::-1]),
+                (HistoryQuery(None, 0, False), []),
+            ]:
+                page, found = await two.history(room, query)
+                assert (page.kept, page.complete) == (Kept(epoch, 1, 300), True)
+                assert found == expected
+            for lost in [Position(epoch ^ 1, 4), Position(epoch, 301)]:
+                page, found = await two.history(room, HistoryQuery(lost, 10, False))
+                assert (page.kept, page.complete, found) == (Kept(epoch, 1, 300), False, [])
+            await failure(two.history("user-nobody", HistoryQuery(None, 1, False)), Code.PERMISSION_DENIED)
+            await usable(two)
+
+    run(test())
+
+
 def test_publish_without_a_subscription(server, transport):
     async def test():
         async with server.connect(transport) as one, server.connect(transport) as two:
@@ -685,7 +759,7 @@ def test_size_of_a_message(server, transport):
     run(test())
 
 
-@pytest.mark.parametrize("number", [0x14, 0x3F])
+@pytest.mark.parametrize("number", [0x1E, 0x3F])
 def test_unknown_request(server, transport, number):
     async def test():
         async with server.connect(transport) as client:
@@ -704,7 +778,7 @@ def test_unknown_types_are_skipped(server, transport):
         async with server.connect(transport) as client:
             await login(server, client)
             before = len(client.control_frames)
-            for number in (0x00, 0x04, 0x0F, 0x45, 0x5F, 0x64, 0x70, 250, 251, 0x1234, (1 << 64) - 1):
+            for number in (0x00, 0x04, 0x0F, 0x4F, 0x5F, 0x64, 0x70, 250, 251, 0x1234, (1 << 64) - 1):
                 client.send_raw(encode_raw(number, b"\xff" * 5) + encode_raw(number, b""))
             await usable(client)
             assert len(client.control_frames) == before + 1

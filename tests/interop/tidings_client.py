@@ -261,6 +261,24 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Head:
+    pass
+
+
+@dataclass(frozen=True)
+class After:
+    position: Position = wire(Struct(Position))
+
+
+@dataclass(frozen=True)
+class Latest:
+    count: int = wire(U64)
+
+
+START = Enum(Head, After, Latest)
+
+
+@dataclass(frozen=True)
 class Limits:
     message: int = wire(U64)
     frame: int = wire(U64)
@@ -335,6 +353,43 @@ class Ping:
     request: int = wire(U64)
 
 
+@frame(0x14)
+class SubscribeFrom:
+    request: int = wire(U64)
+    channel: str = wire(STRING)
+    start: object = wire(START)
+
+
+@dataclass(frozen=True)
+class HistoryQuery:
+    # `from` is a keyword of Python.
+    from_: Position | None = wire(Option(Struct(Position)))
+    limit: int = wire(U64)
+    reverse: bool = wire(BOOL)
+
+
+@dataclass(frozen=True)
+class Kept:
+    epoch: int = wire(U64)
+    first: int = wire(U64)
+    last: int = wire(U64)
+
+
+@frame(0x15)
+class ReadHistory:
+    request: int = wire(U64)
+    channel: str = wire(STRING)
+    query: HistoryQuery = wire(Struct(HistoryQuery))
+
+
+@frame(0x45)
+class HistoryPage:
+    request: int = wire(U64)
+    kept: Kept | None = wire(Option(Struct(Kept)))
+    complete: bool = wire(BOOL)
+    count: int = wire(U64)
+
+
 @frame(0x40)
 class Failed:
     request: int = wire(U64)
@@ -399,7 +454,7 @@ class End:
     reason: str = wire(STRING)
 
 
-ANSWERS = (Failed, Subscribed, Unsubscribed, Published, Pong)
+ANSWERS = (Failed, Subscribed, Unsubscribed, Published, Pong, HistoryPage)
 
 
 @dataclass(frozen=True)
@@ -648,6 +703,8 @@ class Client:
         self.closed = None
         self.fault = None
         self.control_frames = []
+        # Of each page of history what followed it.
+        self.pages = []
         self.answers = {}
         self.streams = {}
         self.status = None
@@ -786,6 +843,18 @@ class Client:
         found = await self._ask(Subscribe, Subscribed, channel)
         return found, await self.stream(found.subscription)
 
+    async def subscribe_from(self, channel, start):
+        """The same from elsewhere than the head."""
+        found = await self._ask(SubscribeFrom, Subscribed, channel, start)
+        return found, await self.stream(found.subscription)
+
+    async def history(self, channel, query):
+        """The page and its publications."""
+        page = await self._ask(ReadHistory, HistoryPage, channel, query)
+        publications = next(found for known, found in self.pages if known is page)
+        await self.until(lambda: len(publications) == page.count, "the publications of a page")
+        return page, publications
+
     async def unsubscribe(self, subscription):
         return await self._ask(Unsubscribe, Unsubscribed, subscription)
 
@@ -893,7 +962,17 @@ class Client:
                 self.welcome = item
             elif isinstance(item, GoAway):
                 self.go_away = item
+            elif isinstance(item, Publication):
+                # §4.11: they follow their page at once.
+                page = self.pages[-1] if self.pages else None
+                if page is None or len(page[1]) == page[0].count:
+                    raise Fault(f"{item} after no page")
+                page[1].append(item)
+            elif self.pages and len(self.pages[-1][1]) < self.pages[-1][0].count:
+                raise Fault(f"{item} between the publications of a page")
             elif isinstance(item, ANSWERS):
+                if isinstance(item, HistoryPage):
+                    self.pages.append((item, []))
                 if item.request in self.answers:
                     raise Fault(f"a second answer to request {item.request}: {item}")
                 self.answers[item.request] = item

@@ -186,6 +186,30 @@ def frames():
     for edge in EDGES:
         yield f"request {edge}", "Subscribe", {"request": str(edge), "channel": "c"}
 
+    def subscribe_from(request, start):
+        return {"request": str(request), "channel": "chat-room-7", "start": start}
+
+    yield "at the head", "SubscribeFrom", subscribe_from(1, {"Head": {}})
+    for edge in EDGES:
+        yield f"after {edge}", "SubscribeFrom", subscribe_from(edge, {"After": {"position": position(EPOCH, edge)}})
+        yield f"the latest {edge}", "SubscribeFrom", subscribe_from(2, {"Latest": {"count": str(edge)}})
+
+    def query(place, limit, reverse=False):
+        return {"from": place, "limit": str(limit), "reverse": reverse}
+
+    for edge in EDGES:
+        yield f"the oldest {edge}", "ReadHistory", {"request": "1", "channel": "c", "query": query(None, edge)}
+        yield f"before {edge}", "ReadHistory", {
+            "request": str(edge), "channel": "c", "query": query(position(EPOCH, edge), 10, True),
+        }
+
+    for edge in EDGES:
+        yield f"first and count {edge}", "HistoryPage", {
+            "request": "1", "kept": {"epoch": EPOCH, "first": str(edge), "last": str(EDGES[-1] - edge)}, "complete": True,
+            "count": str(edge),
+        }
+    yield "no such channel", "HistoryPage", {"request": "1", "kept": None, "complete": False, "count": "0"}
+
     for edge in EDGES:
         yield f"subscription {edge}", "Unsubscribe", {"request": "1", "subscription": str(edge)}
 
@@ -355,21 +379,21 @@ def skipped():
         }
 
     taken = set(NUMBERS.values())
-    for number in [0x00, 0x04, 0x0F, 0x45, 0x5F, 0x64, 0xFA, 0xFB, 0xFFFF, 2**32, 2**64 - 1]:
+    for number in [0x00, 0x04, 0x0F, 0x4F, 0x5F, 0x64, 0xFA, 0xFB, 0xFFFF, 2**32, 2**64 - 1]:
         assert number not in taken
         yield unknown(f"type {number:#04x} without a body", number, b"")
         yield unknown(f"type {number:#04x} with bytes that are nothing", number, bytes([254, 255, 0]))
     yield unknown("type 0x04 in eight bytes", 0x04, b"\1", kind=integer(4, 8))
     yield unknown("a long unknown frame", 0x64, bytes(1000))
-    for number in [0x14, 0x20, 0x3F]:
+    for number in [0x1E, 0x20, 0x3E]:
         assert number not in taken
         yield unknown(f"an unknown request {number:#04x}", number, integer(7), "7")
         yield unknown(f"an unknown request {number:#04x} with more", number, integer(2**53 + 1) + b"more", str(2**53 + 1))
-    yield unknown("an unknown request with a wide id", 0x14, integer(7, 8), "7")
-    yield unknown("an unknown request of id 2^64-1", 0x14, integer(2**64 - 1), str(2**64 - 1))
-    yield unknown("an unknown request without an id", 0x14, b"")
-    yield unknown("an unknown request with an id cut off", 0x14, bytes([253, 1]))
-    yield unknown("an unknown request with marker 254 for an id", 0x14, bytes([254]) + bytes(16))
+    yield unknown("an unknown request with a wide id", 0x3E, integer(7, 8), "7")
+    yield unknown("an unknown request of id 2^64-1", 0x3E, integer(2**64 - 1), str(2**64 - 1))
+    yield unknown("an unknown request without an id", 0x3E, b"")
+    yield unknown("an unknown request with an id cut off", 0x3E, bytes([253, 1]))
+    yield unknown("an unknown request with marker 254 for an id", 0x3E, bytes([254]) + bytes(16))
 
 
 def document():

@@ -137,6 +137,8 @@ proptest! {
             Frame::Unsubscribe(body) => Some(body.request),
             Frame::Publish(body) => Some(body.request),
             Frame::Ping(body) => Some(body.request),
+            Frame::SubscribeFrom(body) => Some(body.request),
+            Frame::ReadHistory(body) => Some(body.request),
             _ => None,
         };
         prop_assert_eq!(Frame::request_id(&only(&frame.encode())), id);

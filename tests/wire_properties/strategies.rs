@@ -8,11 +8,11 @@ use proptest::{
     strategy::Union,
 };
 use tidings::wire::{
-    Code, Epoch, Message, Position, Publication,
+    Code, Epoch, HistoryQuery, Kept, Message, Position, Publication, Start,
     frame::{
-        AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, Lagged, Level,
-        Limits, Ping, Pong, Publish, Published, Source, Subscribe, Subscribed, Unsubscribe,
-        Unsubscribed, Welcome,
+        AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
+        Level, Limits, Ping, Pong, Publish, Published, ReadHistory, Source, Subscribe,
+        SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -35,8 +35,18 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         channel: text(),
         position: positions()
     });
+    let query = any!(HistoryQuery {
+        from: option::of(positions()),
+        limit: number(),
+        reverse: any::<bool>()
+    });
     let source = any::<u8>().prop_map(Source);
     let epoch = number().prop_map(Epoch);
+    let kept = any!(Kept {
+        epoch: number().prop_map(Epoch),
+        first: number(),
+        last: number()
+    });
     let delivery = any::<u8>().prop_map(Delivery);
     let level = any::<u8>().prop_map(Level);
     macro_rules! frames {
@@ -56,6 +66,9 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         }
         GoAway { code: code(), grace: number() }
         Subscribe { request: id(), channel: text() }
+        SubscribeFrom { request: id(), channel: text(), start: start() }
+        ReadHistory { request: id(), channel: text(), query: query }
+        HistoryPage { request: id(), kept: option::of(kept), complete: any::<bool>(), count: number() }
         Unsubscribe { request: id(), subscription: id() }
         Publish { request: id(), channel: text(), message: message() }
         Ping { request: id() }
@@ -177,6 +190,14 @@ pub(crate) const fn position(epoch: u64, offset: u64) -> Position {
 
 fn positions() -> impl Strategy<Value = Position> {
     (number(), number()).prop_map(|(epoch, offset)| position(epoch, offset))
+}
+
+fn start() -> impl Strategy<Value = Start> {
+    prop_oneof![
+        Just(Start::Head),
+        positions().prop_map(Start::After),
+        number().prop_map(Start::Latest),
+    ]
 }
 
 fn message() -> impl Strategy<Value = Message> {

@@ -50,7 +50,9 @@ fn serve(audience: &Audience) -> tokio::task::JoinHandle<()> {
 fn sit(broker: &Broker, channel: &str, audience: &Audience) -> (Arc<Told>, Reader) {
     let told = Arc::new(Told::default());
     let due = Arc::clone(&told) as Arc<dyn Due>;
-    let reader = broker.read(&name(channel), audience, &due, 0).unwrap();
+    let reader = broker
+        .read(&name(channel), audience, &due, 0, Start::Head)
+        .unwrap();
     (told, reader)
 }
 
@@ -115,7 +117,7 @@ async fn a_reader_that_comes_while_somebody_publishes_is_told_of_what_follows() 
                 published.load(Ordering::SeqCst) == round
             });
             for (told, mut reader) in readers {
-                if reader.position().offset < round as Offset {
+                if reader.position().offset < round as u64 {
                     wait(&format!("round {round}"), || told.take());
                     assert_eq!(read(&mut reader), 1, "round {round}");
                 }

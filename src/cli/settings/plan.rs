@@ -242,7 +242,8 @@ fn rules(
     for (index, rule) in list.iter().enumerate() {
         match Pattern::parse(&rule.pattern) {
             Ok(pattern) => {
-                let made = auth::Rule::new(pattern, rule.subscribe, rule.publish);
+                let mut made = auth::Rule::new(pattern, rule.subscribe, rule.publish);
+                made.history = rule.history;
                 rules.push(if rule.auto_subscribe {
                     made.auto_subscribe()
                 } else {

@@ -99,6 +99,7 @@ pub(super) struct Rule {
     pub(super) pattern: String,
     pub(super) subscribe: Who,
     pub(super) publish: Who,
+    pub(super) history: Option<Who>,
     #[serde(default)]
     pub(super) auto_subscribe: bool,
     pub(super) retention: Option<RuleRetention>,
@@ -183,6 +184,7 @@ impl From<&auth::Rule> for Rule {
             pattern: rule.pattern.to_string(),
             subscribe: rule.subscribe,
             publish: rule.publish,
+            history: rule.history,
             auto_subscribe: rule.auto_subscribe,
             retention: None,
         }
@@ -280,6 +282,7 @@ impl Settings {
                 pattern: "text".to_owned(),
                 subscribe: Who::Nobody,
                 publish: Who::Nobody,
+                history: Some(Who::Nobody),
                 auto_subscribe: false,
                 retention: Some(RuleRetention {
                     count,

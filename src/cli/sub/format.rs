@@ -10,7 +10,11 @@ use crate::{
 };
 
 /// A publication as `global #3 announcement  hello`, `room #4 data from 42  hi`; `None` for what is none.
-pub(super) fn human(channel: &ChannelName, event: &Event, colours: Colours) -> Option<String> {
+pub(in crate::cli) fn human(
+    channel: &ChannelName,
+    event: &Event,
+    colours: Colours,
+) -> Option<String> {
     let Event::Publication(publication) = event else {
         return None;
     };
@@ -37,7 +41,7 @@ pub(super) fn human(channel: &ChannelName, event: &Event, colours: Colours) -> O
 }
 
 /// One JSON object.
-pub(super) fn json(channel: &ChannelName, epoch: Epoch, event: &Event) -> Option<String> {
+pub(in crate::cli) fn json(channel: &ChannelName, epoch: Epoch, event: &Event) -> Option<String> {
     let line = match event {
         Event::Publication(publication) => {
             Line::Publication(published(channel, epoch, publication))

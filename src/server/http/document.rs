@@ -15,6 +15,7 @@ use utoipa::{
 use super::{
     Config,
     body::{Shape, parse},
+    history,
     rejection::{ErrorBody, ErrorDetail, Rejection},
     routes,
 };
@@ -32,7 +33,14 @@ use crate::{
             Every error is `{\"error\": {\"code\", \"number\", \"message\"}}`, also that of an unknown path (404) and of a \
             wrong method (405).",
     ),
-    paths(routes::notify, routes::announce, routes::publish, routes::health, routes::openapi),
+    paths(
+        routes::notify,
+        routes::announce,
+        routes::publish,
+        history::history,
+        routes::health,
+        routes::openapi
+    ),
     components(schemas(ErrorBody, ErrorDetail)),
     tags(
         (name = "publish", description = "Needs the API key."),
@@ -98,17 +106,19 @@ pub(super) struct NotifyErrors;
 pub(super) struct AnnounceErrors;
 /// What `POST /v1/publish` may answer but success.
 pub(super) struct PublishErrors;
+/// What `POST /v1/history` may answer but success.
+pub(super) struct HistoryErrors;
 
 impl IntoResponses for NotifyErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let user = UserId::parse("a b").map_err(Rejection::User);
-        responses::<routes::Notify>(user.err())
+        responses::<routes::Notify>(publishing().chain(user.err()))
     }
 }
 
 impl IntoResponses for AnnounceErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        responses::<routes::Announce>(None)
+        responses::<routes::Announce>(publishing())
     }
 }
 
@@ -116,8 +126,25 @@ impl IntoResponses for PublishErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let channel = ChannelName::parse("a b").map_err(Rejection::Channel);
         let base64 = routes::decode("AAA!").err();
-        responses::<routes::Publish>(channel.err().into_iter().chain(base64))
+        responses::<routes::Publish>(publishing().chain(channel.err()).chain(base64))
     }
+}
+
+impl IntoResponses for HistoryErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let channel = ChannelName::parse("a b").map_err(Rejection::Channel);
+        let from = history::position("17").err();
+        responses::<history::History>(channel.err().into_iter().chain(from))
+    }
+}
+
+/// The errors of what publishes.
+fn publishing() -> impl Iterator<Item = Rejection> {
+    [
+        Rejection::Publish(PublishError::TooManyChannels { max: 1_000_000 }),
+        Rejection::Publish(PublishError::Closed),
+    ]
+    .into_iter()
 }
 
 /// Every error of an operation by its status: those that all have, and its own.
@@ -136,8 +163,6 @@ fn responses<T: Shape>(
             limit: config.body_limit,
         },
         Rejection::Timeout(config.request),
-        Rejection::Publish(PublishError::TooManyChannels { max: 1_000_000 }),
-        Rejection::Publish(PublishError::Closed),
         Rejection::Panicked,
     ];
     let bodies = ["{", "{}"].map(|body| parse::<T>(body.as_bytes()).err());

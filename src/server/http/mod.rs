@@ -15,6 +15,7 @@
 mod body;
 mod connection;
 mod document;
+mod history;
 mod key;
 mod rejection;
 mod routes;

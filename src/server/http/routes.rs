@@ -21,6 +21,7 @@ use super::{
     Config,
     body::{Authorized, Shape, discard},
     document::{self, AnnounceErrors, NotifyErrors, PublishErrors},
+    history::history,
     key::ApiKey,
     rejection::Rejection,
 };
@@ -33,7 +34,7 @@ use crate::{
 pub(super) struct Api {
     pub(super) key: ApiKey,
     pub(super) body_limit: usize,
-    broker: Broker,
+    pub(super) broker: Broker,
     document: Bytes,
 }
 
@@ -51,6 +52,7 @@ pub(super) fn router(broker: Broker, key: ApiKey, config: &Config) -> Router {
         .route("/v1/notify", post(notify))
         .route("/v1/announce", post(announce))
         .route("/v1/publish", post(publish))
+        .route("/v1/history", post(history))
         .route("/health", get(health))
         .route("/openapi.json", get(openapi))
         .fallback(not_found)

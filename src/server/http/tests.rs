@@ -3,6 +3,7 @@
 mod connections;
 mod document;
 mod errors;
+mod history;
 mod key;
 mod publish;
 

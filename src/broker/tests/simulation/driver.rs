@@ -8,7 +8,7 @@ use super::{
     planted::Bug,
     stage::{Stage, name_of},
 };
-use crate::wire::ChannelName;
+use crate::wire::{ChannelName, Start};
 
 /// Name of all private logs.
 const PRIVATE: &str = "private";
@@ -193,7 +193,9 @@ impl Driver {
                 Via::Audience(number) => {
                     let audience = self.stage.audience(number);
                     let bell = self.stage.bell(self.plan.names);
-                    let reader = self.broker.read(&channel, &audience, &bell, self.key());
+                    let reader =
+                        self.broker
+                            .read(&channel, &audience, &bell, self.key(), Start::Head);
                     reader.map(Hand::Reader)
                 }
                 _ => self.broker.subscribe(&channel).map(Hand::Subscription),

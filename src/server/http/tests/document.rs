@@ -21,6 +21,7 @@ async fn the_document_describes_every_route_and_needs_no_key() {
         "/health",
         "/openapi.json",
         "/v1/announce",
+        "/v1/history",
         "/v1/notify",
         "/v1/publish",
     ];
@@ -49,6 +50,14 @@ async fn the_document_describes_every_route_and_needs_no_key() {
         }
         assert_eq!(statuses, wanted, "{route}");
     }
+    let history = &document["paths"]["/v1/history"]["post"];
+    assert_eq!(
+        history["security"],
+        json!([{"bearer": []}, {"x-api-key": []}])
+    );
+    let statuses: Vec<_> = history["responses"].as_object().unwrap().keys().collect();
+    let wanted = ["200", "400", "401", "408", "413", "415", "422", "500"];
+    assert_eq!(statuses, wanted, "it makes no channel");
     for name in ["NotFound", "MethodNotAllowed"] {
         assert!(
             document["components"]["responses"][name].is_object(),
