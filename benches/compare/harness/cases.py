@@ -174,7 +174,7 @@ def _latency():
     about = (
         "1 channel, 1000 subscribers, 200 B, at a fixed rate. Every latency counts from the time at which the publication was meant to"
         " be sent, so a stall shows in all that it delayed; the last of 1000 readers waits for 999 others. The peak is the highest"
-        " rate of a ladder, each step 1.3 × the one before, that was reached with p99 below 100 ms."
+        " rate of a ladder, each step 1.3 × the one before, that was reached with p99 below 100 ms, and not held up by the load."
     )
     columns = ["p99", "ratio", "p50", "p999", "max", "server_us", "rate"]
     return Scenario("latency", "Latency at a fixed load", about, cases, columns, targets)

@@ -45,12 +45,13 @@ def _run(peer, case, place, programs, peaks):
 
 
 def _peak(peer, case, place, programs):
-    """The highest rate that holds."""
+    """The highest rate that holds, and at which the load does not hold the peer up."""
     rate, best = FIRST_RATE, None
     case = dataclasses.replace(case, duration=TRY_SECONDS)
     while True:
         report = _load(peer, case.at(rate), place, programs)
-        holds = report.get("reached") and not report["void"] and report["latency"]["p99"] < PEAK_P99_US
+        served = report.get("reached") and not report["void"] and not report["client_bound"]
+        holds = served and report["latency"]["p99"] < PEAK_P99_US
         if not holds:
             break
         best, rate = rate, rate * STEP
