@@ -11,7 +11,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 
 use super::super::super::{Batch, Delivery, Reader, Subscription};
 use super::{
-    event::{Event, ReaderId, Seen, Told, Via, opened},
+    event::{Event, Key, ReaderId, Seen, Told, Via, opened},
     plan::Dice,
     stage::{Recorder, Stage},
 };
@@ -22,6 +22,9 @@ pub(super) struct Actor {
     pub(super) via: Via,
     pub(super) hand: Hand,
     pub(super) paused: bool,
+    pub(super) log: Key,
+    /// What it has seen last.
+    pub(super) at: Position,
     /// Number of its newest waker.
     waker: u64,
 }
@@ -46,13 +49,22 @@ impl Hand {
             Self::Reader(reader) => reader.position(),
         }
     }
+
+    pub(super) const fn recovered(&self) -> bool {
+        match self {
+            Self::Subscription(subscription) => subscription.recovered(),
+            Self::Reader(reader) => reader.recovered(),
+        }
+    }
 }
 
 impl Actor {
-    pub(super) const fn new(id: ReaderId, via: Via, hand: Hand) -> Self {
+    pub(super) fn new(id: ReaderId, log: Key, via: Via, hand: Hand) -> Self {
         Self {
             id,
+            log,
             via,
+            at: hand.position(),
             hand,
             paused: false,
             waker: 0,
@@ -100,9 +112,21 @@ impl Actor {
             }
         };
         let event = event.unwrap_or(Event::Waiting { reader, told });
+        match &event {
+            Event::Batch { seen, .. } => self.saw(seen.last()),
+            Event::Handed { seen, .. } => self.saw(Some(seen)),
+            Event::Lagged { to, .. } => self.at.offset = *to,
+            _ => {}
+        }
         let more = !matches!(event, Event::Waiting { .. } | Event::Ended { .. });
         stage.record(event);
         more
+    }
+
+    fn saw(&mut self, last: Option<&Seen>) {
+        if let Some(seen) = last {
+            self.at.offset = seen.0.offset;
+        }
     }
 }
 

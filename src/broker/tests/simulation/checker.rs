@@ -11,7 +11,7 @@ use super::{
     reader::Reader,
     violation::{Kind, Verdict, Violation, broken},
 };
-use crate::wire::{Epoch, Offset, Timestamp};
+use crate::wire::{Epoch, Offset, Start, Timestamp};
 
 pub(super) struct Checker {
     plan: Plan,
@@ -46,6 +46,13 @@ pub(super) struct Tally {
     pub(super) due: u64,
     /// Times that workers were called.
     pub(super) called: u64,
+    /// Readers that continued with something that they had missed.
+    pub(super) resumed: u64,
+    /// Readers that continued at the head.
+    pub(super) resumed_idle: u64,
+    pub(super) not_recovered: u64,
+    /// Readers that began with something that stood there before them.
+    pub(super) latest: u64,
 }
 
 impl Checker {
@@ -73,18 +80,30 @@ impl Checker {
                 log,
                 reader,
                 via,
+                start,
                 position,
+                recovered,
             } => {
                 self.open(*log, position.epoch)?;
                 let log_now = self.log(*log);
-                let head = log_now.head();
-                if position.offset != head {
-                    return broken(Kind::WrongStart, format!("{position}, the head is {head}"));
+                let (offset, continues) = log_now.begin(*start);
+                let what = format!("{start:?} begins after {position}, not {offset}");
+                match (continues, *recovered) {
+                    (false, true) => return broken(Kind::RecoveredFalsely, what),
+                    (true, false) => return broken(Kind::RecoveryDenied, what),
+                    _ if position.offset != offset => return broken(Kind::WrongStart, what),
+                    _ => {}
                 }
+                let behind = offset < log_now.head();
                 log_now.readers.insert(*reader);
                 log_now.idle_since = None;
                 self.readers
                     .insert(*reader, Reader::new(*log, *via, position.offset));
+                self.tally.resumed += u64::from(*recovered && behind);
+                self.tally.resumed_idle += u64::from(*recovered && !behind);
+                let denied = matches!(start, Start::After(_)) && !recovered;
+                self.tally.not_recovered += u64::from(denied);
+                self.tally.latest += u64::from(matches!(start, Start::Latest(_)) && behind);
                 Ok(())
             }
             Event::Left { reader } => self.left(*reader),

@@ -8,7 +8,7 @@ use super::{
     planted::Bug,
     stage::{Stage, name_of},
 };
-use crate::wire::{ChannelName, Start};
+use crate::wire::{ChannelName, Position, Start};
 
 /// Name of all private logs.
 const PRIVATE: &str = "private";
@@ -21,6 +21,8 @@ pub(super) struct Driver {
     bug: Option<Bug>,
     actors: Vec<Actor>,
     posters: Vec<(Key, Poster)>,
+    /// Where readers stood that left, to come back: a few of them.
+    absent: Vec<(usize, Position)>,
     /// One that left but for a planted bug.
     leaked: Option<Hand>,
     readers: ReaderId,
@@ -38,6 +40,7 @@ impl Driver {
             bug,
             actors: Vec::new(),
             posters: Vec::new(),
+            absent: Vec::new(),
             leaked: None,
             readers: 0,
             privates: 0,
@@ -186,22 +189,25 @@ impl Driver {
 
     fn join(&mut self) -> &'static str {
         if self.actors.len() < self.plan.readers {
-            let name = self.dice.below(self.plan.names);
+            let (name, start) = self.draw_start();
             let via = self.draw_via();
             let channel = name_of(name);
             let hand = match via {
                 Via::Audience(number) => {
                     let audience = self.stage.audience(number);
                     let bell = self.stage.bell(self.plan.names);
-                    let reader =
-                        self.broker
-                            .read(&channel, &audience, &bell, self.key(), Start::Head);
+                    let reader = self
+                        .broker
+                        .read(&channel, &audience, &bell, self.key(), start);
                     reader.map(Hand::Reader)
                 }
-                _ => self.broker.subscribe(&channel).map(Hand::Subscription),
+                _ => {
+                    let subscribed = self.broker.subscribe_from(&channel, start);
+                    subscribed.map(Hand::Subscription)
+                }
             };
             match hand {
-                Ok(hand) => self.seat(Key::Hub(name), via, hand),
+                Ok(hand) => self.seat(Key::Hub(name), via, start, hand),
                 Err(_) => self.stage.record(Event::JoinRefused {
                     log: Key::Hub(name),
                 }),
@@ -222,14 +228,43 @@ impl Driver {
         self.readers as u32 + 1
     }
 
-    fn seat(&mut self, log: Key, via: Via, hand: Hand) {
+    /// Where the next reader begins, and in which channel: at the head, where another left, elsewhere, or with the newest.
+    fn draw_start(&mut self) -> (usize, Start) {
+        let name = self.dice.below(self.plan.names);
+        let roll = self.dice.below(10);
+        if (4..9).contains(&roll) && !self.absent.is_empty() {
+            let index = self.dice.below(self.absent.len());
+            // Some come back more than once without anything between.
+            let (name, mut position) = match roll {
+                4..6 => self.absent.swap_remove(index),
+                _ => self.absent[index],
+            };
+            if roll == 8 {
+                let near = position.offset.saturating_sub(2) + self.dice.below(5) as u64;
+                position.offset = self.dice.pick(&[0, near, near, u64::MAX]);
+                position.epoch.0 ^= u64::from(self.dice.percent(20));
+            }
+            return (name, Start::After(position));
+        }
+        match roll {
+            9 => (
+                name,
+                Start::Latest(self.dice.pick(&[0, 1, 3, 100, u64::MAX])),
+            ),
+            _ => (name, Start::Head),
+        }
+    }
+
+    fn seat(&mut self, log: Key, via: Via, start: Start, hand: Hand) {
         self.readers += 1;
-        let actor = Actor::new(self.readers, via, hand);
+        let actor = Actor::new(self.readers, log, via, hand);
         self.stage.record(Event::Joined {
             log,
             reader: actor.id,
             via: actor.via,
+            start,
             position: actor.hand.position(),
+            recovered: actor.hand.recovered(),
         });
         self.actors.push(actor);
     }
@@ -238,6 +273,12 @@ impl Driver {
         if let Some(index) = self.anybody() {
             let actor = self.actors.swap_remove(index);
             self.stage.record(Event::Left { reader: actor.id });
+            if let Key::Hub(name) = actor.log {
+                self.absent.push((name, actor.at));
+                if self.absent.len() > 6 {
+                    self.absent.swap_remove(self.dice.below(6));
+                }
+            }
             let of_hub = actor.hand.channel().as_str() != PRIVATE;
             let leaks = self.bug.is_some_and(|bug| bug.leaks(actor.via));
             if of_hub && self.leaked.is_none() && leaks {
@@ -268,7 +309,9 @@ impl Driver {
                         log,
                         reader,
                         via: Via::Listener,
+                        start: Start::Head,
                         position,
+                        recovered: false,
                     }
                 }
                 Err(_) => Event::JoinRefused { log },
@@ -302,7 +345,7 @@ impl Driver {
                 _ => Hand::Subscription(poster.subscription()),
             };
             self.posters.push((log, poster));
-            self.seat(log, via, hand);
+            self.seat(log, via, Start::Head, hand);
         }
         "open a private log"
     }

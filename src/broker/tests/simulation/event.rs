@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::super::super::{PublishError, Stats};
-use crate::wire::{Epoch, Message, Offset, Position, Publication, Timestamp, draft};
+use crate::wire::{Epoch, Message, Offset, Position, Publication, Start, Timestamp, draft};
 
 /// A log: of a name in the hub, or a private one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,7 +65,10 @@ pub(super) enum Event {
         log: Key,
         reader: ReaderId,
         via: Via,
+        /// Where it asked to begin.
+        start: Start,
         position: Position,
+        recovered: bool,
     },
     /// No room for a reader's channel.
     JoinRefused {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::super::Retention;
 use super::event::{ReaderId, Seen};
-use crate::wire::{Epoch, Offset, Publication, Timestamp, draft::Draft};
+use crate::wire::{Epoch, Offset, Publication, Start, Timestamp, draft::Draft};
 
 /// What `Subscription` promises of one batch.
 pub(super) const BATCH_COUNT: Offset = 64;
@@ -51,6 +51,26 @@ impl Log {
     /// Oldest offset that is held.
     pub(super) const fn first(&self) -> Offset {
         self.first
+    }
+
+    /// Where a reader begins, and whether it continues.
+    pub(super) fn begin(&self, start: Start) -> (Offset, bool) {
+        let (first, head) = (self.first, self.head());
+        match start {
+            Start::After(position) => {
+                let here = position.epoch == self.epoch;
+                // What it has seen last may be the one before the oldest.
+                match here && (first..=head + 1).any(|next| next - 1 == position.offset) {
+                    true => (position.offset, true),
+                    false => (head, false),
+                }
+            }
+            Start::Latest(count) => {
+                let kept = head + 1 - first;
+                (head - kept.min(count), false)
+            }
+            _ => (head, false),
+        }
     }
 
     /// The publication as every reader should see it.

@@ -9,7 +9,7 @@ use super::{
     seats::Seats,
     violation::Kind,
 };
-use crate::wire::{Epoch, Offset};
+use crate::wire::{Epoch, Offset, Start};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bug {
@@ -54,6 +54,16 @@ pub(super) enum Bug {
     SeatFreedForAnother,
     /// A seat is freed once more after somebody else took it.
     SeatFreedTwice,
+    /// The first publication that is missing is skipped when a reader continues.
+    SeamSkipped,
+    /// The last one that it has seen is given again.
+    SeamRepeated,
+    /// A reader of whose log something fell off, or that is another, is said to continue.
+    RecoveredFalsely,
+    /// A reader from which nothing is missing is said to begin anew.
+    RecoveryDenied,
+    /// One fewer than it asked for.
+    LatestTooFew,
 }
 
 impl Bug {
@@ -93,6 +103,9 @@ impl Bug {
             // By the next publication, or at the end.
             Self::SeatKept => &[Kind::AfterLeave, Kind::IdleChannelStays],
             Self::SeatFreedForAnother => &[Kind::AfterLeave],
+            Self::SeamSkipped | Self::SeamRepeated | Self::LatestTooFew => &[Kind::WrongStart],
+            Self::RecoveredFalsely => &[Kind::RecoveredFalsely],
+            Self::RecoveryDenied => &[Kind::RecoveryDenied],
         }
     }
 
@@ -207,6 +220,54 @@ impl Planted {
                 *event = Event::Ended { reader };
             }
             (Bug::WakeupMissed, event @ Event::Woken { .. }) => *event = Event::Nothing,
+            (
+                Bug::RecoveredFalsely,
+                Event::Joined {
+                    start, recovered, ..
+                },
+            ) if matches!(start, Start::After(_)) && !*recovered => {
+                *recovered = true;
+            }
+            (Bug::RecoveryDenied, Event::Joined { recovered, .. }) if *recovered => {
+                *recovered = false;
+            }
+            (
+                Bug::SeamSkipped,
+                Event::Joined {
+                    recovered: true,
+                    position,
+                    ..
+                },
+            ) => {
+                position.offset += 1;
+            }
+            (
+                Bug::SeamRepeated,
+                Event::Joined {
+                    recovered: true,
+                    position,
+                    ..
+                },
+            ) if position.offset > 0 => {
+                position.offset -= 1;
+            }
+            (
+                Bug::LatestTooFew,
+                Event::Joined {
+                    start: Start::Latest(1..),
+                    position,
+                    log,
+                    ..
+                },
+            ) => {
+                let Some((_, head)) = self.epochs.get(log) else {
+                    return false;
+                };
+                if position.offset >= *head {
+                    return false;
+                }
+                position.offset += 1;
+            }
             (Bug::OldEpoch, Event::Joined { log, position, .. }) => {
                 let old = self.epochs.get(log).map(|(epoch, _)| *epoch);
                 let Some(old) = old.filter(|old| *old != position.epoch) else {
@@ -296,6 +357,7 @@ impl Planted {
                 reader,
                 via,
                 position,
+                ..
             } => {
                 self.epochs.entry(*log).or_insert((position.epoch, 0));
                 self.fresh.insert(*reader, (*log, position.offset));

@@ -49,8 +49,12 @@ pub(super) enum Kind {
     OldEpoch,
     /// A channel's epoch changed while the channel was there.
     EpochChanged,
-    /// A reader does not begin at the head.
+    /// A reader does not begin at the head, or where it asked to.
     WrongStart,
+    /// A reader is said to continue where something is missing.
+    RecoveredFalsely,
+    /// A reader is said not to continue, and nothing is missing.
+    RecoveryDenied,
     /// Refused without need.
     Refused,
     /// Accepted above the message limit.
