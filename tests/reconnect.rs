@@ -18,6 +18,7 @@ use tidings::{
     server::Server,
     testing::TestServer,
     transport::Certificate,
+    wire::HistoryQuery,
 };
 use tokio::sync::oneshot;
 
@@ -190,6 +191,108 @@ async fn a_reader_that_sleeps_through_breaks_gets_each_publication_once(transpor
             }
         }
     }
+}
+
+both!(a_reader_that_looks_late_keeps_its_subscription);
+async fn a_reader_that_looks_late_keeps_its_subscription(transport: Transport) {
+    let keeper = Keeper::default();
+    let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
+    let client = server.client("1", transport).await.unwrap();
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    let channel = ChannelName::parse("chat-room-1").unwrap();
+    let post = |text: &str| server.broker().post(&channel, Message::text(text)).unwrap();
+    post("before");
+    client.ping().await.unwrap();
+    interrupt(&keeper, &client).await;
+    // The stream of the next connection has the id of the one before, whose end nobody has seen yet.
+    client.ping().await.unwrap();
+    // What arrived over the connection before is read from there, or comes again.
+    let events = [room.next().await.unwrap(), room.next().await.unwrap()];
+    assert!(
+        events.iter().all(|event| event.missed() == Some(0)),
+        "{events:?}"
+    );
+    let given = |event: &&Event| matches!(event, Event::Publication(_));
+    assert_eq!(events.iter().filter(given).count(), 1, "{events:?}");
+    // Longer than the client waits to find out whether a connection lives whose stream was cut off.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    post("after");
+    assert_eq!(text(&publication(&mut room).await), "after");
+}
+
+both!(a_channel_that_user_code_gave_is_resumed_though_no_rule_opens_it);
+async fn a_channel_that_user_code_gave_is_resumed_though_no_rule_opens_it(transport: Transport) {
+    #[derive(Clone, Default)]
+    struct Giver(Keeper);
+
+    #[async_trait::async_trait]
+    impl Endpoint for Giver {
+        async fn session_opened(&self, session: &Session) {
+            let secret = ChannelName::parse("secret").unwrap();
+            session.subscribe(&secret).unwrap();
+            self.0.session_opened(session).await;
+        }
+    }
+
+    let giver = Giver::default();
+    let server = TestServer::start_with(|builder| builder.endpoint(giver.clone())).await;
+    let client = server.client("1", transport).await.unwrap();
+    let mut secret = client.subscribe("secret").await.unwrap();
+    let channel = ChannelName::parse("secret").unwrap();
+    let post = |text: &str| server.broker().post(&channel, Message::text(text)).unwrap();
+    post("1");
+    assert_eq!(text(&publication(&mut secret).await), "1");
+    interrupt(&giver.0, &client).await;
+    post("2");
+    let event = secret.next().await.unwrap();
+    assert_eq!(event.missed(), Some(0), "{event:?}");
+    assert_eq!(text(&publication(&mut secret).await), "2");
+}
+
+both!(each_claim_begins_where_it_wants_to);
+async fn each_claim_begins_where_it_wants_to(transport: Transport) {
+    let server = TestServer::start().await;
+    let client = server.client("1", transport).await.unwrap();
+    for number in 0..50 {
+        let room = format!("chat-room-{number}");
+        client.publish(&room, Message::text("x")).await.unwrap();
+        // Given up while its request is under way; the next one is not to get its answer.
+        let (first, second) = match number % 2 {
+            0 => (Start::Head, Start::Latest(1)),
+            _ => (Start::Latest(1), Start::Head),
+        };
+        let half = client.subscribe_from(&room, first);
+        drop(tokio::time::timeout(Duration::from_micros(number * 5), half).await);
+        let mut begun = client.subscribe_from(&room, second).await.unwrap();
+        client.publish(&room, Message::text("y")).await.unwrap();
+        let expected: &[&str] = match second {
+            Start::Head => &["y"],
+            _ => &["x", "y"],
+        };
+        for text_of in expected {
+            assert_eq!(text(&publication(&mut begun).await), *text_of, "{number}");
+        }
+    }
+}
+
+both!(what_was_read_before_is_not_given_again);
+async fn what_was_read_before_is_not_given_again(transport: Transport) {
+    let server = TestServer::start().await;
+    let client = server.client("1", transport).await.unwrap();
+    client.ping().await.unwrap();
+    // The server gave the channel from its head on, before these.
+    for number in 1..=3 {
+        server.broker().announce(number.to_string()).unwrap();
+    }
+    let read = client
+        .history("global", HistoryQuery::oldest(2))
+        .await
+        .unwrap();
+    let after = read.next().unwrap();
+    let start = Start::After(after);
+    let mut global = client.subscribe_from("global", start).await.unwrap();
+    assert_eq!(global.position(), Some(after));
+    assert_eq!(text(&publication(&mut global).await), "3");
 }
 
 both!(a_subscription_begins_where_it_is_told_to);

@@ -41,7 +41,8 @@ pub struct Rule {
     /// Who may publish.
     pub publish: Who,
     /// Who may read what is kept of the channel: its history, and the newest publications at the beginning of a subscription. `None`:
-    /// whoever may subscribe. A subscription that continues after a position needs no more than any other.
+    /// whoever may subscribe. A subscription that continues after a position needs no more than any other: what must be hidden from
+    /// subscribers is not to be kept.
     pub history: Option<Who>,
     /// Whether every session that may subscribe is subscribed from its start. Needs a pattern without a variable other than
     /// `{user}`.

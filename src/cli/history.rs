@@ -83,7 +83,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
     }
 }
 
-/// All pages. What a channel keeps is bounded, and so is this.
+/// All pages of what was kept at the beginning.
 async fn read(
     client: &Client,
     channel: &ChannelName,
@@ -94,6 +94,8 @@ async fn read(
     let mut left = last.unwrap_or(u64::MAX);
     let mut from = since;
     let mut found = Vec::new();
+    // What is published while this reads does not make it longer.
+    let mut last_kept = None;
     while left > 0 {
         let query = HistoryQuery {
             from,
@@ -120,8 +122,16 @@ async fn read(
             break;
         };
         from = Some(next);
-        left -= page.publications.len() as u64;
-        found.extend(page.publications.into_iter().map(|one| (kept.epoch, one)));
+        left = left.saturating_sub(page.publications.len() as u64);
+        let kept_then = *last_kept.get_or_insert(kept.last);
+        let wanted = page
+            .publications
+            .into_iter()
+            .filter(|one| one.offset <= kept_then);
+        found.extend(wanted.map(|one| (kept.epoch, one)));
+        if !backwards && next.offset >= kept_then {
+            break;
+        }
     }
     Ok(found)
 }

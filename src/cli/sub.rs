@@ -49,8 +49,8 @@ pub(super) struct Arguments {
         conflicts_with = "latest"
     )]
     since: Option<Position>,
-    /// Begin with the newest N publications of each channel, or as many as the server keeps.
-    #[arg(long, value_name = "N")]
+    /// Begin with the newest N publications of each named channel, or as many as the server keeps.
+    #[arg(long, value_name = "N", requires = "channels")]
     latest: Option<u64>,
     /// Print only the named channels, not those that the server gives unasked.
     #[arg(long, requires = "channels")]
@@ -88,8 +88,12 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
         ));
     }
     let starts = Starts {
-        since: since.and_then(|position| Some((channels.first()?.clone(), position))),
-        otherwise: latest.map_or(Start::Head, Start::Latest),
+        named: channels.clone(),
+        start: match (since, latest) {
+            (Some(position), _) => Start::After(position),
+            (None, Some(count)) => Start::Latest(count),
+            (None, None) => Start::Head,
+        },
     };
     let mut interrupted = pin!(context.interrupts.at_least(1));
     let client = tokio::select! {
@@ -115,15 +119,17 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
 
 /// Where subscriptions begin.
 struct Starts {
-    since: Option<(ChannelName, Position)>,
-    otherwise: Start,
+    named: Vec<ChannelName>,
+    /// Of those that are named; the others begin at the head.
+    start: Start,
 }
 
 impl Starts {
     fn of(&self, channel: &ChannelName) -> Start {
-        match &self.since {
-            Some((name, position)) if name == channel => Start::After(*position),
-            _ => self.otherwise,
+        if self.named.contains(channel) {
+            self.start
+        } else {
+            Start::Head
         }
     }
 

@@ -28,6 +28,8 @@ use crate::{
 
 /// Time that the header of a stream may take; the stream is given up after it.
 const HEADER: Duration = Duration::from_secs(10);
+/// Most publications of a page of history (PROTOCOL §4.11).
+const MAX_PAGE: u64 = 256;
 /// Longest header, in bytes.
 const HEADER_BYTES: usize = 4096;
 /// How long after a stream was cut off its connection is taken to live on: the end of a connection cuts its streams off too, and
@@ -58,8 +60,7 @@ struct Page {
     /// How many publications are still to come.
     due: u64,
     history: History,
-    /// `None` where nobody waits for it any more.
-    answer: Option<oneshot::Sender<Result<History, ClientError>>>,
+    answer: oneshot::Sender<Result<History, ClientError>>,
 }
 
 /// What is done after a pause.
@@ -189,7 +190,7 @@ impl Link {
 
     /// Fails what waits for an answer, and tells the server.
     pub(super) async fn close(self, code: Code, reason: &str) {
-        let page = self.page.and_then(|page| page.answer);
+        let page = self.page.map(|page| page.answer);
         let pending = self.pending.into_values();
         for pending in pending.chain(page.map(Pending::History)) {
             let error = ClientError::Interrupted(reason.to_owned());
@@ -308,10 +309,14 @@ impl Link {
         };
         match frame {
             Frame::HistoryPage(page) => {
-                let answer = match self.pending.remove(&page.request) {
-                    Some(Pending::History(answer)) => Some(answer),
-                    _ => None,
+                let Some(Pending::History(answer)) = self.pending.remove(&page.request) else {
+                    let reason = "a page of history that was not asked for".to_owned();
+                    return Some(Over::Given(Code::PROTOCOL_VIOLATION, reason));
                 };
+                if page.count > MAX_PAGE {
+                    let reason = format!("a page of {} publications", page.count);
+                    return Some(Over::Given(Code::PROTOCOL_VIOLATION, reason));
+                }
                 self.page = Some(Page {
                     due: page.count,
                     history: History::new(page.kept, page.complete, Vec::new()),
@@ -379,12 +384,8 @@ impl Link {
 impl Link {
     /// Hands over a page that is complete.
     fn turn_page(&mut self) {
-        if let Some(Page {
-            history, answer, ..
-        }) = self.page.take_if(|page| page.due == 0)
-            && let Some(answer) = answer
-        {
-            let _ = answer.send(Ok(history));
+        if let Some(page) = self.page.take_if(|page| page.due == 0) {
+            let _ = page.answer.send(Ok(page.history));
         }
     }
 }
@@ -423,5 +424,10 @@ async fn read_header(stream: RecvStream, max_frame: usize) -> Option<Incoming> {
     };
     let header = timeout(HEADER, header).await.ok().flatten()?;
     reader.set_max_frame(max_frame);
-    Some(Incoming { header, reader })
+    Some(Incoming {
+        header,
+        reader,
+        // The registry knows.
+        connection: 0,
+    })
 }

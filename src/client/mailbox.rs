@@ -17,6 +17,8 @@ use crate::{
 pub(super) struct Incoming {
     pub(super) header: Header,
     pub(super) reader: FrameReader,
+    /// Number of its connection: ids of subscriptions begin anew with each.
+    pub(super) connection: u64,
 }
 
 impl Incoming {

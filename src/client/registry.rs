@@ -29,6 +29,8 @@ pub(super) struct Registry {
 struct State {
     slots: HashMap<Key, Slot>,
     claims: u64,
+    /// Number of this connection.
+    connection: u64,
     /// Subscriptions of this connection that nobody wants any more.
     unwanted: Vec<u64>,
     /// Channels whose `Subscribe` is not answered yet: none is asked for twice at a time.
@@ -72,13 +74,15 @@ impl Claim {
         &self.key.1
     }
 
-    /// The stream of this subscription ended without a word.
-    pub(super) fn cut_off(&self, subscription: u64) {
-        self.registry
-            .lock()
-            .cut
-            .push((self.key.clone(), subscription));
-        self.registry.changed.notify_one();
+    /// The stream of this subscription ended without a word. Of a connection that is over nothing follows from that: the next one has
+    /// another stream, which may have the same id.
+    pub(super) fn cut_off(&self, subscription: u64, connection: u64) {
+        let mut state = self.registry.lock();
+        if state.connection == connection {
+            state.cut.push((self.key.clone(), subscription));
+            drop(state);
+            self.registry.changed.notify_one();
+        }
     }
 }
 
@@ -104,7 +108,10 @@ impl Drop for Claim {
         } else {
             Vec::new()
         };
-        if rest.iter().any(|stream| stream.header.subscription == id) {
+        let connection = state.connection;
+        let current =
+            |stream: &Incoming| stream.connection == connection && stream.header.subscription == id;
+        if rest.iter().any(current) {
             let reopened = Slot {
                 current: Some((id, position)),
                 arrived: true,
@@ -140,12 +147,12 @@ impl Slot {
         reached.map_or(self.start, Start::After)
     }
 
-    /// Whether a reader misses something that a subscription from `position` on does not give, and the log may have.
-    fn wants_before(&self, position: Position) -> bool {
+    /// Whether the server is to be asked for another beginning than `position`, where it began by itself.
+    fn wants_another(&self, position: Position) -> bool {
         match self.start() {
             Start::Head => false,
             Start::After(reached) => {
-                reached.epoch == position.epoch && reached.offset < position.offset
+                reached.epoch == position.epoch && reached.offset != position.offset
             }
             _ => true,
         }
@@ -218,7 +225,7 @@ impl Registry {
             mailbox.put(Feed::End(code, reason));
         }
         if let Some((id, position)) = slot.current
-            && slot.wants_before(position)
+            && slot.wants_another(position)
         {
             // What the server gave unasked goes, in favour of one that begins where this reader wants to.
             unwanted.push(id);
@@ -243,6 +250,7 @@ impl Registry {
         automatic: impl IntoIterator<Item = (ChannelName, u64, Position)>,
     ) {
         let mut state = self.lock();
+        state.connection += 1;
         state.unwanted.clear();
         state.asking.clear();
         state.orphans.clear();
@@ -257,7 +265,7 @@ impl Registry {
         for (name, id, position) in automatic {
             let source = Source::CHANNEL.0;
             let slot = state.slots.entry((source, name)).or_default();
-            if slot.wants_before(position) {
+            if slot.wants_another(position) {
                 // In favour of one that begins where this reader is.
                 state.unwanted.push(id);
                 state.orphans.insert(id);
@@ -302,16 +310,30 @@ impl Registry {
         let mut state = self.lock();
         state.asking.remove(name);
         let source = Source::CHANNEL.0;
-        match state.slots.get_mut(&(source, name.clone())) {
-            Some(slot) if slot.claimed.is_some() && slot.current.is_none() => {
+        let key = (source, name.clone());
+        match state.slots.get_mut(&key) {
+            Some(slot) if slot.claimed.is_some() && slot.asked && slot.current.is_none() => {
                 slot.current = Some((id, position));
-                slot.asked = true;
                 slot.settle(source);
             }
-            // Given up meanwhile.
-            _ => {
+            // Given up meanwhile. Whoever claimed the channel anew may want another beginning.
+            slot => {
+                let arrived = slot.is_some_and(|slot| {
+                    let before = slot.waiting.len();
+                    slot.waiting
+                        .retain(|stream| stream.header.subscription != id);
+                    slot.waiting.len() < before
+                });
+                let vacant = |slot: &Slot| {
+                    slot.claimed.is_none() && slot.current.is_none() && slot.waiting.is_empty()
+                };
+                if state.slots.get(&key).is_some_and(vacant) {
+                    state.slots.remove(&key);
+                }
                 state.unwanted.push(id);
-                state.orphans.insert(id);
+                if !arrived {
+                    state.orphans.insert(id);
+                }
             }
         }
         drop(state);
@@ -339,7 +361,13 @@ impl Registry {
             return false;
         }
         // Who subscribed once is not ended by a server that has no room for the moment, or by a session that is ending.
-        if slot.answer.is_none() && (code.retry() == Retry::Backoff || code == Code::ENDED) {
+        // Nor by streams of the connection before, or of what it has just ended, which still count.
+        let passes = [
+            Code::ENDED,
+            Code::NO_STREAM_LEFT,
+            Code::TOO_MANY_SUBSCRIPTIONS,
+        ];
+        if slot.answer.is_none() && (code.retry() == Retry::Backoff || passes.contains(&code)) {
             return true;
         }
         let Some(slot) = state.slots.remove(&key) else {
@@ -392,13 +420,14 @@ impl Registry {
     }
 
     /// A stream arrived.
-    pub(super) fn arrived(&self, incoming: Incoming) {
+    pub(super) fn arrived(&self, mut incoming: Incoming) {
         let source = incoming.header.source;
         let id = incoming.header.subscription;
         let Ok(name) = ChannelName::parse(&incoming.header.name) else {
             return;
         };
         let mut state = self.lock();
+        incoming.connection = state.connection;
         if state.orphans.remove(&id) {
             // Dropping the stream stops it.
             return;

@@ -15,9 +15,7 @@ use super::{
     registry::Claim,
 };
 use crate::wire::{
-    ChannelName, Code, Offset, Position, Publication, Retry,
-    codec::RawFrame,
-    frame::{Frame, Lagged},
+    ChannelName, Code, Offset, Position, Publication, Retry, codec::RawFrame, frame::Frame,
 };
 
 /// What a subscription gives.
@@ -190,7 +188,7 @@ impl Reading {
     /// The stream ended without a last word, or with one that says that another will follow.
     fn cut_off(&mut self) {
         if let (Some(claim), Some(current)) = (&self.claim, self.current.take()) {
-            claim.cut_off(current.header.subscription);
+            claim.cut_off(current.header.subscription, current.connection);
         }
     }
 
@@ -233,32 +231,52 @@ impl Reading {
         }
     }
 
-    /// Moves on to `offset`; the first one that was not given, unless all were.
-    fn advance(&mut self, offset: Offset) -> Option<Offset> {
-        let at = self.at.as_mut()?;
-        let next = at.offset + 1;
-        if offset < next {
-            return None;
+    /// Moves on over the offsets from `from` to `to`; the first of them that was not given, where there is one.
+    ///
+    /// # Errors
+    /// Something would be passed over in silence.
+    fn advance(&mut self, from: Offset, to: Offset) -> Result<Option<Offset>, Gap> {
+        let Some(at) = &mut self.at else {
+            return Err(Gap);
+        };
+        if to <= at.offset {
+            return Ok(None);
         }
-        at.offset = offset;
+        let next = at.offset + 1;
+        if from > next {
+            return Err(Gap);
+        }
+        at.offset = to;
         let at = *at;
         self.reach(at);
-        Some(next)
+        Ok(Some(next))
     }
 
     fn frame(&mut self, frame: Frame) -> Option<Event> {
+        let (from, to) = match &frame {
+            Frame::Publication(publication) => (publication.offset, publication.offset),
+            Frame::Lagged(lagged) => (lagged.from, lagged.to),
+            _ => return self.other(frame),
+        };
+        let next = match self.advance(from, to) {
+            Ok(next) => next?,
+            Err(Gap) => {
+                tracing::warn!(from, to, at = ?self.at, "the server leaves something out");
+                if let Some(current) = &mut self.current {
+                    current.reader.stop(Code::PROTOCOL_VIOLATION);
+                }
+                self.cut_off();
+                return None;
+            }
+        };
         match frame {
-            Frame::Publication(publication) => {
-                self.advance(publication.offset)?;
-                Some(Event::Publication(publication))
-            }
-            Frame::Lagged(Lagged { from, to }) => {
-                let next = self.advance(to)?;
-                Some(Event::Lagged {
-                    from: from.max(next),
-                    to,
-                })
-            }
+            Frame::Publication(publication) => Some(Event::Publication(publication)),
+            _ => Some(Event::Lagged { from: next, to }),
+        }
+    }
+
+    fn other(&mut self, frame: Frame) -> Option<Event> {
+        match frame {
             Frame::End(end) if end.code.retry() == Retry::No => Some(Event::End {
                 code: end.code,
                 reason: end.reason,
@@ -272,6 +290,9 @@ impl Reading {
         }
     }
 }
+
+/// A stream that passes over something in silence.
+struct Gap;
 
 /// The next known frame; `None` where the stream was cut off: the connection is over or will be.
 async fn read(incoming: &mut Incoming) -> Option<Frame> {

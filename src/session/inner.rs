@@ -1,6 +1,6 @@
 //! What the parts of a session share.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -8,7 +8,7 @@ use super::{Close, Context, Home, writers::Writers};
 use crate::{
     auth::Grant,
     transport::{Connection, Source},
-    wire::Code,
+    wire::{ChannelName, Code},
 };
 
 pub(super) struct Inner {
@@ -24,6 +24,8 @@ pub(super) struct Inner {
     /// The session is over or is to end; why stands in `close`.
     pub(super) ended: CancellationToken,
     close: OnceLock<Close>,
+    /// Channels that user code subscribed the session to and no rule lets it have: it may ask for them again.
+    given: Mutex<Vec<ChannelName>>,
 }
 
 impl Inner {
@@ -49,7 +51,24 @@ impl Inner {
             writers,
             ended: CancellationToken::new(),
             close: OnceLock::new(),
+            given: Mutex::default(),
         }
+    }
+
+    /// The server subscribes the session to a channel by itself.
+    pub(super) fn give(&self, channel: &ChannelName) {
+        if self.context.rules.may_subscribe(&self.grant, channel) {
+            return;
+        }
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        if !given.contains(channel) {
+            given.push(channel.clone());
+        }
+    }
+
+    pub(super) fn may_subscribe(&self, channel: &ChannelName) -> bool {
+        let given = || self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        self.context.rules.may_subscribe(&self.grant, channel) || given().contains(channel)
     }
 
     /// Orders the end. The first reason stays.

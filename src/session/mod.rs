@@ -94,7 +94,7 @@ const RECEIVE_WINDOW: u32 = 1024 * 1024;
 const EXPIRY_STEP: Duration = Duration::from_secs(10);
 /// Time for the last answers of a session that drains.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Above every subscription: requests and their answers are small and somebody waits for them.
+/// Above every subscription: requests and their answers are small, a page of history at most, and somebody waits for them.
 const CONTROL_PRIORITY: i32 = i32::MAX;
 /// How the server calls itself in `Welcome`.
 const SERVER: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));

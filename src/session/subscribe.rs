@@ -66,7 +66,7 @@ pub(super) fn request(
 ) -> Result<(u64, Position), Refusal> {
     let channel = ChannelName::parse(channel)
         .map_err(|error| Refusal::new(Code::INVALID_CHANNEL, error.to_string()))?;
-    if !inner.context.rules.may_subscribe(&inner.grant, &channel) {
+    if !inner.may_subscribe(&channel) {
         let reason =
             format!("neither a rule nor the token lets this session subscribe to {channel}");
         return Err(Refusal::new(Code::PERMISSION_DENIED, reason));
@@ -84,6 +84,7 @@ pub(super) fn subscribe(
     inner: &Arc<Inner>,
     channel: &ChannelName,
 ) -> Result<(u64, Position), SubscribeError> {
+    inner.give(channel);
     read(inner, Source::CHANNEL, channel, channel, Start::Head)
 }
 

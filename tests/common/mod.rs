@@ -1,5 +1,10 @@
 //! What the integration tests share.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each test binary uses a part"
+)]
 
 pub(crate) mod raw;
 

@@ -28,8 +28,8 @@ use crate::{
 #[openapi(
     info(
         title = "Tidings HTTP API",
-        description = "Publish to the channels of a Tidings server. The API key is the server's own authority: \
-            whoever has it publishes in the server's name to any channel, and no rule is asked.\n\n\
+        description = "Publish to the channels of a Tidings server, and read what it keeps of them. The API key is the server's own authority: \
+            whoever has it publishes in the server's name to any channel and reads any, and no rule is asked.\n\n\
             Every error is `{\"error\": {\"code\", \"number\", \"message\"}}`, also that of an unknown path (404) and of a \
             wrong method (405).",
     ),
