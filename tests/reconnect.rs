@@ -488,3 +488,52 @@ async fn an_end_without_a_word_is_followed_by_another_connection(transport: Tran
     };
     assert!(matches!(global.next().await, Some(Event::Break { .. })));
 }
+
+both!(a_message_with_a_key_is_stored_once_whatever_breaks);
+async fn a_message_with_a_key_is_stored_once_whatever_breaks(transport: Transport) {
+    const MESSAGES: u64 = 200;
+    let keeper = Keeper::default();
+    let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
+    let client = server.client("1", transport).await.unwrap();
+    // Whatever was in flight at a break is sent again.
+    let publishing = async {
+        let mut duplicates = 0;
+        for number in 0..MESSAGES {
+            let (key, message) = (number.to_string(), Message::text(number.to_string()));
+            let published = client.publish_once("chat-room-1", &key, message).await;
+            let published = published.unwrap();
+            assert_eq!(published.position.offset, number + 1);
+            duplicates += u64::from(published.duplicate);
+        }
+        duplicates
+    };
+    let breaking = async {
+        loop {
+            let next = keeper.0.lock().unwrap().pop();
+            if let Some(session) = next {
+                session.close(Code(2000), "come back");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        _ = publishing => {}
+        () = breaking => {}
+    }
+    let channel = ChannelName::parse("chat-room-1").unwrap();
+    let query = HistoryQuery::oldest(u64::MAX);
+    let kept = server.broker().history(&channel, &query).publications;
+    let texts: Vec<_> = kept.iter().map(text).collect();
+    let expected: Vec<_> = (0..MESSAGES).map(|number| number.to_string()).collect();
+    assert_eq!(texts, expected);
+    let again = client
+        .publish_once("chat-room-1", "7", Message::text("7"))
+        .await
+        .unwrap();
+    assert_eq!((again.position.offset, again.duplicate), (8, true));
+    let other = client
+        .publish_once("chat-room-1", "7", Message::text("8"))
+        .await
+        .unwrap_err();
+    assert_eq!(other.code(), Some(Code::KEY_REUSED));
+}

@@ -10,8 +10,8 @@ use tidings::wire::{
     codec::RawFrame,
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
-        Level, Limits, Ping, Pong, Publish, Published, ReadHistory, Source, Subscribe,
-        SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
+        Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce, ReadHistory,
+        Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -335,6 +335,8 @@ structs! {
     Unsubscribed { request }
     Publish { request, channel, message }
     Published { request, position, level }
+    PublishOnce { request, channel, key, message }
+    PublishedOnce { request, position, level, duplicate }
     Ping { request }
     Pong { request, time }
     Failed { request, code, reason }
@@ -405,6 +407,6 @@ macro_rules! frames {
     };
 }
 frames! {
-    Hello Welcome GoAway Subscribe SubscribeFrom ReadHistory HistoryPage Unsubscribe Publish Ping Failed Subscribed Unsubscribed Published Pong Header Publication Lagged
+    Hello Welcome GoAway Subscribe SubscribeFrom ReadHistory HistoryPage PublishOnce PublishedOnce Unsubscribe Publish Ping Failed Subscribed Unsubscribed Published Pong Header Publication Lagged
     End
 }

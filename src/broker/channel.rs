@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::{
     audience::{Audience, Due, Seat, Section},
+    keys::{Keys, Known, Token},
     list::List,
     listener::Listener,
     log::{Log, Page, Read, Retention},
@@ -33,6 +34,8 @@ struct State {
     subscribers: usize,
     /// Readers of each audience that has some here; at most one section for each worker of a server.
     sections: List<Section>,
+    /// Of publications that are stored once; most channels have none.
+    keys: Option<Box<Keys>>,
     /// Shared, so that publishing clones a pointer and calls them without the lock.
     listeners: List<Listener>,
     /// When a sweep first found nobody here; publishing and subscribing clear it.
@@ -61,6 +64,16 @@ pub(super) enum Refused {
     Evicted(Draft),
     /// The broker takes nothing any more.
     Closed,
+    /// Another message was published with this key.
+    KeyReused,
+}
+
+/// What became of a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Accepted {
+    pub(super) position: Position,
+    /// It stood there already.
+    pub(super) duplicate: bool,
 }
 
 /// Where a cursor starts.
@@ -95,6 +108,7 @@ impl Channel {
                 log: Log::new(retention),
                 subscribers: 0,
                 sections: List::new(),
+                keys: None,
                 listeners: List::new(),
                 idle_since: None,
                 life: Life::Open,
@@ -110,13 +124,16 @@ impl Channel {
 
     /// Appends, then wakes readers and calls listeners.
     ///
+    /// With a token, a publication that stands there already is not appended again.
+    ///
     /// `closed` is read under the lock: whoever finds a reader at the head after `closed` was set knows that nothing follows.
     pub(super) fn publish(
         &self,
         now: Timestamp,
         draft: Draft,
+        once: Option<Token>,
         closed: &AtomicBool,
-    ) -> Result<Position, Refused> {
+    ) -> Result<Accepted, Refused> {
         let (offset, sections, listeners) = {
             let mut state = self.lock();
             if state.life != Life::Open {
@@ -125,20 +142,38 @@ impl Channel {
             if closed.load(Ordering::SeqCst) {
                 return Err(Refused::Closed);
             }
+            let known = once.and_then(|token| Some(state.keys.as_ref()?.find(token)));
+            match known {
+                Some(Known::Same(offset)) => return Ok(self.accepted(offset, true)),
+                Some(Known::Other) => return Err(Refused::KeyReused),
+                Some(Known::New) | None => {}
+            }
             state.idle_since = None;
             let offset = state
                 .log
                 .append(now, |offset, time| draft.seal(offset, time));
+            if let Some(token) = once {
+                let keys = state.keys.get_or_insert_default();
+                keys.insert(now, token, offset);
+            }
             (offset, state.sections.clone(), state.listeners.clone())
         };
         self.wake(&sections);
         for listener in listeners.iter() {
             listener.pump(self);
         }
-        Ok(Position {
+        Ok(self.accepted(offset, false))
+    }
+
+    const fn accepted(&self, offset: Offset, duplicate: bool) -> Accepted {
+        let position = Position {
             epoch: self.epoch,
             offset,
-        })
+        };
+        Accepted {
+            position,
+            duplicate,
+        }
     }
 
     /// What to wait on for a publication that a look at the log after this call does not find.
@@ -247,6 +282,11 @@ impl Channel {
     pub(super) fn sweep(&self, now: Timestamp, idle: u64) -> bool {
         let mut state = self.lock();
         state.log.trim(now);
+        if state.keys.take_if(|keys| !keys.expire(now)).is_none() && state.keys.is_some() {
+            // Its epoch lasts as long as somebody may try again.
+            state.idle_since = None;
+            return false;
+        }
         if state.subscribers > 0 || !state.listeners.is_empty() {
             return false;
         }

@@ -31,12 +31,18 @@ pub(super) struct Token {
 impl Tokens {
     /// A key is its publisher's own: what others publish with the same has nothing to do with it.
     pub(super) fn token(&self, publisher: Option<&str>, key: &str, message: &Message) -> Token {
-        let halves = [&self.first, &self.second]
-            .map(|half| u128::from(half.hash_one((publisher, key))));
+        let halves =
+            [&self.first, &self.second].map(|half| u128::from(half.hash_one((publisher, key))));
         let content = match message {
-            Message::Notification(inside) => self.first.hash_one((0, &inside.text, inside.timestamp)),
-            Message::Announcement(inside) => self.first.hash_one((1, &inside.text, inside.timestamp)),
-            Message::Data(inside) => self.first.hash_one((2, &inside.content_type, &inside.bytes)),
+            Message::Notification(inside) => {
+                self.first.hash_one((0, &inside.text, inside.timestamp))
+            }
+            Message::Announcement(inside) => {
+                self.first.hash_one((1, &inside.text, inside.timestamp))
+            }
+            Message::Data(inside) => self
+                .first
+                .hash_one((2, &inside.content_type, &inside.bytes)),
         };
         Token {
             key: halves[0] << 64 | halves[1],

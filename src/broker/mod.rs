@@ -6,6 +6,7 @@
 mod audience;
 mod channel;
 mod hub;
+mod keys;
 mod list;
 mod listener;
 mod log;
@@ -33,6 +34,7 @@ pub(crate) use self::{
 use self::{
     channel::{Begin, Channel},
     hub::{Counters, Hub},
+    keys::{Token, Tokens},
     listener::Listener,
     reader::Cursor,
 };
@@ -56,6 +58,7 @@ pub struct Broker {
 struct Inner {
     hub: Hub,
     counters: Arc<Counters>,
+    tokens: Tokens,
     config: Config,
     closed: AtomicBool,
 }
@@ -125,6 +128,17 @@ pub enum PublishError {
         /// The limit.
         max: usize,
     },
+    /// The key is empty or too long.
+    #[error("the key has {length} bytes: it may have 1 to {max}")]
+    InvalidKey {
+        /// Its length in bytes.
+        length: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The publisher has used the key for another message.
+    #[error("another message was published with this key")]
+    KeyReused,
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Closed,
@@ -140,10 +154,22 @@ impl PublishError {
         match self {
             Self::TooLarge { .. } => Code::MESSAGE_TOO_LARGE,
             Self::TooManyChannels { .. } => Code::TOO_MANY_CHANNELS,
+            Self::InvalidKey { .. } => Code::INVALID_KEY,
+            Self::KeyReused => Code::KEY_REUSED,
             Self::Closed => Code::GOING_AWAY,
             Self::Ended => Code::ENDED,
         }
     }
+}
+
+/// What became of a publication with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// Where it stands.
+    pub position: Position,
+    /// It stood there already.
+    pub duplicate: bool,
 }
 
 /// The channel is new and there are [`Config::max_channels`]. Code: [`Code::TOO_MANY_CHANNELS`].
@@ -176,6 +202,7 @@ impl Broker {
             inner: Arc::new(Inner {
                 hub: Hub::new(config.max_channels),
                 counters: Arc::default(),
+                tokens: Tokens::default(),
                 config,
                 closed: AtomicBool::new(false),
             }),
@@ -222,20 +249,61 @@ impl Broker {
         publisher: Option<&UserId>,
         message: &Message,
     ) -> Result<Position, PublishError> {
+        let published = self.append(channel, publisher, message, None)?;
+        Ok(published.position)
+    }
+
+    /// The same with a key of the publisher's own, 1 to 128 bytes, with which it may try again: within five minutes, or the channel's
+    /// next 16,383 such publications, the message is stored once, and the later calls get the position of the first.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published. [`PublishError::KeyReused`] where the publisher has used the key for another message.
+    pub fn publish_once(
+        &self,
+        channel: &ChannelName,
+        publisher: Option<&UserId>,
+        key: &str,
+        message: &Message,
+    ) -> Result<Published, PublishError> {
+        let (length, max) = (key.len(), keys::MAX_KEY);
+        if !(1..=max).contains(&length) {
+            return Err(PublishError::InvalidKey { length, max });
+        }
+        let user = publisher.map(UserId::as_str);
+        let token = self.inner.tokens.token(user, key, message);
+        self.append(channel, publisher, message, Some(token))
+    }
+
+    fn append(
+        &self,
+        channel: &ChannelName,
+        publisher: Option<&UserId>,
+        message: &Message,
+        once: Option<Token>,
+    ) -> Result<Published, PublishError> {
         self.check_size(message)?;
         let mut draft = Draft::new(publisher.map(UserId::as_str), message);
         loop {
             let found = self
                 .channel(channel)
                 .map_err(|TooManyChannels { max }| PublishError::TooManyChannels { max })?;
-            match found.publish(self.now(), draft, &self.inner.closed) {
-                Ok(position) => {
-                    self.inner.counters.published();
-                    return Ok(position);
+            match found.publish(self.now(), draft, once, &self.inner.closed) {
+                Ok(channel::Accepted {
+                    position,
+                    duplicate,
+                }) => {
+                    if !duplicate {
+                        self.inner.counters.published();
+                    }
+                    return Ok(Published {
+                        position,
+                        duplicate,
+                    });
                 }
                 // Evicted since the look-up: the next one finds or makes its successor.
                 Err(channel::Refused::Evicted(back)) => draft = back,
                 Err(channel::Refused::Closed) => return Err(PublishError::Closed),
+                Err(channel::Refused::KeyReused) => return Err(PublishError::KeyReused),
             }
         }
     }

@@ -73,10 +73,16 @@ impl Poster {
             });
         }
         self.channel
-            .publish(self.broker.now(), Draft::new(publisher, message), closed)
+            .publish(
+                self.broker.now(),
+                Draft::new(publisher, message),
+                None,
+                closed,
+            )
+            .map(|accepted| accepted.position)
             .map_err(|refused| match refused {
                 Refused::Closed => PublishError::Closed,
-                Refused::Evicted(_) => PublishError::Ended,
+                Refused::Evicted(_) | Refused::KeyReused => PublishError::Ended,
             })
     }
 }

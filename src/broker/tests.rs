@@ -350,3 +350,29 @@ async fn what_is_published_while_channels_are_evicted_is_not_lost() {
     drop(going);
     sweeper.await.unwrap();
 }
+
+/// Long after its last publication, and with nobody there.
+#[test]
+fn a_channel_lasts_as_long_as_its_keys() {
+    let (broker, clock) = broker(|_| ());
+    let channel = name("chat-room-1");
+    let publish = |key: &str| {
+        let message = Message::text("x");
+        broker.publish_once(&channel, None, key, &message).unwrap()
+    };
+    let first = publish("a");
+    assert!(!first.duplicate);
+    let pass = |seconds: u64| {
+        clock.fetch_add(seconds * 1000, Ordering::Relaxed);
+        broker.sweep()
+    };
+    assert_eq!(pass(120) + pass(120), 0);
+    let again = publish("a");
+    assert_eq!((again.position, again.duplicate), (first.position, true));
+    assert_eq!(broker.stats().publications, 1);
+    // The sweep that forgets the key finds the channel idle.
+    assert_eq!(pass(61), 0);
+    assert_eq!(pass(60), 1);
+    let anew = publish("a");
+    assert!(!anew.duplicate && anew.position.epoch != first.position.epoch);
+}

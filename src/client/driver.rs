@@ -25,6 +25,7 @@ use crate::{
 pub(super) enum Command {
     Publish {
         name: ChannelName,
+        key: Option<String>,
         message: Message,
         answer: oneshot::Sender<Result<Acknowledgement, ClientError>>,
     },

@@ -22,7 +22,10 @@ use crate::{
     transport::{Closed, Connection, FrameError, FrameReader, RecvStream, SendStream},
     wire::{
         ChannelName, Code, DecodeError, History, Position, Retry, Start,
-        frame::{Frame, Limits, Ping, Publish, ReadHistory, Subscribe, SubscribeFrom, Unsubscribe},
+        frame::{
+            Frame, Limits, Ping, Publish, PublishOnce, ReadHistory, Subscribe, SubscribeFrom,
+            Unsubscribe,
+        },
     },
 };
 
@@ -223,17 +226,25 @@ impl Link {
             }
             Command::Publish {
                 name,
+                key,
                 message,
                 answer,
             } => {
                 let channel = name.to_string();
-                self.request(Pending::Publish(answer), |request| {
-                    Publish {
+                self.request(Pending::Publish(answer), |request| match key {
+                    None => Publish {
                         request,
                         channel,
                         message,
                     }
-                    .into()
+                    .into(),
+                    Some(key) => PublishOnce {
+                        request,
+                        channel,
+                        key,
+                        message,
+                    }
+                    .into(),
                 });
             }
             Command::History {
@@ -334,6 +345,16 @@ impl Link {
                     let _ = answer.send(Ok(Acknowledgement {
                         position: published.position,
                         level: published.level,
+                        duplicate: false,
+                    }));
+                }
+            }
+            Frame::PublishedOnce(published) => {
+                if let Some(Pending::Publish(answer)) = self.pending.remove(&published.request) {
+                    let _ = answer.send(Ok(Acknowledgement {
+                        position: published.position,
+                        level: published.level,
+                        duplicate: published.duplicate,
                     }));
                 }
             }

@@ -108,6 +108,8 @@ pub struct Acknowledgement {
     pub position: Position,
     /// How safely it is kept.
     pub level: Level,
+    /// It stood there already: see [`Client::publish_once`].
+    pub duplicate: bool,
 }
 
 /// Why a client could not do something.
@@ -251,7 +253,37 @@ impl Client {
         channel: &str,
         message: impl Into<Message>,
     ) -> Result<Acknowledgement, ClientError> {
+        self.publish_as(parse(channel)?, None, message.into()).await
+    }
+
+    /// The same with a key of the caller's own, 1 to 128 bytes, that no other message of this user in the channel has: the message is
+    /// stored once, however often this is called, within five minutes or the channel's next 16,383 such publications. So it is sent
+    /// again over the next connection where one breaks before the acknowledgement came.
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish), but for [`Interrupted`](ClientError::Interrupted).
+    pub async fn publish_once(
+        &self,
+        channel: &str,
+        key: &str,
+        message: impl Into<Message>,
+    ) -> Result<Acknowledgement, ClientError> {
         let (name, message) = (parse(channel)?, message.into());
+        loop {
+            let key = Some(key.to_owned());
+            match self.publish_as(name.clone(), key, message.clone()).await {
+                Err(ClientError::Interrupted(_)) => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn publish_as(
+        &self,
+        name: ChannelName,
+        key: Option<String>,
+        message: Message,
+    ) -> Result<Acknowledgement, ClientError> {
         if let State::Connected(welcomed) = &*self.shared.state.borrow()
             && message.size() as u64 > welcomed.limits.message
         {
@@ -263,6 +295,7 @@ impl Client {
         let (answer, answered) = oneshot::channel();
         let _place = self.ask(Command::Publish {
             name,
+            key,
             message,
             answer,
         })?;

@@ -113,6 +113,7 @@ fn handle(session: &Session, raw: &RawFrame, out: &mut Vec<Bytes>) -> Result<(),
     let inner = session.inner();
     let (request, answer) = match frame {
         Frame::Publish(publish) => (publish.request, publish::publish(inner, publish)),
+        Frame::PublishOnce(publish) => (publish.request, publish::publish_once(inner, publish)),
         Frame::Subscribe(Subscribe { request, channel }) => {
             (request, subscribed(inner, request, &channel, Start::Head))
         }

@@ -1,27 +1,55 @@
-//! `Publish` (PROTOCOL §4.6).
+//! `Publish` and `PublishOnce` (PROTOCOL §4.6, §4.12).
 
 use super::{control::Refusal, inner::Inner};
-use crate::wire::{
-    ChannelName, Code,
-    frame::{Frame, Level, Publish, Published},
+use crate::{
+    broker::PublishError,
+    wire::{
+        ChannelName, Code,
+        frame::{Frame, Level, Publish, PublishOnce, Published, PublishedOnce},
+    },
 };
 
 pub(super) fn publish(inner: &Inner, publish: Publish) -> Result<Frame, Refusal> {
-    let channel = ChannelName::parse(&publish.channel)
+    let channel = permitted(inner, &publish.channel)?;
+    let user = inner.grant.user.as_ref();
+    let published = inner
+        .context
+        .broker
+        .publish(&channel, user, &publish.message);
+    Ok(Published {
+        request: publish.request,
+        position: published.map_err(refusal)?,
+        level: Level::MEMORY,
+    }
+    .into())
+}
+
+pub(super) fn publish_once(inner: &Inner, publish: PublishOnce) -> Result<Frame, Refusal> {
+    let channel = permitted(inner, &publish.channel)?;
+    let user = inner.grant.user.as_ref();
+    let broker = &inner.context.broker;
+    let published = broker
+        .publish_once(&channel, user, &publish.key, &publish.message)
+        .map_err(refusal)?;
+    Ok(PublishedOnce {
+        request: publish.request,
+        position: published.position,
+        level: Level::MEMORY,
+        duplicate: published.duplicate,
+    }
+    .into())
+}
+
+fn permitted(inner: &Inner, channel: &str) -> Result<ChannelName, Refusal> {
+    let channel = ChannelName::parse(channel)
         .map_err(|error| Refusal::new(Code::INVALID_CHANNEL, error.to_string()))?;
     if !inner.context.rules.may_publish(&inner.grant, &channel) {
         let reason = format!("neither a rule nor the token lets this session publish to {channel}");
         return Err(Refusal::new(Code::PERMISSION_DENIED, reason));
     }
-    let position = inner
-        .context
-        .broker
-        .publish(&channel, inner.grant.user.as_ref(), &publish.message)
-        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
-    Ok(Published {
-        request: publish.request,
-        position,
-        level: Level::MEMORY,
-    }
-    .into())
+    Ok(channel)
+}
+
+fn refusal(error: PublishError) -> Refusal {
+    Refusal::new(error.code(), error.to_string())
 }

@@ -70,12 +70,14 @@ frames! {
     0x13 Ping "PROTOCOL §4.7"
     0x14 SubscribeFrom "PROTOCOL §4.10"
     0x15 ReadHistory "PROTOCOL §4.11"
+    0x16 PublishOnce "PROTOCOL §4.12"
     0x40 Failed "PROTOCOL §4.8"
     0x41 Subscribed "PROTOCOL §4.4"
     0x42 Unsubscribed "PROTOCOL §4.5"
     0x43 Published "PROTOCOL §4.6"
     0x44 Pong "PROTOCOL §4.7"
     0x45 HistoryPage "PROTOCOL §4.11"
+    0x46 PublishedOnce "PROTOCOL §4.12"
     0x60 Header "PROTOCOL §5.1"
     0x61 Publication "PROTOCOL §5.2"
     0x62 Lagged "PROTOCOL §5.3"
@@ -286,6 +288,32 @@ pub struct HistoryPage {
     pub complete: bool,
     /// How many publications follow.
     pub count: u64,
+}
+
+/// Request: a publication that is stored once, however often it is asked for (PROTOCOL §4.12).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishOnce {
+    /// Id of the request.
+    pub request: u64,
+    /// The channel.
+    pub channel: String,
+    /// What the publisher calls it.
+    pub key: String,
+    /// The message.
+    pub message: Message,
+}
+
+/// Answer to [`PublishOnce`] (PROTOCOL §4.12).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedOnce {
+    /// Id of the request.
+    pub request: u64,
+    /// Where the publication stands.
+    pub position: Position,
+    /// How safely it is kept.
+    pub level: Level,
+    /// It stood there already.
+    pub duplicate: bool,
 }
 
 /// A request was refused (PROTOCOL §4.8).

@@ -535,6 +535,30 @@ def test_history(server, transport):
     run(test())
 
 
+def test_publish_once(server, transport):
+    """§4.12: a key stands for one message of one user in one channel."""
+
+    async def test():
+        async with server.connect(transport) as one, server.connect(transport) as two:
+            user, room = await login(server, one), new_room()
+            first = await one.publish_once(room, "k", text("a"))
+            assert not first.duplicate
+            # Over another connection of the same user.
+            await login(server, two, user)
+            again = await two.publish_once(room, "k", text("a"))
+            assert (again.position, again.duplicate) == (first.position, True)
+            await failure(two.publish_once(room, "k", text("b")), Code.KEY_REUSED)
+            await failure(two.publish_once(room, "", text("b")), Code.INVALID_KEY)
+            await failure(two.publish_once(room, "k" * 129, text("b")), Code.INVALID_KEY)
+            await failure(two.publish_once("user-nobody", "k", text("b")), Code.PERMISSION_DENIED)
+            elsewhere = await two.publish_once(new_room(), "k", text("b"))
+            assert not elsewhere.duplicate
+            page, found = await two.history(room, HistoryQuery(None, 9, False))
+            assert [publication.message for publication in found] == [text("a")]
+
+    run(test())
+
+
 def test_publish_without_a_subscription(server, transport):
     async def test():
         async with server.connect(transport) as one, server.connect(transport) as two:

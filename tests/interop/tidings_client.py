@@ -51,6 +51,8 @@ class Code(IntEnum):
     MESSAGE_TOO_LARGE = 113
     TOO_MANY_SUBSCRIPTIONS = 114
     NO_STREAM_LEFT = 115
+    INVALID_KEY = 116
+    KEY_REUSED = 117
     UNAUTHENTICATED = 200
     INVALID_TOKEN = 201
     TOKEN_EXPIRED = 202
@@ -382,6 +384,22 @@ class ReadHistory:
     query: HistoryQuery = wire(Struct(HistoryQuery))
 
 
+@frame(0x16)
+class PublishOnce:
+    request: int = wire(U64)
+    channel: str = wire(STRING)
+    key: str = wire(STRING)
+    message: object = wire(MESSAGE)
+
+
+@frame(0x46)
+class PublishedOnce:
+    request: int = wire(U64)
+    position: Position = wire(Struct(Position))
+    level: int = wire(U8)
+    duplicate: bool = wire(BOOL)
+
+
 @frame(0x45)
 class HistoryPage:
     request: int = wire(U64)
@@ -454,7 +472,7 @@ class End:
     reason: str = wire(STRING)
 
 
-ANSWERS = (Failed, Subscribed, Unsubscribed, Published, Pong, HistoryPage)
+ANSWERS = (Failed, Subscribed, Unsubscribed, Published, PublishedOnce, Pong, HistoryPage)
 
 
 @dataclass(frozen=True)
@@ -860,6 +878,9 @@ class Client:
 
     async def publish(self, channel, message):
         return await self._ask(Publish, Published, channel, message)
+
+    async def publish_once(self, channel, key, message):
+        return await self._ask(PublishOnce, PublishedOnce, channel, key, message)
 
     async def ping(self):
         return await self._ask(Ping, Pong)

@@ -210,6 +210,17 @@ def frames():
         }
     yield "no such channel", "HistoryPage", {"request": "1", "kept": None, "complete": False, "count": "0"}
 
+    for name, message in MESSAGES:
+        yield name, "PublishOnce", {"request": "1", "channel": "chat-room-7", "key": "k", "message": message}
+    for key in ["", TEXT, "k" * 250, "k" * 251]:
+        yield f"a key of {len(key)} characters", "PublishOnce", {
+            "request": "2", "channel": "c", "key": key, "message": notification("n"),
+        }
+    for edge in EDGES:
+        yield f"offset {edge}", "PublishedOnce", {
+            "request": "2", "position": position(EPOCH, edge), "level": 0, "duplicate": edge % 2 == 1,
+        }
+
     for edge in EDGES:
         yield f"subscription {edge}", "Unsubscribe", {"request": "1", "subscription": str(edge)}
 

@@ -11,8 +11,8 @@ use tidings::wire::{
     Code, Epoch, HistoryQuery, Kept, Message, Position, Publication, Start,
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
-        Level, Limits, Ping, Pong, Publish, Published, ReadHistory, Source, Subscribe,
-        SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
+        Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce, ReadHistory,
+        Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -72,11 +72,13 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         Unsubscribe { request: id(), subscription: id() }
         Publish { request: id(), channel: text(), message: message() }
         Ping { request: id() }
+        PublishOnce { request: id(), channel: text(), key: text(), message: message() }
         Failed { request: id(), code: code(), reason: text() }
         Subscribed { request: id(), subscription: id(), position: positions() }
         Unsubscribed { request: id() }
         Published { request: id(), position: positions(), level: level }
         Pong { request: id(), time: number() }
+        PublishedOnce { request: id(), position: positions(), level: any::<u8>().prop_map(Level), duplicate: any::<bool>() }
         Header {
             subscription: id(),
             source: source,

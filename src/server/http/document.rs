@@ -126,7 +126,15 @@ impl IntoResponses for PublishErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let channel = ChannelName::parse("a b").map_err(Rejection::Channel);
         let base64 = routes::decode("AAA!").err();
-        responses::<routes::Publish>(publishing().chain(channel.err()).chain(base64))
+        let keys = [
+            Rejection::Publish(PublishError::InvalidKey {
+                length: 129,
+                max: 128,
+            }),
+            Rejection::Publish(PublishError::KeyReused),
+        ];
+        let own = channel.err().into_iter().chain(base64).chain(keys);
+        responses::<routes::Publish>(publishing().chain(own))
     }
 }
 

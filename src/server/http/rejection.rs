@@ -81,9 +81,11 @@ impl Rejection {
             Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Incomplete | Self::NotJson { .. } | Self::Unfit { .. } => StatusCode::BAD_REQUEST,
-            Self::Channel(_) | Self::User(_) | Self::Base64 { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::Channel(_)
+            | Self::User(_)
+            | Self::Base64 { .. }
+            | Self::Publish(PublishError::InvalidKey { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Publish(PublishError::KeyReused) => StatusCode::CONFLICT,
             Self::BodyTooLarge { .. } | Self::Publish(PublishError::TooLarge { .. }) => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }

@@ -119,10 +119,14 @@ pub(super) struct Publish {
     /// Another content type than the default one. The server does not read it.
     #[schema(example = "text/markdown")]
     content_type: Option<String>,
+    /// A key of your own with which you may try again: the message is stored once within five minutes, or the channel's next 16,383
+    /// messages with keys. The same key with another message is refused.
+    #[schema(min_length = 1, max_length = 128, example = "order-17")]
+    key: Option<String>,
 }
 
 impl Shape for Publish {
-    const SHAPE: &'static str = r#"{"channel": "chat-room-7", "text": "..."}, or "json": any value or "base64": "..." in place of "text", and "content_type": "..." if you like"#;
+    const SHAPE: &'static str = r#"{"channel": "chat-room-7", "text": "..."}, or "json": any value or "base64": "..." in place of "text", and "content_type": "..." and "key": "..." if you like"#;
 }
 
 /// A field that is there counts, also when it is `null`.
@@ -179,6 +183,10 @@ pub(super) struct Published {
     /// The number in that log: 1, 2, 3 and so on.
     #[schema(minimum = 1)]
     offset: u64,
+    /// Whether it stood there already; absent where no key was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    duplicate: Option<bool>,
 }
 
 impl Published {
@@ -187,6 +195,7 @@ impl Published {
             channel: channel.to_string(),
             epoch: position.epoch.to_string(),
             offset: position.offset,
+            duplicate: None,
         })
     }
 }
@@ -249,9 +258,19 @@ pub(super) async fn announce(
         example = json!({"channel": "chat-room-7", "epoch": "8f3a0c5d11e2b746", "offset": 17})), PublishErrors))]
 pub(super) async fn publish(
     State(api): State<Arc<Api>>,
-    Authorized(request): Authorized<Publish>,
+    Authorized(mut request): Authorized<Publish>,
 ) -> Result<Json<Published>, Rejection> {
     let channel = ChannelName::parse(&request.channel).map_err(Rejection::Channel)?;
+    if let Some(key) = request.key.take() {
+        let message = request.message()?;
+        let published = api.broker.publish_once(&channel, None, &key, &message);
+        let published = published.map_err(Rejection::Publish)?;
+        let Json(answer) = Published::new(&channel, published.position);
+        return Ok(Json(Published {
+            duplicate: Some(published.duplicate),
+            ..answer
+        }));
+    }
     let position = api.broker.post(&channel, request.message()?);
     let position = position.map_err(Rejection::Publish)?;
     Ok(Published::new(&channel, position))

@@ -48,6 +48,9 @@ async fn the_document_describes_every_route_and_needs_no_key() {
         if route != "/v1/announce" {
             wanted.insert(6, "422");
         }
+        if route == "/v1/publish" {
+            wanted.insert(4, "409");
+        }
         assert_eq!(statuses, wanted, "{route}");
     }
     let history = &document["paths"]["/v1/history"]["post"];
@@ -124,7 +127,12 @@ async fn every_example_of_the_document_is_true() {
         }
         let own: &[&str] = match route {
             "notify" => &["invalid_user"],
-            "publish" => &["invalid_channel", "invalid_base64"],
+            "publish" => &[
+                "invalid_channel",
+                "invalid_base64",
+                "invalid_key",
+                "key_reused",
+            ],
             _ => &[],
         };
         let wanted: BTreeSet<_> = wanted.iter().chain(own).copied().collect();

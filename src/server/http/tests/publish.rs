@@ -168,3 +168,38 @@ async fn health_counts_and_needs_no_key() {
     assert_eq!((answer.status, answer.json()), (200, wanted));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_message_with_a_key_is_stored_once() {
+    let server = Server::start().await;
+    let mut subscription = subscribe(&server, "chat-room-7");
+    let ask = async |text: &str, key: &str| {
+        let body = json!({"channel": "chat-room-7", "text": text, "key": key});
+        server.post("/v1/publish", &body).await
+    };
+    for duplicate in [false, true, true] {
+        let answer = ask("one", "a").await;
+        let mut wanted = wanted(&subscription, 1);
+        wanted["duplicate"] = json!(duplicate);
+        assert_eq!((answer.status, answer.json()), (200, wanted));
+    }
+    let longest = "k".repeat(128);
+    assert_eq!(ask("two", &longest).await.json()["offset"], 2);
+    for (key, status, code) in [
+        ("a", 409, "key_reused"),
+        ("", 422, "invalid_key"),
+        (&"k".repeat(129), 422, "invalid_key"),
+    ] {
+        let answer = ask("other", key).await;
+        assert_eq!(
+            (answer.status, &answer.json()["error"]["code"]),
+            (status, &json!(code)),
+            "{answer:?}"
+        );
+    }
+    for text in ["one", "two"] {
+        assert_eq!(next(&mut subscription).await.message.as_text(), Some(text));
+    }
+    assert_eq!(server.broker.stats().publications, 2);
+    server.stop().await;
+}
