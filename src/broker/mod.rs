@@ -5,6 +5,7 @@
 
 mod audience;
 mod channel;
+mod error;
 mod hub;
 mod keys;
 mod list;
@@ -39,13 +40,14 @@ use self::{
     reader::Cursor,
 };
 pub use self::{
+    error::{PublishError, TooManyChannels},
     listener::ListenerGuard,
     log::Retention,
     subscription::{Delivery, Subscription},
 };
 
 use crate::wire::{
-    ChannelName, Code, Epoch, History, HistoryQuery, Message, Position, Start, Timestamp, UserId,
+    ChannelName, Epoch, History, HistoryQuery, Message, Position, Start, Timestamp, UserId,
     draft::{self, Draft},
 };
 
@@ -110,58 +112,6 @@ fn system_time() -> Timestamp {
         .map_or(0, |since| since.as_millis() as Timestamp)
 }
 
-/// Why nothing was published.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The message is above [`Config::max_message`].
-    #[error("the message has {size} bytes, {max} are allowed")]
-    TooLarge {
-        /// Its size in bytes, as PROTOCOL §3.4 counts them.
-        size: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The channel is new and there are [`Config::max_channels`].
-    #[error("there are {max} channels, and no room for another now")]
-    TooManyChannels {
-        /// The limit.
-        max: usize,
-    },
-    /// The key is empty or too long.
-    #[error("the key has {length} bytes: it may have 1 to {max}")]
-    InvalidKey {
-        /// Its length in bytes.
-        length: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The publisher has used the key for another message.
-    #[error("another message was published with this key")]
-    KeyReused,
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    Closed,
-    /// The reader of a session's own stream is gone.
-    #[error("nobody can read this any more")]
-    Ended,
-}
-
-impl PublishError {
-    /// Its code in PROTOCOL §7.
-    #[must_use]
-    pub const fn code(&self) -> Code {
-        match self {
-            Self::TooLarge { .. } => Code::MESSAGE_TOO_LARGE,
-            Self::TooManyChannels { .. } => Code::TOO_MANY_CHANNELS,
-            Self::InvalidKey { .. } => Code::INVALID_KEY,
-            Self::KeyReused => Code::KEY_REUSED,
-            Self::Closed => Code::GOING_AWAY,
-            Self::Ended => Code::ENDED,
-        }
-    }
-}
-
 /// What became of a publication with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -170,14 +120,6 @@ pub struct Published {
     pub position: Position,
     /// It stood there already.
     pub duplicate: bool,
-}
-
-/// The channel is new and there are [`Config::max_channels`]. Code: [`Code::TOO_MANY_CHANNELS`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there are {max} channels, and no room for another now")]
-pub struct TooManyChannels {
-    /// The limit.
-    pub max: usize,
 }
 
 /// How much there is, and what happened since the start.

@@ -8,6 +8,7 @@ use std::sync::{
 use futures_util::{FutureExt, StreamExt};
 
 use super::*;
+use crate::wire::Code;
 
 mod audience;
 mod simulation;
