@@ -41,7 +41,7 @@ async fn an_unknown_frame_is_skipped(transport: Transport) {
     let server = TestServer::start().await;
     let dial = Dial::new(&server, transport);
     let mut member = Member::join_with(&server, &dial).await;
-    for kind in [0x00, 0x04, 0x0f, 0x4f, 0x5f, 0x64, 250] {
+    for kind in [0x00, 0x04, 0x0f, 0x4f, 0x5f, 0x6e, 250] {
         for body in [[].as_slice(), &[1], &[0xff; 200]] {
             member.raw.send_raw(kind, body).await;
         }

@@ -11,7 +11,7 @@ use tidings::wire::{
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
         Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce, ReadHistory,
-        Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
+        Skipped, Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -343,6 +343,7 @@ structs! {
     Header { subscription, source, name, epoch, first, recovered, delivery }
     Publication { offset, time, publisher, message }
     Lagged { from, to }
+    Skipped { from, to }
     End { code, reason }
     Notification { text, timestamp }
     Announcement { text, timestamp }
@@ -408,5 +409,5 @@ macro_rules! frames {
 }
 frames! {
     Hello Welcome GoAway Subscribe SubscribeFrom ReadHistory HistoryPage PublishOnce PublishedOnce Unsubscribe Publish Ping Failed Subscribed Unsubscribed Published Pong Header Publication Lagged
-    End
+    Skipped End
 }

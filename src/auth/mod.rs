@@ -1,7 +1,7 @@
 //! Floor 1: who is there, and what may they do.
 //!
 //! An [`Authenticator`] turns [`Credentials`] into a [`Grant`], or says why not ([`Denied`]). [`Rules`] then answer, for a grant
-//! and a channel, whether it may be subscribed to or published to. [`JwtAuthenticator`] is the built-in authenticator;
+//! and a channel, whether it may be subscribed to or published to, and how it is delivered. [`JwtAuthenticator`] is the built-in authenticator;
 //! [`AllowAnonymous`] is the only way to let anybody in without a token.
 //!
 //! Nothing here reads a clock, a file or the environment, but for [`TokenIssuer::issue`], which has to know what time it is.
@@ -11,11 +11,13 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::SystemTime};
 use crate::wire::Code;
 
 pub mod anonymous;
+pub mod delivery;
 pub mod grant;
 pub mod rules;
 pub mod token;
 
 pub use anonymous::{AllowAnonymous, NoVerifier};
+pub use delivery::{Delivery, OnLag, Priority};
 pub use grant::{Grant, Permissions};
 pub use rules::{InvalidRule, Rule, Rules, Who};
 pub use token::{Algorithm, Claims, InvalidKey, JwtAuthenticator, TokenIssuer, VerifyingKey};

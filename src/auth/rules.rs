@@ -1,10 +1,10 @@
 //! Rules: what a channel's name says about who may use it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Grant, Permissions};
+use super::{Delivery, Grant, OnLag, Permissions, Priority};
 use crate::wire::{ChannelName, Pattern};
 
 /// The variable that stands for the session's user.
@@ -47,6 +47,8 @@ pub struct Rule {
     /// Whether every session that may subscribe is subscribed from its start. Needs a pattern without a variable other than
     /// `{user}`.
     pub auto_subscribe: bool,
+    /// How publications are delivered.
+    pub delivery: Delivery,
 }
 
 impl Rule {
@@ -59,6 +61,11 @@ impl Rule {
             publish,
             history: None,
             auto_subscribe: false,
+            delivery: Delivery {
+                on_lag: OnLag::Continue,
+                priority: Priority::Normal,
+                max_age: None,
+            },
         }
     }
 
@@ -73,6 +80,27 @@ impl Rule {
     #[must_use]
     pub const fn auto_subscribe(mut self) -> Self {
         self.auto_subscribe = true;
+        self
+    }
+
+    /// The same, with what becomes of readers that are too slow.
+    #[must_use]
+    pub const fn on_lag(mut self, on_lag: OnLag) -> Self {
+        self.delivery.on_lag = on_lag;
+        self
+    }
+
+    /// The same, with another priority.
+    #[must_use]
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.delivery.priority = priority;
+        self
+    }
+
+    /// The same, for publications that are worthless when they are older.
+    #[must_use]
+    pub const fn max_age(mut self, max_age: Duration) -> Self {
+        self.delivery.max_age = Some(max_age);
         self
     }
 
@@ -184,6 +212,13 @@ impl Rules {
         }
     }
 
+    /// How the publications of `channel` are delivered; as by default where no rule fits it.
+    #[must_use]
+    pub fn delivery(&self, channel: &ChannelName) -> Delivery {
+        self.matching(channel)
+            .map_or_else(Delivery::default, |rule| rule.delivery)
+    }
+
     /// The channels that a session of `grant` is subscribed to from its start: in the order of the rules, each once, and only
     /// those it may subscribe to. A rule with `{user}` gives nothing to an anonymous session.
     #[must_use]
@@ -266,6 +301,7 @@ impl Default for Rules {
                         publish,
                         history: None,
                         auto_subscribe,
+                        delivery: Delivery::default(),
                     })
                 })
                 .collect(),

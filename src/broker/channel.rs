@@ -13,7 +13,7 @@ use super::{
     keys::{Keys, Known, Token},
     list::List,
     listener::Listener,
-    log::{Log, Page, Read, Retention},
+    log::{Log, Page, Read, Retention, Wanted},
 };
 use crate::wire::{
     ChannelName, Epoch, HistoryQuery, Offset, Position, Start, Timestamp, draft::Draft,
@@ -256,9 +256,9 @@ impl Channel {
         self.lock().listeners.remove(listener);
     }
 
-    pub(super) fn read(&self, cursor: Offset, out: &mut Vec<Bytes>) -> Next {
+    pub(super) fn read(&self, cursor: Offset, wanted: Wanted, out: &mut Vec<Bytes>) -> Next {
         let state = self.lock();
-        match state.log.read(cursor, out) {
+        match state.log.read(cursor, wanted, out) {
             Read::AtHead if state.life == Life::Ended => Next::Ended,
             read => Next::Read(read),
         }

@@ -103,6 +103,7 @@ impl Hub {
 pub(super) struct Counters {
     publications: AtomicU64,
     lagged: AtomicU64,
+    skipped: AtomicU64,
     subscriptions: AtomicUsize,
 }
 
@@ -113,6 +114,10 @@ impl Counters {
 
     pub(super) fn lagged(&self, missed: u64) {
         self.lagged.fetch_add(missed, Ordering::Relaxed);
+    }
+
+    pub(super) fn skipped(&self, left_out: u64) {
+        self.skipped.fetch_add(left_out, Ordering::Relaxed);
     }
 
     pub(super) fn subscribed(&self) {
@@ -129,6 +134,7 @@ impl Counters {
             subscriptions: self.subscriptions.load(Ordering::Relaxed),
             publications: self.publications.load(Ordering::Relaxed),
             lagged: self.lagged.load(Ordering::Relaxed),
+            skipped: self.skipped.load(Ordering::Relaxed),
         }
     }
 }

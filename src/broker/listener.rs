@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     channel::{Channel, Next},
-    log::Read,
+    log::{Read, Wanted},
     subscription::Delivery,
 };
 use crate::wire::{Offset, draft};
@@ -67,7 +67,7 @@ impl Listener {
         let mut frames = Vec::new();
         loop {
             let cursor = self.cursor.load(Ordering::Relaxed);
-            match channel.read(cursor, &mut frames) {
+            match channel.read(cursor, Wanted::ALL, &mut frames) {
                 Next::Read(Read::Frames { cursor }) => {
                     self.cursor.store(cursor, Ordering::Relaxed);
                     for frame in frames.drain(..) {
@@ -85,7 +85,8 @@ impl Listener {
                     self.cursor.store(to, Ordering::Relaxed);
                     self.call(channel, Delivery::Lagged { from, to });
                 }
-                Next::Read(Read::AtHead) | Next::Ended => return,
+                // It wants everything.
+                Next::Read(Read::AtHead | Read::Skipped { .. }) | Next::Ended => return,
             }
         }
     }

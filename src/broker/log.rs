@@ -63,6 +63,28 @@ pub(super) enum Read {
     AtHead,
     /// These offsets are gone; the cursor moves to `to`.
     Lagged { from: Offset, to: Offset },
+    /// The reader does not want these; the cursor moves to `to`.
+    Skipped { from: Offset, to: Offset },
+}
+
+/// What a reader wants of what it has not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Nothing that was published before.
+    pub(super) since: Timestamp,
+    /// Nothing but the newest.
+    pub(super) newest: bool,
+    /// Most publications at once.
+    pub(super) count: usize,
+}
+
+impl Wanted {
+    /// As much as one read gives.
+    pub(super) const ALL: Self = Self {
+        since: 0,
+        newest: false,
+        count: BATCH_COUNT,
+    };
 }
 
 /// A part of a log, with encoded publications.
@@ -191,9 +213,15 @@ impl Log {
     }
 
     /// Reads on from `cursor`, the last offset that the reader has seen.
-    pub(super) fn read(&self, cursor: Offset, out: &mut Vec<Bytes>) -> Read {
+    pub(super) fn read(&self, cursor: Offset, wanted: Wanted, out: &mut Vec<Bytes>) -> Read {
         if cursor >= self.head() {
             return Read::AtHead;
+        }
+        if wanted.newest && cursor + 1 < self.head() {
+            return Read::Skipped {
+                from: cursor + 1,
+                to: self.head() - 1,
+            };
         }
         if cursor + 1 < self.first {
             return Read::Lagged {
@@ -201,10 +229,21 @@ impl Log {
                 to: self.first - 1,
             };
         }
+        if wanted.since > 0 {
+            // Times never run backwards.
+            let old = self
+                .entries
+                .partition_point(|entry| entry.time < wanted.since);
+            let to = self.first - 1 + old as Offset;
+            if to > cursor {
+                let from = cursor + 1;
+                return Read::Skipped { from, to };
+            }
+        }
         let mut bytes = 0;
         let mut cursor = cursor;
         let skip = (cursor + 1 - self.first) as usize;
-        for entry in self.entries.range(skip..).take(BATCH_COUNT) {
+        for entry in self.entries.range(skip..).take(wanted.count) {
             bytes += entry.frame.len();
             if bytes > BATCH_BYTES && bytes != entry.frame.len() {
                 break;
@@ -242,12 +281,15 @@ mod tests {
         let mut log = log(10, 1000, 1000);
         let mut out = Vec::new();
         assert_eq!(log.head(), 0);
-        assert_eq!(log.read(0, &mut out), Read::AtHead);
+        assert_eq!(log.read(0, Wanted::ALL, &mut out), Read::AtHead);
         assert_eq!(append(&mut log, 0, 1), 1);
         assert_eq!(append(&mut log, 0, 1), 2);
-        assert_eq!(log.read(0, &mut out), Read::Frames { cursor: 2 });
+        assert_eq!(
+            log.read(0, Wanted::ALL, &mut out),
+            Read::Frames { cursor: 2 }
+        );
         assert_eq!(out.len(), 2);
-        assert_eq!(log.read(2, &mut out), Read::AtHead);
+        assert_eq!(log.read(2, Wanted::ALL, &mut out), Read::AtHead);
     }
 
     #[test]
@@ -262,8 +304,14 @@ mod tests {
         }
         for log in [&by_count, &by_bytes, &by_age] {
             let mut out = Vec::new();
-            assert_eq!(log.read(0, &mut out), Read::Lagged { from: 1, to: 2 });
-            assert_eq!(log.read(2, &mut out), Read::Frames { cursor: 4 });
+            assert_eq!(
+                log.read(0, Wanted::ALL, &mut out),
+                Read::Lagged { from: 1, to: 2 }
+            );
+            assert_eq!(
+                log.read(2, Wanted::ALL, &mut out),
+                Read::Frames { cursor: 4 }
+            );
         }
         by_age.trim(1_000_000);
         assert_eq!(
@@ -389,8 +437,58 @@ mod tests {
             append(&mut log, 0, 10);
         }
         let mut out = Vec::new();
-        assert_eq!(log.read(0, &mut out), Read::Frames { cursor: 1 });
-        assert_eq!(log.read(1, &mut out), Read::Frames { cursor: 65 });
+        assert_eq!(
+            log.read(0, Wanted::ALL, &mut out),
+            Read::Frames { cursor: 1 }
+        );
+        assert_eq!(
+            log.read(1, Wanted::ALL, &mut out),
+            Read::Frames { cursor: 65 }
+        );
+    }
+
+    #[test]
+    fn what_a_reader_does_not_want_is_skipped_and_told() {
+        let mut log = log(5, 1000, 1_000_000);
+        for now in 1..=8 {
+            append(&mut log, now * 10, 1);
+        }
+        // 4 to 8 are kept, of the times 40 to 80.
+        let mut out = Vec::new();
+        let mut read = |cursor, wanted| {
+            out.clear();
+            (log.read(cursor, wanted, &mut out), out.len())
+        };
+        let skipped = |from, to| (Read::Skipped { from, to }, 0);
+        let since = |since| Wanted {
+            since,
+            ..Wanted::ALL
+        };
+        assert_eq!(read(4, since(61)), skipped(5, 6));
+        assert_eq!(read(6, since(61)), (Read::Frames { cursor: 8 }, 2));
+        assert_eq!(read(5, since(60)), (Read::Frames { cursor: 8 }, 3));
+        assert_eq!(read(3, since(1000)), skipped(4, 8));
+        assert_eq!(read(1, since(1000)), (Read::Lagged { from: 2, to: 3 }, 0));
+        assert_eq!(read(8, since(1000)), (Read::AtHead, 0));
+        let newest = Wanted {
+            newest: true,
+            ..Wanted::ALL
+        };
+        assert_eq!(read(1, newest), skipped(2, 7), "lost or not");
+        assert_eq!(read(3, newest), skipped(4, 7));
+        assert_eq!(read(7, newest), (Read::Frames { cursor: 8 }, 1));
+        assert_eq!(read(8, newest), (Read::AtHead, 0));
+        let both = Wanted {
+            since: 85,
+            newest: true,
+            count: 1,
+        };
+        assert_eq!(read(7, both), skipped(8, 8));
+        let one = Wanted {
+            count: 1,
+            ..Wanted::ALL
+        };
+        assert_eq!(read(3, one), (Read::Frames { cursor: 4 }, 1));
     }
 
     #[test]

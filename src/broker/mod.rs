@@ -134,6 +134,8 @@ pub struct Stats {
     pub publications: u64,
     /// Publications that subscribers were told they missed.
     pub lagged: u64,
+    /// Publications that subscribers were told were left out for them, by a rule of their channel.
+    pub skipped: u64,
 }
 
 impl Broker {
@@ -291,6 +293,11 @@ impl Broker {
                 return Ok(Reader::new(self.cursor(found, start), seat));
             }
         }
+    }
+
+    /// The same reader, which skips what is older than `max_age` when its turn comes.
+    pub(crate) fn expiring(&self, reader: Reader, max_age: Duration) -> Reader {
+        reader.expiring(max_age, Arc::clone(&self.inner.config.clock))
     }
 
     fn cursor(&self, channel: Arc<Channel>, start: Begin) -> Cursor {

@@ -1,6 +1,6 @@
 //! A private read point in a channel's log, and a reader that its [`Audience`](super::Audience) wakes.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -8,9 +8,9 @@ use super::{
     audience::Seat,
     channel::{Begin, Channel, Next},
     hub::Counters,
-    log::Read,
+    log::{Read, Wanted},
 };
-use crate::wire::{ChannelName, Offset, Position};
+use crate::wire::{ChannelName, Offset, Position, Timestamp};
 
 /// What a reader found.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) enum Batch {
     Frames,
     /// These offsets are gone.
     Lagged { from: Offset, to: Offset },
+    /// The reader does not want these.
+    Skipped { from: Offset, to: Offset },
     /// Nothing will follow.
     Ended,
 }
@@ -56,8 +58,8 @@ impl Cursor {
     }
 
     /// The next frames, shared with every other reader; `None` at the head.
-    pub(super) fn try_batch(&mut self, out: &mut Vec<Bytes>) -> Option<Batch> {
-        match self.channel.read(self.at, out) {
+    pub(super) fn try_batch(&mut self, wanted: Wanted, out: &mut Vec<Bytes>) -> Option<Batch> {
+        match self.channel.read(self.at, wanted, out) {
             Next::Read(Read::AtHead) => None,
             Next::Read(Read::Frames { cursor }) => {
                 self.at = cursor;
@@ -67,6 +69,11 @@ impl Cursor {
                 self.at = to;
                 self.counters.lagged(to - from + 1);
                 Some(Batch::Lagged { from, to })
+            }
+            Next::Read(Read::Skipped { from, to }) => {
+                self.at = to;
+                self.counters.skipped(to - from + 1);
+                Some(Batch::Skipped { from, to })
             }
             Next::Ended => Some(Batch::Ended),
         }
@@ -93,12 +100,35 @@ impl fmt::Debug for Cursor {
 pub(crate) struct Reader {
     cursor: Cursor,
     seat: Seat,
+    expiry: Option<Box<Expiry>>,
+}
+
+/// When a publication is too old for a reader.
+struct Expiry {
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// In milliseconds.
+    max_age: u64,
 }
 
 impl Reader {
     /// The subscription owes one [`Channel::stand_up`] for its seat.
     pub(super) const fn new(cursor: Cursor, seat: Seat) -> Self {
-        Self { cursor, seat }
+        Self {
+            cursor,
+            seat,
+            expiry: None,
+        }
+    }
+
+    /// The same, which skips what is older than `max_age` when it is read.
+    pub(super) fn expiring(
+        mut self,
+        max_age: Duration,
+        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    ) -> Self {
+        let max_age = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
+        self.expiry = Some(Box::new(Expiry { clock, max_age }));
+        self
     }
 
     pub(crate) fn channel(&self) -> &ChannelName {
@@ -117,7 +147,34 @@ impl Reader {
 
     /// The next frames, shared with every other reader; `None` at the head.
     pub(crate) fn try_batch(&mut self, out: &mut Vec<Bytes>) -> Option<Batch> {
-        self.cursor.try_batch(out)
+        self.cursor.try_batch(Wanted::ALL, out)
+    }
+
+    /// The next frame of those that are not too old, or, with `newest`, that one alone; `None` at the head.
+    pub(crate) fn try_one(&mut self, newest: bool, out: &mut Vec<Bytes>) -> Option<Batch> {
+        let since = self
+            .expiry
+            .as_ref()
+            .map_or(0, |expiry| (expiry.clock)().saturating_sub(expiry.max_age));
+        let wanted = Wanted {
+            since,
+            newest,
+            count: 1,
+        };
+        self.cursor.try_batch(wanted, out)
+    }
+
+    /// What was read last is not read yet.
+    pub(crate) const fn step_back(&mut self) {
+        self.cursor.at -= 1;
+    }
+}
+
+impl fmt::Debug for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expiry")
+            .field("max_age", &self.max_age)
+            .finish_non_exhaustive()
     }
 }
 

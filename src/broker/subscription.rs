@@ -13,7 +13,10 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::futures::OwnedNotified;
 
-use super::reader::{Batch, Cursor};
+use super::{
+    log::Wanted,
+    reader::{Batch, Cursor},
+};
 use crate::wire::{ChannelName, Offset, Position, Publication, draft};
 
 /// What a reader gets.
@@ -79,7 +82,7 @@ impl Subscription {
 
     /// The same without waiting: `None` at the head.
     pub(crate) fn try_batch(&mut self, out: &mut Vec<Bytes>) -> Option<Batch> {
-        let batch = self.cursor.try_batch(out)?;
+        let batch = self.cursor.try_batch(Wanted::ALL, out)?;
         self.waiting = None;
         Some(batch)
     }
@@ -127,6 +130,8 @@ impl Stream for Subscription {
                 Batch::Lagged { from, to } => {
                     return Poll::Ready(Some(Delivery::Lagged { from, to }));
                 }
+                // It wants everything.
+                Batch::Skipped { .. } => {}
                 Batch::Ended => return Poll::Ready(None),
             }
         }

@@ -276,6 +276,9 @@ impl Reader {
             Event::Lagged { from, to } => {
                 format!("{channel}: lagged: #{from} to #{to} are lost, this reader was too slow")
             }
+            Event::Skipped { from, to } => {
+                format!("{channel}: skipped: #{from} to #{to}, as the channel's rule says")
+            }
             Event::Break { before, after } => match event.missed() {
                 Some(0) => format!("{channel}: break: nothing was missed"),
                 Some(missed) => format!(

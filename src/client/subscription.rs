@@ -31,6 +31,14 @@ pub enum Event {
         /// Last offset missed.
         to: Offset,
     },
+    /// The server left these offsets out, both ends included, as the channel's rule says: they were too old, or newer ones made them
+    /// worthless. The newest state follows, where there is one.
+    Skipped {
+        /// First offset left out.
+        from: Offset,
+        /// Last offset left out.
+        to: Offset,
+    },
     /// The connection broke and was made again. What was published in between follows, where the server still has all of it: then both
     /// positions are the same, and [`Event::missed`] is 0. Otherwise it is missing.
     Break {
@@ -54,7 +62,9 @@ impl Event {
     #[must_use]
     pub fn missed(&self) -> Option<u64> {
         match self {
-            Self::Lagged { from, to } => Some(to.saturating_sub(*from).saturating_add(1)),
+            Self::Lagged { from, to } | Self::Skipped { from, to } => {
+                Some(to.saturating_sub(*from).saturating_add(1))
+            }
             Self::Break { before, after } if before.epoch == after.epoch => {
                 Some(after.offset.saturating_sub(before.offset))
             }
@@ -256,6 +266,7 @@ impl Reading {
         let (from, to) = match &frame {
             Frame::Publication(publication) => (publication.offset, publication.offset),
             Frame::Lagged(lagged) => (lagged.from, lagged.to),
+            Frame::Skipped(skipped) => (skipped.from, skipped.to),
             _ => return self.other(frame),
         };
         let next = match self.advance(from, to) {
@@ -271,6 +282,7 @@ impl Reading {
         };
         match frame {
             Frame::Publication(publication) => Some(Event::Publication(publication)),
+            Frame::Skipped(_) => Some(Event::Skipped { from: next, to }),
             _ => Some(Event::Lagged { from: next, to }),
         }
     }

@@ -11,7 +11,7 @@ use super::{
     writer::Until,
 };
 use crate::{
-    auth::Grant,
+    auth::{Delivery, Grant},
     broker::{Batch, Broker, Poster, PublishError},
     transport::Transport,
     wire::{
@@ -139,6 +139,8 @@ impl Session {
                     Batch::Lagged { from, to } => {
                         tracing::warn!(channel = %source.channel(), from, to, "a forwarder lags");
                     }
+                    // It wants everything.
+                    Batch::Skipped { .. } => {}
                     Batch::Ended => return,
                 }
                 for frame in frames.drain(..) {
@@ -171,11 +173,19 @@ impl Session {
 
     fn open_stream(&self, name: &ChannelName, until: Until) -> Result<Poster, SubscribeError> {
         let poster = self.broker().private(name);
-        subscribe::open(&self.inner, Source::ENDPOINT, name, until, |due, key| {
-            poster
-                .reader(&self.inner.home.audience, due, key)
-                .ok_or(SubscribeError::Closed)
-        })?;
+        let delivery = Delivery::default();
+        subscribe::open(
+            &self.inner,
+            Source::ENDPOINT,
+            name,
+            until,
+            delivery,
+            |due, key| {
+                poster
+                    .reader(&self.inner.home.audience, due, key)
+                    .ok_or(SubscribeError::Closed)
+            },
+        )?;
         Ok(poster)
     }
 

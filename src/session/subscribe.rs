@@ -11,11 +11,12 @@ use super::{
     writer::{Until, Writer},
 };
 use crate::{
+    auth::{Delivery, Priority},
     broker::{Due, Reader},
     transport::OpenError,
     wire::{
         ChannelName, Code, Position, Start,
-        frame::{Delivery, Frame, Header, Source},
+        frame::{self, Frame, Header, Source},
     },
 };
 
@@ -96,11 +97,16 @@ pub(super) fn read(
     channel: &ChannelName,
     start: Start,
 ) -> Result<(u64, Position), SubscribeError> {
-    open(inner, source, name, Until::Head, |due, key| {
+    let delivery = inner.context.rules.delivery(channel);
+    open(inner, source, name, Until::Head, delivery, |due, key| {
         let broker = &inner.context.broker;
-        broker
+        let reader = broker
             .read(channel, &inner.home.audience, due, key, start)
-            .map_err(|_| SubscribeError::TooManyChannels)
+            .map_err(|_| SubscribeError::TooManyChannels)?;
+        Ok(match delivery.max_age {
+            Some(max_age) => broker.expiring(reader, max_age),
+            None => reader,
+        })
     })
 }
 
@@ -110,6 +116,7 @@ pub(super) fn open(
     source: Source,
     name: &ChannelName,
     until: Until,
+    delivery: Delivery,
     reader: impl FnOnce(&Arc<dyn Due>, u32) -> Result<Reader, SubscribeError>,
 ) -> Result<(u64, Position), SubscribeError> {
     if inner.home.drain.is_cancelled() {
@@ -133,10 +140,21 @@ pub(super) fn open(
         epoch: position.epoch,
         first: position.offset + 1,
         recovered: reader.recovered(),
-        delivery: Delivery::ORDERED,
+        delivery: if delivery.is_fresh() {
+            frame::Delivery::FRESH
+        } else {
+            frame::Delivery::ORDERED
+        },
     };
     let header = Frame::from(header).encode();
-    let writer = Writer::new(stream, reader, until, prefix.into_iter().chain([header]));
+    let first = prefix.into_iter().chain([header]);
+    let writer = Writer::new(stream, reader, until, delivery, first);
+    if delivery.is_impatient() {
+        inner.connection.with_streams(|streams| {
+            streams.set_priority(stream, rank(delivery.priority));
+            streams.hurry();
+        });
+    }
     if !place.keep(writer, position) {
         inner
             .connection
@@ -144,6 +162,16 @@ pub(super) fn open(
         return Err(SubscribeError::Closed);
     }
     Ok((id, position))
+}
+
+/// Priority of a stream: requests and their answers stand above every one.
+const fn rank(priority: Priority) -> i32 {
+    match priority {
+        Priority::Low => -1,
+        Priority::Normal => 0,
+        Priority::High => 1,
+        Priority::Urgent => 2,
+    }
 }
 
 /// Time that the last frame of an unsubscribed stream may take, before it is reset instead.

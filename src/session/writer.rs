@@ -1,14 +1,17 @@
 //! From a cursor to a stream (PROTOCOL §5): what one subscription owes its stream. Nothing here waits: a stream that takes no more
 //! is left alone until it does, which is why a stalled reader of one channel holds up nothing else.
 
+use std::cmp::Reverse;
+
 use bytes::Bytes;
 
 use crate::{
+    auth::{Delivery, OnLag, Priority},
     broker::{Batch, Reader},
     transport::{Gone, Streams, UniStream},
     wire::{
         Code,
-        frame::{End, Frame, Lagged},
+        frame::{End, Frame, Lagged, Skipped},
     },
 };
 
@@ -21,8 +24,15 @@ pub(super) struct Writer {
     /// Handed out by the log or made here, and not taken by the stream yet.
     pending: Vec<Bytes>,
     phase: Phase,
+    delivery: Delivery,
     /// The stream takes no more for now.
     blocked: bool,
+    /// It took no more since the last look at what waits: that may not be worth its way any more.
+    stalled: bool,
+    /// Something newer may stand behind what is to be read.
+    behind: bool,
+    /// Length of the publication at the end of `pending`, where it may still be replaced.
+    whole: usize,
     /// The turn in which it last wrote, and the present one.
     served: u64,
     turn: u64,
@@ -64,6 +74,7 @@ impl Writer {
         stream: UniStream,
         reader: Reader,
         until: Until,
+        delivery: Delivery,
         first: impl IntoIterator<Item = Bytes>,
     ) -> Self {
         Self {
@@ -72,7 +83,11 @@ impl Writer {
             until,
             pending: first.into_iter().collect(),
             phase: Phase::Live,
+            delivery,
             blocked: false,
+            stalled: false,
+            behind: false,
+            whole: 0,
             served: 0,
             turn: 0,
         }
@@ -96,10 +111,14 @@ impl Writer {
         !self.blocked
     }
 
-    /// The turn in which it last wrote; what it writes from now on is of this one.
-    pub(super) const fn begin_turn(&mut self, turn: u64) -> u64 {
+    /// Whose turn it is first: by priority, then who last wrote in the earliest turn. What it writes from now on is of this one.
+    pub(super) const fn begin_turn(&mut self, turn: u64) -> (Reverse<Priority>, u64) {
         self.turn = turn;
-        self.served
+        (Reverse(self.delivery.priority), self.served)
+    }
+
+    pub(super) const fn priority(&self) -> Priority {
+        self.delivery.priority
     }
 
     /// Writes a batch of what there is, as far as the stream takes it. Whoever must come to an end while the server `drains` ends at
@@ -113,9 +132,14 @@ impl Writer {
             if self.blocked {
                 return Ok(Step::Blocked);
             }
+            if std::mem::take(&mut self.stalled) {
+                self.reconsider();
+                continue;
+            }
             if !self.pending.is_empty() {
                 let size = self.pending.iter().map(Bytes::len).sum::<usize>();
                 self.blocked = !streams.write(self.stream, &mut self.pending)?;
+                self.stalled = self.blocked;
                 if self.pending.iter().map(Bytes::len).sum::<usize>() < size {
                     self.served = self.turn;
                 }
@@ -143,11 +167,27 @@ impl Writer {
                 Phase::Finished => {}
             }
         }
+        // Nothing stands behind what was read.
+        self.behind = false;
         // An idle subscription holds no room for what it once wrote.
         if self.pending.is_empty() && self.pending.capacity() > 4 {
             self.pending = Vec::new();
         }
         Ok(Step::AtHead)
+    }
+
+    /// The stream took no more for a while: a publication of which nothing is written yet is read again, if it is still wanted.
+    fn reconsider(&mut self) {
+        let Some(reader) = &mut self.reader else {
+            return;
+        };
+        let last = self.pending.last();
+        if self.whole > 0 && last.is_some_and(|last| last.len() == self.whole) {
+            self.pending.pop();
+            reader.step_back();
+        }
+        self.whole = 0;
+        self.behind = self.delivery.on_lag == OnLag::Latest;
     }
 
     /// The next batch; the code with which to end, where nothing follows.
@@ -160,11 +200,31 @@ impl Writer {
         let Some(reader) = &mut self.reader else {
             return Some(ended);
         };
-        match reader.try_batch(&mut self.pending) {
-            Some(Batch::Frames) => None,
+        let batch = if self.delivery.is_fresh() {
+            // One at a time: what is not read can still be left out.
+            reader.try_one(self.behind, &mut self.pending)
+        } else {
+            reader.try_batch(&mut self.pending)
+        };
+        match batch {
+            Some(Batch::Frames) => {
+                if self.delivery.is_fresh() {
+                    self.whole = self.pending.last().map_or(0, Bytes::len);
+                    self.behind = false;
+                }
+                None
+            }
             Some(Batch::Lagged { from, to }) => {
                 tracing::debug!(channel = %reader.channel(), from, to, "a reader lags");
+                if self.delivery.on_lag == OnLag::Cut {
+                    return Some(Code::LAGGED);
+                }
                 self.pending.push(Frame::from(Lagged { from, to }).encode());
+                None
+            }
+            Some(Batch::Skipped { from, to }) => {
+                self.pending
+                    .push(Frame::from(Skipped { from, to }).encode());
                 None
             }
             Some(Batch::Ended) => Some(ended),
@@ -179,6 +239,7 @@ const fn reason(code: Code) -> &'static str {
     match code {
         Code::GOING_AWAY => "the server is shutting down",
         Code::UNSUBSCRIBED => "as the client asked",
+        Code::LAGGED => "the reader was too slow, and the channel's rule ends it then",
         _ => "ended by the server",
     }
 }

@@ -16,6 +16,7 @@ use super::{
     writer::{Step, Writer},
 };
 use crate::{
+    auth::Priority,
     broker::Due,
     transport::{Gone, Prompt, Source as Fill, Streams, UniStream},
     wire::{
@@ -43,6 +44,8 @@ struct Places {
     closed: bool,
     /// A writer found its stream full: they take turns until none does.
     contended: bool,
+    /// Not all have the same priority.
+    ranked: bool,
     /// Number of the last turn.
     turn: u64,
 }
@@ -69,6 +72,13 @@ struct List {
     keys: Vec<u32>,
     /// A bit for each key that is listed.
     listed: Vec<u64>,
+}
+
+impl Places {
+    fn writer(&mut self, key: u32) -> Option<&mut Writer> {
+        let place = self.taken.get_mut(key as usize)?;
+        place.stream.as_mut().map(|(writer, _)| writer)
+    }
 }
 
 impl List {
@@ -299,22 +309,29 @@ impl Writers {
         }
     }
 
-    /// Where not all find room: first who waited longest. QUIC names streams that take more again last come, first served, and
-    /// whoever is first may take all there is.
+    /// Where not all find room: by priority, and first who waited longest. QUIC names streams that take more again last come, first
+    /// served, and whoever is first may take all there is.
     fn by_turns(&self, due: &mut [u32]) {
         let mut places = lock(&self.places);
-        if !std::mem::take(&mut places.contended) {
+        if !std::mem::take(&mut places.contended) && !places.ranked {
             return;
         }
         places.turn += 1;
         let turn = places.turn;
-        due.sort_by_cached_key(|key| {
-            let place = places.taken.get_mut(*key as usize)?;
-            place
-                .stream
-                .as_mut()
-                .map(|(writer, _)| writer.begin_turn(turn))
-        });
+        due.sort_by_cached_key(|key| places.writer(*key).map(|writer| writer.begin_turn(turn)));
+    }
+
+    /// How many of these, from the first on, have its priority.
+    fn peers(&self, due: &[u32]) -> usize {
+        let mut places = lock(&self.places);
+        if !places.ranked {
+            return due.len();
+        }
+        let mut rank = |key: &u32| places.writer(*key).map(|writer| writer.priority());
+        let Some(first) = due.first().map(&mut rank) else {
+            return 0;
+        };
+        due.iter().take_while(|key| rank(key) == first).count()
     }
 
     fn free(&self, mut places: MutexGuard<'_, Places>, key: usize) {
@@ -343,7 +360,9 @@ impl Taken<'_> {
             let mut places = lock(&self.writers.places);
             match places.taken.get_mut(self.key as usize) {
                 Some(place) if place.id == self.id => {
+                    let ranked = writer.priority() != Priority::Normal;
                     place.stream = Some((writer, position));
+                    places.ranked |= ranked;
                     None
                 }
                 _ => Some(writer),
@@ -378,10 +397,24 @@ impl Fill for Writers {
         if due.len() > 1 {
             self.by_turns(&mut due);
         }
-        // A batch for each, and again for who has more.
-        while !due.is_empty() {
-            due.retain(|key| self.step(*key as usize, streams, drains));
+        let mut rest = &mut due[..];
+        while !rest.is_empty() {
+            let (peers, others) = rest.split_at_mut(self.peers(rest));
+            // A batch for each, and again for who has more.
+            let mut more = peers.len();
+            while more > 0 {
+                let mut kept = 0;
+                for index in 0..more {
+                    if self.step(peers[index] as usize, streams, drains) {
+                        peers[kept] = peers[index];
+                        kept += 1;
+                    }
+                }
+                more = kept;
+            }
+            rest = others;
         }
+        due.clear();
         // The room is kept where it is small.
         let mut list = lock(&self.bell.due);
         if list.keys.is_empty() && due.capacity() <= 16 {

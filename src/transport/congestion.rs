@@ -36,6 +36,8 @@ const MEMORY: u64 = 8;
 const INITIAL_WINDOW: f64 = 12_000.0;
 /// Below sixteen packets a queue does not end slow start: so few measure badly.
 const LEAST_MEASURED: f64 = 16.0 * 1200.0;
+/// Packets that may always be on their way: an acknowledgement may wait for the second.
+const LEAST_FRESH: u64 = 3;
 /// RFC 9438: what is left of the window, packets a second³, and packets a round trip by which a flow like Reno's regrows.
 const BETA: f64 = 0.7;
 const C: f64 = 0.4;
@@ -48,6 +50,19 @@ pub(super) struct Config;
 impl ControllerFactory for Config {
     fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
         Box::new(Discerning::new(now, mtu))
+    }
+}
+
+/// Bytes that may wait to be acknowledged where what is sent is to be fresh: what keeps the network busy, with a little in its queues
+/// and a little here. What is written beyond that would only wait, here or there.
+///
+/// A full window at the lowest round trip is what is on the way of a full window now, when a queue makes that one longer (as in TCP
+/// Vegas). Where packets were lost of late, what arrived behind them waits to be acknowledged, too.
+pub(super) fn fresh_window(controller: &dyn Controller, round_trip: Duration) -> u64 {
+    let window = controller.window();
+    match controller.clone_box().into_any().downcast::<Discerning>() {
+        Ok(controller) => controller.fresh(round_trip),
+        Err(_) => window,
     }
 }
 
@@ -198,6 +213,15 @@ impl Discerning {
         };
         self.recovery = (!persistent).then_some(now);
         self.follow(flat);
+    }
+
+    fn fresh(&self, round_trip: Duration) -> u64 {
+        let lowest = self.lowest[0].min(self.lowest[1]) as f64;
+        let round_trip = round_trip.as_micros() as f64;
+        let on_the_way = self.window * (lowest / round_trip).min(1.0);
+        let mtu = u64::from(self.mtu);
+        let spare = if self.lost >= mtu / 2 { 3.0 } else { 1.25 };
+        ((on_the_way * spare) as u64).max(LEAST_FRESH * mtu)
     }
 
     fn is_answered(&self, sent: Instant) -> bool {

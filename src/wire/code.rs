@@ -76,6 +76,7 @@ codes! {
     301 TOO_MANY_SESSIONS "too_many_sessions" "The server has as many sessions as it may have."
     302 TOO_MANY_CHANNELS "too_many_channels" "The server has as many channels as it may have."
     303 HELLO_TIMEOUT "hello_timeout" "No complete Hello in time."
+    304 LAGGED "lagged" "The reader was too slow for a channel whose subscriptions then end."
     400 INTERNAL "internal" "The server failed."
     401 GOING_AWAY "going_away" "The server is shutting down: connect again, here or elsewhere."
 }

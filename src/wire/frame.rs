@@ -82,6 +82,7 @@ frames! {
     0x61 Publication "PROTOCOL §5.2"
     0x62 Lagged "PROTOCOL §5.3"
     0x63 End "PROTOCOL §5.4"
+    0x64 Skipped "PROTOCOL §5.5"
 }
 
 impl Frame {
@@ -358,7 +359,7 @@ impl Source {
     pub const ENDPOINT: Self = Self(1);
 }
 
-/// How publications are delivered: a number, of which 0 is known now (PROTOCOL §5.1).
+/// How publications are delivered: a number, of which 0 and 1 are known now (PROTOCOL §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Delivery(pub u8);
@@ -366,6 +367,8 @@ pub struct Delivery(pub u8);
 impl Delivery {
     /// Every one in order; what fell off the log is told by [`Lagged`].
     pub const ORDERED: Self = Self(0);
+    /// In order, and what is no longer worth its way is left out, as [`Skipped`] tells.
+    pub const FRESH: Self = Self(1);
 }
 
 /// The reader fell off the log's tail and misses these publications (PROTOCOL §5.3).
@@ -374,6 +377,15 @@ pub struct Lagged {
     /// First offset missed.
     pub from: Offset,
     /// Last offset missed.
+    pub to: Offset,
+}
+
+/// The server left these publications out, by the channel's rule: they were too old, or newer ones made them worthless (PROTOCOL §5.5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// First offset left out.
+    pub from: Offset,
+    /// Last offset left out.
     pub to: Offset,
 }
 

@@ -48,6 +48,7 @@ from tidings_client import (
     ReadHistory,
     String,
     Struct,
+    Skipped,
     Subscribe,
     SubscribeFrom,
     Subscribed,
@@ -111,6 +112,7 @@ FRAME_BYTES = [
     (Publication(6, 1, None, Notification("", 0)), "07 61 06 01 00 00 00 00"),
     (Publication(6, 1, "bo", Data("", b"")), "0a 61 06 01 01 02 62 6f 02 00 00"),
     (Lagged(3, 8), "03 62 03 08"),
+    (Skipped(3, 8), "03 64 03 08"),
     (End(1, ""), "03 63 01 00"),
 ]
 

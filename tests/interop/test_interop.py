@@ -802,7 +802,7 @@ def test_unknown_types_are_skipped(server, transport):
         async with server.connect(transport) as client:
             await login(server, client)
             before = len(client.control_frames)
-            for number in (0x00, 0x04, 0x0F, 0x4F, 0x5F, 0x64, 0x70, 250, 251, 0x1234, (1 << 64) - 1):
+            for number in (0x00, 0x04, 0x0F, 0x4F, 0x5F, 0x6E, 0x70, 250, 251, 0x1234, (1 << 64) - 1):
                 client.send_raw(encode_raw(number, b"\xff" * 5) + encode_raw(number, b""))
             await usable(client)
             assert len(client.control_frames) == before + 1

@@ -43,6 +43,7 @@ class Code(IntEnum):
     FRAME_TOO_LARGE = 101
     UNSUPPORTED_VERSION = 102
     HELLO_TIMEOUT = 303
+    LAGGED = 304
     UNEXPECTED_FRAME = 104
     UNKNOWN_REQUEST = 105
     INVALID_CHANNEL = 110
@@ -466,6 +467,12 @@ class Lagged:
     to: int = wire(U64)
 
 
+@frame(0x64)
+class Skipped:
+    from_: int = wire(U64)
+    to: int = wire(U64)
+
+
 @frame(0x63)
 class End:
     code: int = wire(U32)
@@ -702,7 +709,9 @@ class Stream:
             if item.offset != self.expected:
                 raise Fault(f"offset {item.offset} on stream {self.number}, {self.expected} was next")
             self.expected = item.offset + 1
-        elif isinstance(item, Lagged):
+        elif isinstance(item, Skipped) and self.header.delivery == 0:
+            raise Fault(f"{item} on stream {self.number}, which delivers every publication")
+        elif isinstance(item, (Lagged, Skipped)):
             if item.from_ != self.expected or item.to < item.from_:
                 raise Fault(f"{item} on stream {self.number}, {self.expected} was next")
             self.expected = item.to + 1

@@ -280,6 +280,7 @@ def frames():
 
     for edge in EDGES:
         yield f"to {edge}", "Lagged", {"from": "1", "to": str(edge)}
+        yield f"to {edge}", "Skipped", {"from": "1", "to": str(edge)}
     yield "from 2^53+1", "Lagged", {"from": str(2**53 + 1), "to": str(2**53 + 2)}
 
     for code in [*SMALL, 1, 2, 401]:
@@ -390,12 +391,12 @@ def skipped():
         }
 
     taken = set(NUMBERS.values())
-    for number in [0x00, 0x04, 0x0F, 0x4F, 0x5F, 0x64, 0xFA, 0xFB, 0xFFFF, 2**32, 2**64 - 1]:
+    for number in [0x00, 0x04, 0x0F, 0x4F, 0x5F, 0x6E, 0xFA, 0xFB, 0xFFFF, 2**32, 2**64 - 1]:
         assert number not in taken
         yield unknown(f"type {number:#04x} without a body", number, b"")
         yield unknown(f"type {number:#04x} with bytes that are nothing", number, bytes([254, 255, 0]))
     yield unknown("type 0x04 in eight bytes", 0x04, b"\1", kind=integer(4, 8))
-    yield unknown("a long unknown frame", 0x64, bytes(1000))
+    yield unknown("a long unknown frame", 0x6E, bytes(1000))
     for number in [0x1E, 0x20, 0x3E]:
         assert number not in taken
         yield unknown(f"an unknown request {number:#04x}", number, integer(7), "7")

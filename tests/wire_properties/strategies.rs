@@ -12,7 +12,7 @@ use tidings::wire::{
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
         Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce, ReadHistory,
-        Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
+        Skipped, Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -90,6 +90,7 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         }
         Publication { offset: number(), time: number(), publisher: option::of(text()), message: message() }
         Lagged { from: number(), to: number() }
+        Skipped { from: number(), to: number() }
         End { code: code(), reason: text() }
     }
 }

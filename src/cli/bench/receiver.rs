@@ -78,6 +78,11 @@ impl Receiver {
                         format!("the server dropped #{from} to #{to}, this reader was too slow"),
                     );
                 }
+                // Missing like any other: a channel whose rule leaves something out cannot be measured so.
+                Some(Event::Skipped { from, to }) => outcome.note(
+                    &self,
+                    format!("the server left #{from} to #{to} out, as the channel's rule says"),
+                ),
                 Some(Event::Break { .. }) => {
                     outcome.breaks += 1;
                     outcome.note(&self, "its connection broke".to_owned());

@@ -9,6 +9,7 @@ use super::{
     auth::authenticator,
     read::Sources,
     schema::{Http, Retention, Rule, RuleRetention, Tls},
+    values::Count,
 };
 use crate::{
     auth::{self, Authenticator, Rules},
@@ -244,6 +245,8 @@ fn rules(
             Ok(pattern) => {
                 let mut made = auth::Rule::new(pattern, rule.subscribe, rule.publish);
                 made.history = rule.history;
+                made = made.on_lag(rule.on_lag).priority(rule.priority);
+                made.delivery.max_age = rule.max_age_milliseconds.map(Count::milliseconds);
                 rules.push(if rule.auto_subscribe {
                     made.auto_subscribe()
                 } else {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{Address, Count};
 use crate::{
-    auth::{self, Algorithm, Who},
+    auth::{self, Algorithm, OnLag, Priority, Who},
     broker,
     cli::dev,
     server,
@@ -102,6 +102,11 @@ pub(super) struct Rule {
     pub(super) history: Option<Who>,
     #[serde(default)]
     pub(super) auto_subscribe: bool,
+    #[serde(default)]
+    pub(super) on_lag: OnLag,
+    #[serde(default)]
+    pub(super) priority: Priority,
+    pub(super) max_age_milliseconds: Option<Count>,
     pub(super) retention: Option<RuleRetention>,
 }
 
@@ -186,6 +191,12 @@ impl From<&auth::Rule> for Rule {
             publish: rule.publish,
             history: rule.history,
             auto_subscribe: rule.auto_subscribe,
+            on_lag: rule.delivery.on_lag,
+            priority: rule.delivery.priority,
+            max_age_milliseconds: rule
+                .delivery
+                .max_age
+                .map(|age| Count(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))),
             retention: None,
         }
     }
@@ -284,6 +295,9 @@ impl Settings {
                 publish: Who::Nobody,
                 history: Some(Who::Nobody),
                 auto_subscribe: false,
+                on_lag: OnLag::default(),
+                priority: Priority::default(),
+                max_age_milliseconds: count,
                 retention: Some(RuleRetention {
                     count,
                     bytes: count,

@@ -53,6 +53,10 @@ impl Count {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 
+    pub(super) const fn milliseconds(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+
     pub(super) const fn seconds(self) -> Duration {
         Duration::from_secs(self.0)
     }

@@ -51,6 +51,11 @@ pub(in crate::cli) fn json(channel: &ChannelName, epoch: Epoch, event: &Event) -
             from: *from,
             to: *to,
         }),
+        Event::Skipped { from, to } => Line::Other(Other::Skipped {
+            channel: channel.as_str(),
+            from: *from,
+            to: *to,
+        }),
         Event::Break { before, after } => Line::Other(Other::Break {
             channel: channel.as_str(),
             before: (*before).into(),
@@ -119,6 +124,11 @@ struct Published<'a> {
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Other<'a> {
     Lagged {
+        channel: &'a str,
+        from: u64,
+        to: u64,
+    },
+    Skipped {
         channel: &'a str,
         from: u64,
         to: u64,
@@ -202,6 +212,7 @@ mod tests {
             offset,
         };
         let lagged = Event::Lagged { from: 2, to: 5 };
+        let skipped = Event::Skipped { from: 6, to: 6 };
         let same = Event::Break {
             before: at(1, 2),
             after: at(1, 4),
@@ -218,6 +229,10 @@ mod tests {
             (
                 lagged,
                 r#"{"kind":"lagged","channel":"room","from":2,"to":5}"#,
+            ),
+            (
+                skipped,
+                r#"{"kind":"skipped","channel":"room","from":6,"to":6}"#,
             ),
             (
                 same,

@@ -24,7 +24,7 @@ use super::{
     stream::{RecvStream, SendStream},
 };
 use crate::{
-    transport::stream::code_for,
+    transport::{congestion, stream::code_for},
     wire::{ALPN, Code},
 };
 
@@ -62,6 +62,8 @@ pub(super) struct State {
     /// A task was told that this stream takes more, and has not tried yet: its source, which could take all there is first, waits
     /// for that. Answers to requests so pass what subscriptions have waiting.
     pub(super) reserved: Option<StreamId>,
+    /// Little is to wait below what its streams take.
+    hurried: bool,
     /// How it ended.
     pub(super) error: Option<ConnectionError>,
     /// Who waits, for what. A few at a time.
@@ -69,6 +71,10 @@ pub(super) struct State {
 }
 
 impl State {
+    fn streams(&mut self, http3: bool) -> Streams<'_> {
+        Streams::new(&mut self.proto, &mut self.hurried, http3)
+    }
+
     pub(super) fn wait(&mut self, interest: Interest, cx: &Context<'_>) {
         let known =
             |(other, waker): &(Interest, Waker)| *other == interest && waker.will_wake(cx.waker());
@@ -121,6 +127,7 @@ impl Shared {
                 proto,
                 connected: false,
                 reserved: None,
+                hurried: false,
                 error: None,
                 waiting: Vec::new(),
             }),
@@ -170,6 +177,11 @@ impl Shared {
         source: Option<&dyn Source>,
         wakers: &mut Vec<Waker>,
     ) {
+        if state.hurried {
+            let window =
+                congestion::fresh_window(state.proto.congestion_state(), state.proto.rtt());
+            state.proto.set_send_window(window);
+        }
         while let Some(event) = state.proto.poll() {
             match event {
                 // Before anybody can use the connection, so that it never says a code of another space.
@@ -195,7 +207,7 @@ impl Shared {
             && let Some(source) = source
         {
             let http3 = self.http3.load(Ordering::Relaxed);
-            source.fill(&mut Streams::new(&mut state.proto, http3));
+            source.fill(&mut state.streams(http3));
         }
     }
 
@@ -243,7 +255,7 @@ impl Shared {
                 self.fill.store(true, Ordering::SeqCst);
             }
             StreamEvent::Stopped { .. } => {
-                source.stopped(stream, &mut Streams::new(&mut state.proto, http3))
+                source.stopped(stream, &mut state.streams(http3));
             }
             _ => source.finished(stream),
         }
@@ -372,7 +384,7 @@ impl Connection {
         let http3 = self.0.http3.load(Ordering::Relaxed);
         let done = {
             let mut state = self.lock();
-            work(&mut Streams::new(&mut state.proto, http3))
+            work(&mut state.streams(http3))
         };
         self.drive();
         done

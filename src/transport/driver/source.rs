@@ -27,6 +27,7 @@ pub(crate) struct UniStream(pub(super) StreamId);
 /// The streams of a connection that is locked.
 pub(crate) struct Streams<'a> {
     proto: &'a mut quinn_proto::Connection,
+    hurried: &'a mut bool,
     http3: bool,
 }
 
@@ -35,8 +36,16 @@ pub(crate) struct Streams<'a> {
 pub(crate) struct Gone;
 
 impl<'a> Streams<'a> {
-    pub(super) const fn new(proto: &'a mut quinn_proto::Connection, http3: bool) -> Self {
-        Self { proto, http3 }
+    pub(super) const fn new(
+        proto: &'a mut quinn_proto::Connection,
+        hurried: &'a mut bool,
+        http3: bool,
+    ) -> Self {
+        Self {
+            proto,
+            hurried,
+            http3,
+        }
     }
 
     /// Writes as much as the stream takes, without copying, and takes it out of `chunks`; whether that is all.
@@ -58,6 +67,17 @@ impl<'a> Streams<'a> {
             }
             Err(_) => Err(Gone),
         }
+    }
+
+    /// Whose bytes go first: 0 is usual, higher goes before lower.
+    pub(crate) fn set_priority(&mut self, stream: UniStream, priority: i32) {
+        let _ = self.proto.send_stream(stream.0).set_priority(priority);
+    }
+
+    /// From now on little waits below what the streams take: they take more when the network does, and what is written then is
+    /// chosen then.
+    pub(crate) const fn hurry(&mut self) {
+        *self.hurried = true;
     }
 
     /// Says that nothing follows.
