@@ -8,10 +8,10 @@ use super::{
     control::Refusal,
     history,
     inner::Inner,
-    writer::{Until, Writer},
+    writer::{Until, Writer, rank},
 };
 use crate::{
-    auth::{Delivery, Priority},
+    auth::Delivery,
     broker::{Due, Reader},
     transport::OpenError,
     wire::{
@@ -162,16 +162,6 @@ pub(super) fn open(
         return Err(SubscribeError::Closed);
     }
     Ok((id, position))
-}
-
-/// Priority of a stream: requests and their answers stand above every one.
-const fn rank(priority: Priority) -> i32 {
-    match priority {
-        Priority::Low => -1,
-        Priority::Normal => 0,
-        Priority::High => 1,
-        Priority::Urgent => 2,
-    }
 }
 
 /// Time that the last frame of an unsubscribed stream may take, before it is reset instead.

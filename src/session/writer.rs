@@ -10,7 +10,7 @@ use crate::{
     broker::{Batch, Reader},
     transport::{Gone, Streams, UniStream},
     wire::{
-        Code,
+        Code, Offset,
         frame::{End, Frame, Lagged, Skipped},
     },
 };
@@ -31,11 +31,12 @@ pub(super) struct Writer {
     stalled: bool,
     /// Something newer may stand behind what is to be read.
     behind: bool,
+    /// What is told as left out at the end of `pending`, before a publication, where that may still become more.
+    left_out: Option<(Offset, Offset)>,
     /// Length of the publication at the end of `pending`, where it may still be replaced.
     whole: usize,
-    /// The turn in which it last wrote, and the present one.
+    /// The turn in which it last wrote, or began to write a fresh publication.
     served: u64,
-    turn: u64,
 }
 
 /// How far a writer came.
@@ -87,9 +88,9 @@ impl Writer {
             blocked: false,
             stalled: false,
             behind: false,
+            left_out: None,
             whole: 0,
             served: 0,
-            turn: 0,
         }
     }
 
@@ -111,37 +112,67 @@ impl Writer {
         !self.blocked
     }
 
-    /// Whose turn it is first: by priority, then who last wrote in the earliest turn. What it writes from now on is of this one.
-    pub(super) const fn begin_turn(&mut self, turn: u64) -> (Reverse<Priority>, u64) {
-        self.turn = turn;
-        (Reverse(self.delivery.priority), self.served)
+    /// Whose turn it is first: by priority, then a fresh publication that was begun, then who last wrote in the earliest turn.
+    pub(super) fn order(&self) -> (Reverse<Priority>, bool, u64) {
+        (
+            Reverse(self.delivery.priority),
+            !self.has_begun(),
+            self.served,
+        )
+    }
+
+    /// Bytes that wait for the stream.
+    fn waiting(&self) -> usize {
+        self.pending.iter().map(Bytes::len).sum()
+    }
+
+    /// A fresh publication is written in part.
+    fn has_begun(&self) -> bool {
+        let last = self.pending.last().map_or(0, Bytes::len);
+        0 < last && last < self.whole
     }
 
     pub(super) const fn priority(&self) -> Priority {
         self.delivery.priority
     }
 
-    /// Writes a batch of what there is, as far as the stream takes it. Whoever must come to an end while the server `drains` ends at
+    /// Writes a batch of what there is in its `turn`, as far as the stream takes it. Whoever must come to an end while the server `drains` ends at
     /// the head.
     ///
     /// # Errors
     /// [`Gone`]: the client does not want the stream any more.
-    pub(super) fn fill(&mut self, streams: &mut Streams<'_>, drains: bool) -> Result<Step, Gone> {
-        let mut read = false;
+    pub(super) fn fill(
+        &mut self,
+        streams: &mut Streams<'_>,
+        turn: u64,
+        drains: bool,
+    ) -> Result<Step, Gone> {
+        // What waits is a batch, too.
+        let mut read = !self.pending.is_empty();
         while self.phase != Phase::Finished {
             if self.blocked {
                 return Ok(Step::Blocked);
             }
             if std::mem::take(&mut self.stalled) {
                 self.reconsider();
+                read = !self.pending.is_empty();
                 continue;
             }
             if !self.pending.is_empty() {
-                let size = self.pending.iter().map(Bytes::len).sum::<usize>();
-                self.blocked = !streams.write(self.stream, &mut self.pending)?;
+                let (begun, size) = (self.has_begun(), self.waiting());
+                self.blocked =
+                    !streams.write(self.stream, rank(self.delivery.priority), &mut self.pending)?;
                 self.stalled = self.blocked;
-                if self.pending.iter().map(Bytes::len).sum::<usize>() < size {
-                    self.served = self.turn;
+                let begins = if self.whole > 0 {
+                    !begun && (!self.blocked || self.has_begun())
+                } else {
+                    self.waiting() < size
+                };
+                if begins {
+                    self.served = turn;
+                }
+                if !self.blocked {
+                    (self.left_out, self.whole) = (None, 0);
                 }
                 continue;
             }
@@ -176,17 +207,55 @@ impl Writer {
         Ok(Step::AtHead)
     }
 
+    /// One publication, with what is left out before it: what is not read can still be left out.
+    fn read_fresh(&mut self) -> Option<Batch> {
+        let reader = self.reader.as_mut()?;
+        let batch = loop {
+            match reader.try_one(self.behind, &mut self.pending) {
+                Some(Batch::Skipped { from, to }) => {
+                    let from = self.left_out.map_or(from, |(from, _)| from);
+                    self.left_out = Some((from, to));
+                }
+                batch => break batch,
+            }
+        };
+        let publication = match batch {
+            Some(Batch::Frames) => self.pending.pop(),
+            _ => None,
+        };
+        if let Some((from, to)) = self.left_out {
+            self.pending.push(skipped(from, to));
+        }
+        match publication {
+            Some(publication) => {
+                self.whole = publication.len();
+                self.pending.push(publication);
+            }
+            None => self.left_out = None,
+        }
+        self.behind = false;
+        batch
+    }
+
     /// The stream took no more for a while: a publication of which nothing is written yet is read again, if it is still wanted.
     fn reconsider(&mut self) {
         let Some(reader) = &mut self.reader else {
             return;
         };
-        let last = self.pending.last();
-        if self.whole > 0 && last.is_some_and(|last| last.len() == self.whole) {
+        let told = self.left_out.take();
+        let last = self.pending.last().map_or(0, Bytes::len);
+        if last > 0 && last == self.whole {
             self.pending.pop();
+            self.whole = 0;
             reader.step_back();
+            // Before it stands what was left out, if none of that is written either: there may be more of it now.
+            if let (Some((from, to)), Some(frame)) = (told, self.pending.last())
+                && frame.len() == skipped(from, to).len()
+            {
+                self.pending.pop();
+                self.left_out = told;
+            }
         }
-        self.whole = 0;
         self.behind = self.delivery.on_lag == OnLag::Latest;
     }
 
@@ -197,42 +266,44 @@ impl Writer {
         } else {
             Code::ENDED
         };
-        let Some(reader) = &mut self.reader else {
-            return Some(ended);
-        };
-        let batch = if self.delivery.is_fresh() {
-            // One at a time: what is not read can still be left out.
-            reader.try_one(self.behind, &mut self.pending)
-        } else {
-            reader.try_batch(&mut self.pending)
+        let batch = match &mut self.reader {
+            None => return Some(ended),
+            Some(_) if self.delivery.is_fresh() => self.read_fresh(),
+            Some(reader) => reader.try_batch(&mut self.pending),
         };
         match batch {
-            Some(Batch::Frames) => {
-                if self.delivery.is_fresh() {
-                    self.whole = self.pending.last().map_or(0, Bytes::len);
-                    self.behind = false;
-                }
-                None
-            }
+            Some(Batch::Frames) => None,
             Some(Batch::Lagged { from, to }) => {
-                tracing::debug!(channel = %reader.channel(), from, to, "a reader lags");
+                let channel = self.reader.as_ref().map(Reader::channel);
+                tracing::debug!(?channel, from, to, "a reader lags");
                 if self.delivery.on_lag == OnLag::Cut {
                     return Some(Code::LAGGED);
                 }
                 self.pending.push(Frame::from(Lagged { from, to }).encode());
                 None
             }
-            Some(Batch::Skipped { from, to }) => {
-                self.pending
-                    .push(Frame::from(Skipped { from, to }).encode());
-                None
-            }
+            // It is told with what follows.
+            Some(Batch::Skipped { .. }) => None,
             Some(Batch::Ended) => Some(ended),
             // The broker was closed before the sessions were told: who is at the head now has everything.
             None if drains && self.until == Until::Head => Some(Code::GOING_AWAY),
             None => None,
         }
     }
+}
+
+/// Priority of a stream: requests and their answers stand above every one.
+pub(super) const fn rank(priority: Priority) -> i32 {
+    match priority {
+        Priority::Low => -1,
+        Priority::Normal => 0,
+        Priority::High => 1,
+        Priority::Urgent => 2,
+    }
+}
+
+fn skipped(from: Offset, to: Offset) -> Bytes {
+    Frame::from(Skipped { from, to }).encode()
 }
 
 const fn reason(code: Code) -> &'static str {

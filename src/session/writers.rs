@@ -288,13 +288,15 @@ impl Writers {
     /// One batch of a writer; whether it may have another.
     fn step(&self, key: usize, streams: &mut Streams<'_>, drains: bool) -> bool {
         let mut places = lock(&self.places);
+        places.turn += 1;
+        let turn = places.turn;
         let Some(place) = places.taken.get_mut(key) else {
             return false;
         };
         let Some((writer, _)) = &mut place.stream else {
             return false;
         };
-        match writer.fill(streams, drains) {
+        match writer.fill(streams, turn, drains) {
             Ok(Step::More) => true,
             Ok(Step::AtHead) => false,
             Ok(Step::Blocked) => {
@@ -316,9 +318,7 @@ impl Writers {
         if !std::mem::take(&mut places.contended) && !places.ranked {
             return;
         }
-        places.turn += 1;
-        let turn = places.turn;
-        due.sort_by_cached_key(|key| places.writer(*key).map(|writer| writer.begin_turn(turn)));
+        due.sort_by_cached_key(|key| places.writer(*key).map(|writer| writer.order()));
     }
 
     /// How many of these, from the first on, have its priority.

@@ -36,8 +36,10 @@ const MEMORY: u64 = 8;
 const INITIAL_WINDOW: f64 = 12_000.0;
 /// Below sixteen packets a queue does not end slow start: so few measure badly.
 const LEAST_MEASURED: f64 = 16.0 * 1200.0;
-/// Packets that may always be on their way: an acknowledgement may wait for the second.
-const LEAST_FRESH: u64 = 3;
+/// Microseconds, or the share of the lowest round trip, from which on a queue stands where it is to be fresh; and packets that may stand
+/// in it: an acknowledgement may wait for the second.
+const STANDING: (f64, f64) = (5_000.0, 1.0 / 8.0);
+const SPARE: f64 = 1.0;
 /// RFC 9438: what is left of the window, packets a second³, and packets a round trip by which a flow like Reno's regrows.
 const BETA: f64 = 0.7;
 const C: f64 = 0.4;
@@ -53,15 +55,12 @@ impl ControllerFactory for Config {
     }
 }
 
-/// Bytes that may wait to be acknowledged where what is sent is to be fresh: what keeps the network busy, with a little in its queues
-/// and a little here. What is written beyond that would only wait, here or there.
-///
-/// A full window at the lowest round trip is what is on the way of a full window now, when a queue makes that one longer (as in TCP
-/// Vegas). Where packets were lost of late, what arrived behind them waits to be acknowledged, too.
-pub(super) fn fresh_window(controller: &dyn Controller, round_trip: Duration) -> u64 {
+/// Bytes that may wait to be acknowledged where what is sent is to be fresh: what the way holds without a queue. What is written beyond
+/// that would only wait, here or in a queue on the way.
+pub(super) fn fresh_window(controller: &dyn Controller) -> u64 {
     let window = controller.window();
     match controller.clone_box().into_any().downcast::<Discerning>() {
-        Ok(controller) => controller.fresh(round_trip),
+        Ok(controller) => controller.fresh_window(),
         Err(_) => window,
     }
 }
@@ -90,6 +89,9 @@ struct Discerning {
     in_flight: u64,
     most: [u64; 2],
     mtu: u16,
+    /// Bytes that the way holds without a queue, and microseconds of the fastest round trip since that was looked at.
+    fresh: f64,
+    fastest: u32,
     /// How likely there was a queue when the peer was last heard, from 0 to 1.
     queue: f32,
 }
@@ -112,20 +114,25 @@ impl Discerning {
             in_flight: 0,
             most: [0; 2],
             mtu,
+            fresh: f64::INFINITY,
+            fastest: u32::MAX,
             queue: 0.0,
         }
     }
 
     fn acknowledge(&mut self, now: Instant, sent: Instant, bytes: u64, smoothed: Duration) {
         // The smoothed one is late, this one has the peer's delays in it.
-        let round_trip = now.saturating_duration_since(sent).min(smoothed);
-        self.look_for_queue(now, round_trip);
+        let round_trip = now.saturating_duration_since(sent);
+        let micros = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+        self.fastest = self.fastest.min(micros);
+        self.look_for_queue(now, round_trip.min(smoothed));
         if self.queue >= 1.0 && self.window < self.threshold && self.window >= LEAST_MEASURED {
             self.threshold = self.window;
             self.follow(self.window);
         }
         let used = 2.0 * self.most[0].max(self.most[1]) as f64 >= self.window;
         if now >= self.round {
+            self.refresh();
             let late = now.saturating_duration_since(self.round).min(smoothed);
             self.round = now + smoothed;
             self.acknowledged -= self.acknowledged / MEMORY;
@@ -215,13 +222,26 @@ impl Discerning {
         self.follow(flat);
     }
 
-    fn fresh(&self, round_trip: Duration) -> u64 {
+    /// Of what was on the way, the part stood in a queue by which the round trip was longer than the lowest: the rest is what the way
+    /// holds (as in TCP Vegas). Without a queue it may hold more.
+    fn refresh(&mut self) {
         let lowest = self.lowest[0].min(self.lowest[1]) as f64;
-        let round_trip = round_trip.as_micros() as f64;
-        let on_the_way = self.window * (lowest / round_trip).min(1.0);
-        let mtu = u64::from(self.mtu);
-        let spare = if self.lost >= mtu / 2 { 3.0 } else { 1.25 };
-        ((on_the_way * spare) as u64).max(LEAST_FRESH * mtu)
+        let fastest = f64::from(std::mem::replace(&mut self.fastest, u32::MAX));
+        let (mtu, most) = (f64::from(self.mtu), self.most[0].max(self.most[1]) as f64);
+        if fastest > lowest + STANDING.0.max(STANDING.1 * lowest) {
+            let holds = self.fresh.min(most) * lowest / fastest;
+            self.fresh = (holds + SPARE * mtu).min(self.fresh);
+        } else if most >= 0.75 * self.fresh {
+            self.fresh += (mtu / 4.0).max(self.fresh / 16.0);
+        }
+    }
+
+    /// A little more than may be sent, so that an acknowledgement finds something. Where packets were lost of late, what arrived behind
+    /// them waits to be acknowledged, too.
+    fn fresh_window(&self) -> u64 {
+        let lossy = self.lost >= u64::from(self.mtu) / 2;
+        let may_be_sent = self.fresh.min(1.25 * self.window);
+        (may_be_sent * if lossy { 1.5 } else { 1.0 }) as u64
     }
 
     fn is_answered(&self, sent: Instant) -> bool {

@@ -144,5 +144,44 @@ fn it_regrows_as_cubic_does() {
 #[test]
 fn it_is_small() {
     let size = size_of::<Discerning>();
-    assert!(size <= 152, "{size}");
+    assert!(size <= 160, "{size}");
+}
+
+/// A way of 50 ms that carries two packets in 10 ms, always given as many as may be on it: how long a round trip takes then.
+fn saturate(flow: &mut Flow, rounds: u32) -> u64 {
+    let mut round_trip = 50;
+    for _ in 0..rounds {
+        let packets = (flow.cc.fresh_window() / MTU).min(1000);
+        round_trip = 50.max(packets * 5);
+        flow.need = packets;
+        flow.rounds(1, round_trip, 0);
+    }
+    round_trip
+}
+
+#[test]
+fn what_is_to_be_fresh_stands_in_no_queue() {
+    let mut flow = Flow::new(30);
+    flow.rounds(5, 50, 0);
+    // It holds ten packets, and one may stand.
+    let round_trip = saturate(&mut flow, 100);
+    assert!((50..=65).contains(&round_trip), "{round_trip} ms");
+    let packets = flow.cc.fresh_window() / MTU;
+    assert!((10..=13).contains(&packets), "{packets} packets");
+    assert!(flow.packets() > 20, "Cubic would let more queue up");
+}
+
+#[test]
+fn what_is_to_be_fresh_takes_what_comes_free() {
+    let mut flow = Flow::new(30);
+    flow.rounds(5, 50, 0);
+    saturate(&mut flow, 100);
+    // The way carries three times as much.
+    for _ in 0..60 {
+        flow.need = flow.cc.fresh_window() / MTU;
+        let round_trip = 50.max(flow.need * 5 / 3);
+        flow.rounds(1, round_trip, 0);
+    }
+    let packets = flow.cc.fresh_window() / MTU;
+    assert!((25..=36).contains(&packets), "{packets} packets");
 }

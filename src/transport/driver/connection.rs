@@ -20,13 +20,16 @@ use quinn_proto::{
 
 use super::{
     port::Port,
-    source::{Source, Streams, UniStream},
+    source::{Hurry, Source, Streams, UniStream},
     stream::{RecvStream, SendStream},
 };
 use crate::{
     transport::{congestion, stream::code_for},
     wire::{ALPN, Code},
 };
+
+/// The highest priority of what a [`Source`] writes.
+const HIGHEST: i32 = 2;
 
 /// What a task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +66,7 @@ pub(super) struct State {
     /// for that. Answers to requests so pass what subscriptions have waiting.
     pub(super) reserved: Option<StreamId>,
     /// Little is to wait below what its streams take.
-    hurried: bool,
+    hurry: Hurry,
     /// How it ended.
     pub(super) error: Option<ConnectionError>,
     /// Who waits, for what. A few at a time.
@@ -72,7 +75,7 @@ pub(super) struct State {
 
 impl State {
     fn streams(&mut self, http3: bool) -> Streams<'_> {
-        Streams::new(&mut self.proto, &mut self.hurried, http3)
+        Streams::new(&mut self.proto, &mut self.hurry, http3)
     }
 
     pub(super) fn wait(&mut self, interest: Interest, cx: &Context<'_>) {
@@ -127,7 +130,7 @@ impl Shared {
                 proto,
                 connected: false,
                 reserved: None,
-                hurried: false,
+                hurry: Hurry::default(),
                 error: None,
                 waiting: Vec::new(),
             }),
@@ -177,9 +180,11 @@ impl Shared {
         source: Option<&dyn Source>,
         wakers: &mut Vec<Waker>,
     ) {
-        if state.hurried {
-            let window =
-                congestion::fresh_window(state.proto.congestion_state(), state.proto.rtt());
+        if state.hurry.on {
+            state.hurry.window = congestion::fresh_window(state.proto.congestion_state());
+            state.hurry.packet = state.proto.current_mtu().into();
+            // Whoever may write the most is told; the others find out.
+            let window = state.hurry.window(HIGHEST);
             state.proto.set_send_window(window);
         }
         while let Some(event) = state.proto.poll() {

@@ -27,8 +27,30 @@ pub(crate) struct UniStream(pub(super) StreamId);
 /// The streams of a connection that is locked.
 pub(crate) struct Streams<'a> {
     proto: &'a mut quinn_proto::Connection,
-    hurried: &'a mut bool,
+    hurry: &'a mut Hurry,
     http3: bool,
+}
+
+/// How much may wait for the peer where it is to be fresh.
+#[derive(Debug, Default)]
+pub(super) struct Hurry {
+    /// It matters at all.
+    pub(super) on: bool,
+    /// Bytes that may wait to be acknowledged, and bytes of a packet.
+    pub(super) window: u64,
+    pub(super) packet: u64,
+}
+
+impl Hurry {
+    /// What may wait when bytes of this priority are written: each level leaves the ones above a packet or two, so that they need not
+    /// wait for an acknowledgement, and the one below the usual leaves the queues on the way empty.
+    pub(super) fn window(&self, priority: i32) -> u64 {
+        let packets = i64::from(2 * priority.max(0) + priority.min(0));
+        let reserve = packets.saturating_mul(self.packet as i64);
+        self.window
+            .saturating_add_signed(reserve)
+            .max(2 * self.packet)
+    }
 }
 
 /// The stream takes nothing any more: it was stopped or reset, or the connection is over.
@@ -38,23 +60,27 @@ pub(crate) struct Gone;
 impl<'a> Streams<'a> {
     pub(super) const fn new(
         proto: &'a mut quinn_proto::Connection,
-        hurried: &'a mut bool,
+        hurry: &'a mut Hurry,
         http3: bool,
     ) -> Self {
         Self {
             proto,
-            hurried,
+            hurry,
             http3,
         }
     }
 
-    /// Writes as much as the stream takes, without copying, and takes it out of `chunks`; whether that is all.
+    /// Writes as much as the stream takes, of bytes of this priority, without copying, and takes it out of `chunks`; whether that is all.
     /// [`Source::writable`] is called when it takes more.
     pub(crate) fn write(
         &mut self,
         stream: UniStream,
+        priority: i32,
         chunks: &mut Vec<Bytes>,
     ) -> Result<bool, Gone> {
+        if self.hurry.on {
+            self.proto.set_send_window(self.hurry.window(priority));
+        }
         let mut stream = self.proto.send_stream(stream.0);
         match write_all(&mut stream, chunks) {
             Ok(()) => {
@@ -77,7 +103,7 @@ impl<'a> Streams<'a> {
     /// From now on little waits below what the streams take: they take more when the network does, and what is written then is
     /// chosen then.
     pub(crate) const fn hurry(&mut self) {
-        *self.hurried = true;
+        self.hurry.on = true;
     }
 
     /// Says that nothing follows.

@@ -109,7 +109,7 @@ async fn lost_of_much(server: &mut Server) -> u64 {
     let sent: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
     let (stream, _) = connection.open_uni().unwrap();
     connection.with_streams(|streams| {
-        let took_all = streams.write(stream, &mut vec![Bytes::from(sent.clone())]);
+        let took_all = streams.write(stream, 0, &mut vec![Bytes::from(sent.clone())]);
         assert!(took_all.unwrap());
         streams.finish(stream);
     });
@@ -244,7 +244,7 @@ async fn clients_are_told_to_send_1200_bytes_at_most() {
     let (stream, _) = connection.open_uni().unwrap();
     connection.with_streams(|streams| {
         let mut bytes = vec![Bytes::from(vec![7; 100_000])];
-        assert!(streams.write(stream, &mut bytes).unwrap());
+        assert!(streams.write(stream, 0, &mut bytes).unwrap());
         streams.finish(stream);
     });
     let mut stream = client.accept_uni().await.unwrap();
