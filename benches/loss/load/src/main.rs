@@ -7,6 +7,7 @@ mod collect;
 mod floor;
 mod load;
 mod nats;
+mod observe;
 mod tidings;
 mod tls;
 
@@ -42,6 +43,14 @@ enum Subcommands {
         /// One-way delay of the link in milliseconds: what is later than three times this is late by more than a round trip.
         #[arg(long, value_name = "MS")]
         delay: f64,
+    },
+    /// Subscribe to every flow on one connection, and watch how old the newest message of each is; prints "ready", and a line of JSON
+    /// when the time is over
+    Observe {
+        #[command(flatten)]
+        peer: Peer,
+        #[command(flatten)]
+        load: Load,
     },
     /// Serve one subscriber and one publisher over TLS on TCP: what arrives from one is written to the other; prints "listening"
     FloorTls {
@@ -114,6 +123,7 @@ fn run(command: Subcommands) -> Result<(), Failure> {
             }?;
             println!("{}", serde_json::to_string(&collector.summary())?);
         }
+        Subcommands::Observe { peer, load } => println!("{}", observe::observe(&peer, &load)?),
         Subcommands::FloorTls {
             listen,
             certificate,

@@ -24,7 +24,7 @@ const QUEUE: usize = 1024;
 const CONTENT_TYPE: &str = "";
 
 /// The channel of a flow; `single` puts all flows into one channel.
-fn channel(flow: u16, single: bool) -> String {
+pub(crate) fn channel(flow: u16, single: bool) -> String {
     format!("flow-{}", if single { 0 } else { flow })
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn subscribe(
     })
 }
 
-async fn connect(peer: &Peer) -> Result<Client, Failure> {
+pub(crate) async fn connect(peer: &Peer) -> Result<Client, Failure> {
     let pem = fs::read(&peer.certificate)
         .map_err(|error| format!("cannot read {}: {error}", peer.certificate.display()))?;
     let client = Client::builder(format!("quic://{}", peer.address))
@@ -109,7 +109,7 @@ async fn connect(peer: &Peer) -> Result<Client, Failure> {
     Ok(client)
 }
 
-fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(crate) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
