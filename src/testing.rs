@@ -24,7 +24,7 @@ use crate::{
     auth::{JwtAuthenticator, TokenIssuer, VerifyingKey},
     broker::Broker,
     client::{self, Client, ClientError, Sha256, Transport, Trust},
-    server::{Builder, Server},
+    server::{Builder, Server, Sessions},
     wire::UserId,
 };
 
@@ -39,6 +39,7 @@ pub struct TestServer {
     http: Option<SocketAddr>,
     sha256: Sha256,
     broker: Broker,
+    sessions: Sessions,
     issuer: TokenIssuer,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
@@ -78,6 +79,7 @@ impl TestServer {
             http: server.http_address(),
             sha256: server.certificate_sha256(),
             broker: server.broker().clone(),
+            sessions: server.sessions().clone(),
             issuer,
             stop: Some(stop),
             running: tokio::spawn(server.run(async {
@@ -159,6 +161,12 @@ impl TestServer {
     #[must_use]
     pub const fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// Its open sessions.
+    #[must_use]
+    pub const fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// Begins to drain and returns at once; [`stop`](Self::stop) waits for the end.

@@ -11,7 +11,8 @@ use tidings::wire::{
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
         Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce, ReadHistory,
-        Skipped, Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
+        Refresh, Refreshed, Skipped, Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe,
+        Unsubscribed, Welcome,
     },
 };
 
@@ -344,6 +345,8 @@ structs! {
     Publication { offset, time, publisher, message }
     Lagged { from, to }
     Skipped { from, to }
+    Refresh { request, token }
+    Refreshed { request, expires }
     End { code, reason }
     Notification { text, timestamp }
     Announcement { text, timestamp }
@@ -409,5 +412,5 @@ macro_rules! frames {
 }
 frames! {
     Hello Welcome GoAway Subscribe SubscribeFrom ReadHistory HistoryPage PublishOnce PublishedOnce Unsubscribe Publish Ping Failed Subscribed Unsubscribed Published Pong Header Publication Lagged
-    Skipped End
+    Skipped Refresh Refreshed End
 }

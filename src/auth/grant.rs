@@ -13,6 +13,8 @@ pub struct Grant {
     pub user: Option<UserId>,
     /// When the session ends unless it presents a new token; `None` for never.
     pub expires_at: Option<SystemTime>,
+    /// When its credentials were issued, where that is known: those that are older than a revocation are refused.
+    pub issued_at: Option<SystemTime>,
     /// What it may subscribe to, before the rules are asked.
     pub subscribe: Permissions,
     /// What it may publish to, before the rules are asked.
@@ -39,6 +41,13 @@ impl Grant {
     #[must_use]
     pub const fn expires_at(mut self, time: SystemTime) -> Self {
         self.expires_at = Some(time);
+        self
+    }
+
+    /// The same, issued at `time`.
+    #[must_use]
+    pub const fn issued_at(mut self, time: SystemTime) -> Self {
+        self.issued_at = Some(time);
         self
     }
 

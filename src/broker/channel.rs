@@ -264,6 +264,11 @@ impl Channel {
         }
     }
 
+    /// How many publications stand behind this one.
+    pub(super) fn behind(&self, cursor: Offset) -> u64 {
+        self.lock().log.head().saturating_sub(cursor)
+    }
+
     pub(super) fn page(&self, query: &HistoryQuery) -> Page {
         self.lock().log.page(self.epoch, query)
     }

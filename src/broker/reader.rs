@@ -31,6 +31,9 @@ pub(super) struct Cursor {
     counters: Arc<Counters>,
     start: Begin,
     at: Offset,
+    /// Publications that it was told it missed, and that were left out for it.
+    lagged: u64,
+    skipped: u64,
 }
 
 impl Cursor {
@@ -41,6 +44,8 @@ impl Cursor {
             counters,
             start,
             at: start.at,
+            lagged: 0,
+            skipped: 0,
         }
     }
 
@@ -67,11 +72,13 @@ impl Cursor {
             }
             Next::Read(Read::Lagged { from, to }) => {
                 self.at = to;
+                self.lagged += to - from + 1;
                 self.counters.lagged(to - from + 1);
                 Some(Batch::Lagged { from, to })
             }
             Next::Read(Read::Skipped { from, to }) => {
                 self.at = to;
+                self.skipped += to - from + 1;
                 self.counters.skipped(to - from + 1);
                 Some(Batch::Skipped { from, to })
             }
@@ -162,6 +169,20 @@ impl Reader {
             count: 1,
         };
         self.cursor.try_batch(wanted, out)
+    }
+
+    /// What was read last, and how many publications stand behind it.
+    pub(crate) fn reached(&self) -> (Position, u64) {
+        let position = Position {
+            epoch: self.cursor.channel.epoch,
+            offset: self.cursor.at,
+        };
+        (position, self.cursor.channel.behind(self.cursor.at))
+    }
+
+    /// Publications that it was told it missed, and that were left out for it.
+    pub(crate) const fn losses(&self) -> (u64, u64) {
+        (self.cursor.lagged, self.cursor.skipped)
     }
 
     /// What was read last is not read yet.

@@ -1,6 +1,11 @@
 //! The parts of a client.
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -37,6 +42,8 @@ pub(super) struct Settings {
     pub(super) deadline: Duration,
     pub(super) max_frame: usize,
     pub(super) reconnect: bool,
+    /// In place of a fixed token, since it was refreshed.
+    pub(super) refreshed: Arc<Mutex<Option<String>>>,
 }
 
 /// Where a token comes from.
@@ -69,6 +76,7 @@ impl Builder {
                 deadline: Duration::from_secs(10),
                 max_frame: 16 << 20,
                 reconnect: true,
+                refreshed: Arc::default(),
             },
         }
     }
@@ -143,6 +151,7 @@ impl Builder {
         let (state, states) = watch::channel(State::Connected(welcomed));
         let registry = Arc::new(Registry::default());
         let close = CancellationToken::new();
+        let refreshed = Arc::clone(&self.settings.refreshed);
         let driver = Driver {
             dialer,
             settings: self.settings,
@@ -158,6 +167,7 @@ impl Builder {
                 line,
                 registry,
                 state: states,
+                refreshed,
                 close,
                 driver,
             }),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     transport::dial::Dialer,
-    wire::{ChannelName, Code, History, HistoryQuery, Message, Retry},
+    wire::{ChannelName, Code, History, HistoryQuery, Message, Retry, Timestamp},
 };
 
 /// What user code asks of the task.
@@ -35,6 +35,10 @@ pub(super) enum Command {
         name: ChannelName,
         query: HistoryQuery,
         answer: oneshot::Sender<Result<History, ClientError>>,
+    },
+    Refresh {
+        token: String,
+        answer: oneshot::Sender<Result<Option<Timestamp>, ClientError>>,
     },
     Ping {
         answer: oneshot::Sender<Result<(), ClientError>>,

@@ -1,6 +1,6 @@
 //! From an address to `Welcome` (PROTOCOL §4.1, §4.2).
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use tokio::time::{timeout, timeout_at};
 
@@ -29,7 +29,11 @@ impl Link {
         let end = tokio::time::Instant::now() + settings.deadline;
         let token = match &settings.token {
             Token::None => None,
-            Token::Fixed(token) => Some(token.clone()),
+            Token::Fixed(token) => {
+                let refreshed = settings.refreshed.lock();
+                let refreshed = refreshed.unwrap_or_else(PoisonError::into_inner);
+                Some(refreshed.clone().unwrap_or_else(|| token.clone()))
+            }
             Token::Asked(ask) => {
                 let asked = timeout_at(end, ask()).await;
                 let token = asked.unwrap_or_else(|_| Err("it did not come in time".to_owned()));

@@ -21,10 +21,10 @@ use super::{
 use crate::{
     transport::{Closed, Connection, FrameError, FrameReader, RecvStream, SendStream},
     wire::{
-        ChannelName, Code, DecodeError, History, Position, Retry, Start,
+        ChannelName, Code, DecodeError, History, Position, Retry, Start, Timestamp,
         frame::{
-            Frame, Limits, Ping, Publish, PublishOnce, ReadHistory, Subscribe, SubscribeFrom,
-            Unsubscribe,
+            Frame, Limits, Ping, Publish, PublishOnce, ReadHistory, Refresh, Subscribe,
+            SubscribeFrom, Unsubscribe,
         },
     },
 };
@@ -77,6 +77,7 @@ enum Pending {
     Publish(oneshot::Sender<Result<Acknowledgement, ClientError>>),
     Subscribe(ChannelName),
     History(oneshot::Sender<Result<History, ClientError>>),
+    Refresh(oneshot::Sender<Result<Option<Timestamp>, ClientError>>),
     Ping(oneshot::Sender<Result<(), ClientError>>),
     Nobody,
 }
@@ -200,6 +201,7 @@ impl Link {
             match pending {
                 Pending::Publish(answer) => drop(answer.send(Err(error))),
                 Pending::History(answer) => drop(answer.send(Err(error))),
+                Pending::Refresh(answer) => drop(answer.send(Err(error))),
                 Pending::Ping(answer) => drop(answer.send(Err(error))),
                 // The registry asks again on the next connection.
                 Pending::Subscribe(_) | Pending::Nobody => {}
@@ -260,6 +262,11 @@ impl Link {
                         query,
                     }
                     .into()
+                });
+            }
+            Command::Refresh { token, answer } => {
+                self.request(Pending::Refresh(answer), |request| {
+                    Refresh { request, token }.into()
                 });
             }
             Command::Ping { answer } => {
@@ -358,6 +365,11 @@ impl Link {
                     }));
                 }
             }
+            Frame::Refreshed(refreshed) => {
+                if let Some(Pending::Refresh(answer)) = self.pending.remove(&refreshed.request) {
+                    let _ = answer.send(Ok(refreshed.expires));
+                }
+            }
             Frame::Pong(pong) => {
                 if let Some(Pending::Ping(answer)) = self.pending.remove(&pong.request) {
                     let _ = answer.send(Ok(()));
@@ -371,6 +383,9 @@ impl Link {
                         let _ = answer.send(Err(ClientError::Request { code, reason }));
                     }
                     Some(Pending::History(answer)) => {
+                        let _ = answer.send(Err(ClientError::Request { code, reason }));
+                    }
+                    Some(Pending::Refresh(answer)) => {
                         let _ = answer.send(Err(ClientError::Request { code, reason }));
                     }
                     Some(Pending::Ping(answer)) => {

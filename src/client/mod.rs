@@ -13,7 +13,10 @@ mod mailbox;
 mod registry;
 mod subscription;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use tokio::{
     sync::{oneshot, watch},
@@ -49,6 +52,8 @@ struct Shared {
     line: Arc<Line>,
     registry: Arc<Registry>,
     state: watch::Receiver<State>,
+    /// The token that was refreshed last.
+    refreshed: Arc<Mutex<Option<String>>>,
     close: CancellationToken,
     driver: AbortHandle,
 }
@@ -321,6 +326,32 @@ impl Client {
             answer,
         })?;
         answered.await.map_err(|_| self.over())?
+    }
+
+    /// Shows the server a new token of the same user, in place of the one before, without a new connection: from now on the session may
+    /// what this one says, and lives as long. Subscriptions that it does not allow end with [`Code::PERMISSION_DENIED`]. Later connections
+    /// show it too, unless [`Builder::token_from`] is asked.
+    ///
+    /// Returns when the session ends unless it is refreshed again; `None` for never.
+    ///
+    /// # Errors
+    /// [`ClientError::Request`] with the server's code: the session goes on as before.
+    /// [`Interrupted`](ClientError::Interrupted), [`Closed`](ClientError::Closed).
+    pub async fn refresh(
+        &self,
+        token: impl Into<String>,
+    ) -> Result<Option<SystemTime>, ClientError> {
+        let token = token.into();
+        let (answer, answered) = oneshot::channel();
+        let _place = self.ask(Command::Refresh {
+            token: token.clone(),
+            answer,
+        })?;
+        let expires = answered.await.map_err(|_| self.over())??;
+        let refreshed = self.shared.refreshed.lock();
+        *refreshed.unwrap_or_else(PoisonError::into_inner) = Some(token);
+        let since_1970 = expires.map(Duration::from_millis);
+        Ok(since_1970.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)))
     }
 
     /// Asks the server for a sign of life; the time until it came.

@@ -1,6 +1,6 @@
 //! Floor 3: user code in Rust, called for each session, as an application framework's server has it.
 
-pub use crate::session::{PostStream, Session, SubscribeError};
+pub use crate::session::{PostStream, Progress, Session, SubscribeError};
 
 /// User code for each session.
 ///

@@ -99,10 +99,19 @@ pub(super) struct Http {
 
 #[cfg(feature = "http")]
 impl Http {
-    pub(super) async fn run(self, broker: Broker, stop: CancellationToken) {
-        if let Err(error) =
-            super::http::serve(self.listener, broker, self.key, self.body_limit, stop).await
-        {
+    pub(super) async fn run(
+        self,
+        broker: Broker,
+        sessions: session::Sessions,
+        stop: CancellationToken,
+    ) {
+        let Self {
+            listener,
+            key,
+            body_limit,
+        } = self;
+        let served = super::http::serve(listener, broker, sessions, key, body_limit, stop).await;
+        if let Err(error) = served {
             tracing::error!(%error, "the HTTP API ended");
         }
     }
@@ -304,6 +313,7 @@ impl Builder {
                     Box::pin(async move { endpoint.session_opened(&session).await })
                 })
             }),
+            sessions: session::Sessions::default(),
             drain: CancellationToken::new(),
         };
         let context = Arc::new(context);

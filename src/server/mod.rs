@@ -20,6 +20,7 @@ use crate::{
     transport::{Sha256, listener::Listener},
 };
 
+pub use crate::session::{Sessions, TooManyRevocations};
 pub use crate::transport::{BindError, Certificate, InvalidTls, Origins};
 pub use builder::{Builder, Limits};
 pub use certificates::CertificateFiles;
@@ -124,6 +125,12 @@ impl Server {
         &self.context.broker
     }
 
+    /// The open sessions: subscribe, unsubscribe, end and revoke them from outside.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.context.sessions
+    }
+
     /// Exchanges the certificate for the handshakes that follow.
     pub fn set_certificate(&self, certificate: Certificate) {
         self.listener.set_certificate(certificate);
@@ -148,7 +155,11 @@ impl Server {
         tasks.spawn(certificates.watch(Arc::clone(&listener), stop.clone()));
         #[cfg(feature = "http")]
         if let Some(http) = self.http {
-            tasks.spawn(http.run(context.broker.clone(), stop.clone()));
+            tasks.spawn(http.run(
+                context.broker.clone(),
+                context.sessions.clone(),
+                stop.clone(),
+            ));
         }
         begin.cancel();
 

@@ -4,13 +4,18 @@ use std::{pin::pin, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Close, Session, handshake::protocol_fault, history, inner::Inner, publish, subscribe};
+use super::{
+    Close, Session, handshake::protocol_fault, history, inner::Inner, publish, refresh, subscribe,
+};
 use crate::{
     transport::{FrameError, FrameReader, SendStream, StreamError},
     wire::{
         Code, Start,
         codec::{REQUESTS, RawFrame},
-        frame::{Failed, Frame, GoAway, Pong, Subscribe, SubscribeFrom, Subscribed, Unsubscribed},
+        frame::{
+            Failed, Frame, GoAway, Pong, Refresh, Subscribe, SubscribeFrom, Subscribed,
+            Unsubscribed,
+        },
     },
 };
 
@@ -68,11 +73,15 @@ impl Control {
                 biased;
                 () = &mut drained, if !self.told_to_leave => self.tell_to_leave(session),
                 read = self.reader.next() => match read {
-                    Ok(Some(raw)) => {
-                        if let Err(close) = handle(session, &raw, &mut self.outgoing) {
-                            return close;
+                    Ok(Some(raw)) => match handle(session, &raw, &mut self.outgoing) {
+                        Ok(None) => {}
+                        Ok(Some(refresh)) => {
+                            let request = refresh.request;
+                            let answer = Box::pin(refresh::refresh(inner, refresh)).await;
+                            self.outgoing.push(encode(request, answer));
                         }
-                    }
+                        Err(close) => return close,
+                    },
                     Ok(None) => return Close::new(Code::CLOSED, "the client ended the control stream"),
                     Err(FrameError::Decode(error)) => return protocol_fault(&error),
                     Err(FrameError::Reset(_)) => return Close::new(Code::CLOSED, "the client reset the control stream"),
@@ -104,11 +113,15 @@ impl Control {
     }
 }
 
-/// Answers one frame, where it is to be answered.
-fn handle(session: &Session, raw: &RawFrame, out: &mut Vec<Bytes>) -> Result<(), Close> {
+/// Answers one frame, where it is to be answered; but for a `Refresh`, which takes its time.
+fn handle(
+    session: &Session,
+    raw: &RawFrame,
+    out: &mut Vec<Bytes>,
+) -> Result<Option<Refresh>, Close> {
     let Some(frame) = Frame::decode(raw).map_err(|error| protocol_fault(&error))? else {
         out.extend(unknown(raw)?);
-        return Ok(());
+        return Ok(None);
     };
     let inner = session.inner();
     let (request, answer) = match frame {
@@ -131,9 +144,10 @@ fn handle(session: &Session, raw: &RawFrame, out: &mut Vec<Bytes>) -> Result<(),
             }),
         ),
         Frame::ReadHistory(wanted) => match history::read(inner, &wanted, out) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(None),
             Err(refusal) => (wanted.request, Err(refusal)),
         },
+        Frame::Refresh(refresh) => return Ok(Some(refresh)),
         Frame::Ping(ping) => (
             ping.request,
             Ok(Frame::from(Pong {
@@ -146,11 +160,15 @@ fn handle(session: &Session, raw: &RawFrame, out: &mut Vec<Bytes>) -> Result<(),
             return Err(Close::new(Code::UNEXPECTED_FRAME, reason));
         }
     };
-    out.push(match answer {
+    out.push(encode(request, answer));
+    Ok(None)
+}
+
+fn encode(request: u64, answer: Result<Frame, Refusal>) -> Bytes {
+    match answer {
         Ok(answer) => answer.encode(),
         Err(refusal) => refuse(request, refusal),
-    });
-    Ok(())
+    }
 }
 
 fn subscribed(

@@ -1,12 +1,13 @@
 //! What user code holds of a session.
 
-use std::{fmt, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{fmt, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 
 use super::{
     Close,
     inner::Inner,
+    refresh,
     subscribe::{self, SubscribeError},
     writer::Until,
 };
@@ -18,6 +19,26 @@ use crate::{
         ChannelName, Code, Message, Position, Publication, Start, UserId, draft, frame::Source,
     },
 };
+
+/// How far a subscription of a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The channel, or the name that user code gave the stream.
+    pub name: ChannelName,
+    /// Whether it is a channel's.
+    pub of_channel: bool,
+    /// The last publication that was read for it.
+    pub position: Position,
+    /// How many publications stand behind that.
+    pub behind: u64,
+    /// Bytes that were read for it and not taken by its stream yet.
+    pub waiting_bytes: u64,
+    /// Publications that it was told are lost because it was too slow.
+    pub lagged: u64,
+    /// Publications that were left out for it by the channel's rule.
+    pub skipped: u64,
+}
 
 /// A client's session, for user code on the server. Cloning shares it; dropping it changes nothing.
 #[derive(Clone)]
@@ -45,13 +66,20 @@ impl Session {
     /// The authenticated user, or `None` for an anonymous session.
     #[must_use]
     pub fn user(&self) -> Option<&UserId> {
-        self.inner.grant.user.as_ref()
+        self.inner.user.as_ref()
     }
 
-    /// What authentication yielded.
+    /// What authentication yielded, or the last refresh did.
     #[must_use]
-    pub fn grant(&self) -> &Grant {
-        &self.inner.grant
+    pub fn grant(&self) -> Arc<Grant> {
+        self.inner.grant()
+    }
+
+    /// Lets another grant hold from now on, whatever the token says: subscriptions that it does not allow any more end with
+    /// [`Code::PERMISSION_DENIED`], and the session ends when it expires. Its user is ignored: a session stays whose it is.
+    pub fn set_grant(&self, mut grant: Grant) {
+        grant.user.clone_from(&self.inner.user);
+        refresh::replace(&self.inner, grant);
     }
 
     /// How the client calls itself.
@@ -72,6 +100,18 @@ impl Session {
         self.inner.connection.remote_address()
     }
 
+    /// The smoothed round trip to the client.
+    #[must_use]
+    pub fn round_trip(&self) -> Duration {
+        self.inner.connection.rtt()
+    }
+
+    /// The client's subscriptions, and how far each is.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<Progress> {
+        self.inner.writers.progress()
+    }
+
     /// The server's broker.
     #[must_use]
     pub fn broker(&self) -> &Broker {
@@ -85,6 +125,14 @@ impl Session {
     /// [`SubscribeError`].
     pub fn subscribe(&self, channel: &ChannelName) -> Result<Position, SubscribeError> {
         subscribe::subscribe(&self.inner, channel).map(|(_, position)| position)
+    }
+
+    /// Ends the client's subscription to a channel with [`Code::ENDED`]; whether there was one. It may subscribe again where its grant or
+    /// a rule lets it.
+    pub fn unsubscribe(&self, channel: &ChannelName) -> bool {
+        self.inner.take_back(channel);
+        let found = self.inner.writers.find_channel(channel);
+        found.is_some_and(|id| subscribe::end(&self.inner, id, Code::ENDED))
     }
 
     /// Forwards a channel, as it is, onto a stream of this client that is called `stream` (PROTOCOL §5.1, source 1). The encoded

@@ -31,7 +31,11 @@ pub(super) fn read(
 
 /// Whether the session may read what is kept of a channel.
 pub(super) fn permit(inner: &Inner, channel: &ChannelName) -> Result<(), Refusal> {
-    if inner.context.rules.may_read_history(&inner.grant, channel) {
+    if inner
+        .context
+        .rules
+        .may_read_history(&inner.read_grant(), channel)
+    {
         return Ok(());
     }
     let reason =

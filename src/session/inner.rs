@@ -1,14 +1,15 @@
 //! What the parts of a session share.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Close, Context, Home, writers::Writers};
 use crate::{
     auth::Grant,
     transport::{Connection, Source},
-    wire::{ChannelName, Code},
+    wire::{ChannelName, Code, UserId},
 };
 
 pub(super) struct Inner {
@@ -16,7 +17,11 @@ pub(super) struct Inner {
     pub(super) connection: Connection,
     pub(super) context: Arc<Context>,
     pub(super) home: Arc<Home>,
-    pub(super) grant: Grant,
+    /// Whose it is: a refresh changes what it may, never whose it is.
+    pub(super) user: Option<UserId>,
+    grant: RwLock<Arc<Grant>>,
+    /// Told when the grant is another.
+    pub(super) refreshed: Notify,
     pub(super) client: String,
     /// Every task of the session but its own.
     pub(super) tasks: TaskTracker,
@@ -45,7 +50,9 @@ impl Inner {
             connection,
             context,
             home,
-            grant,
+            user: grant.user.clone(),
+            grant: RwLock::new(Arc::new(grant)),
+            refreshed: Notify::new(),
             client,
             tasks: TaskTracker::new(),
             writers,
@@ -55,9 +62,26 @@ impl Inner {
         }
     }
 
+    pub(super) fn grant(&self) -> Arc<Grant> {
+        Arc::clone(&self.read_grant())
+    }
+
+    pub(super) fn read_grant(&self) -> RwLockReadGuard<'_, Arc<Grant>> {
+        self.grant.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_grant(&self, grant: Grant) {
+        *self.grant.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(grant);
+        self.refreshed.notify_one();
+    }
+
     /// The server subscribes the session to a channel by itself.
     pub(super) fn give(&self, channel: &ChannelName) {
-        if self.context.rules.may_subscribe(&self.grant, channel) {
+        if self
+            .context
+            .rules
+            .may_subscribe(&self.read_grant(), channel)
+        {
             return;
         }
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +92,16 @@ impl Inner {
 
     pub(super) fn may_subscribe(&self, channel: &ChannelName) -> bool {
         let given = || self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        self.context.rules.may_subscribe(&self.grant, channel) || given().contains(channel)
+        self.context
+            .rules
+            .may_subscribe(&self.read_grant(), channel)
+            || given().contains(channel)
+    }
+
+    /// What the server gave by itself it takes back.
+    pub(super) fn take_back(&self, channel: &ChannelName) {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.retain(|known| known != channel);
     }
 
     /// Orders the end. The first reason stays.

@@ -8,6 +8,8 @@ mod handshake;
 mod history;
 mod inner;
 mod publish;
+mod refresh;
+mod roster;
 mod subscribe;
 mod writer;
 mod writers;
@@ -36,7 +38,8 @@ use crate::{
     },
 };
 
-pub use handle::{PostStream, Session};
+pub use handle::{PostStream, Progress, Session};
+pub use roster::{Sessions, TooManyRevocations};
 pub use subscribe::SubscribeError;
 
 use control::Control;
@@ -50,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     /// User code, called before `Welcome` is sent.
     pub(crate) opened: Option<Opened>,
+    /// Those that are open.
+    pub(crate) sessions: Sessions,
     /// Set when the server is going away.
     pub(crate) drain: CancellationToken,
 }
@@ -125,7 +130,7 @@ pub(crate) async fn serve(
     // Apart, so that what the beginning needs is given back before the long rest.
     let opened = Box::pin(open(&connection, &context, &home, permit)).await;
     let close = match opened {
-        Ok((mut control, session)) => {
+        Ok((mut control, session, _entry)) => {
             let span = tracing::info_span!(
                 "session",
                 id = %session.id(),
@@ -176,7 +181,7 @@ async fn open(
     context: &Arc<Context>,
     home: &Arc<Home>,
     permit: Permit,
-) -> Result<(Control, Session), Close> {
+) -> Result<(Control, Session, roster::Entry), Close> {
     let greeting = tokio::select! {
         biased;
         greeting = handshake::greet(connection, context) => greeting?,
@@ -206,6 +211,7 @@ async fn open(
         hello.client,
     ));
     let welcomed = async {
+        let entry = context.sessions.enter(&session)?;
         auto_subscribe(&session);
         call_user_code(&session).await?;
         let welcome = Welcome {
@@ -218,7 +224,7 @@ async fn open(
         };
         let welcome = Frame::from(welcome).encode();
         match timeout(context.config.deadline, writer.write_all(&mut [welcome])).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(entry),
             Ok(Err(_)) => Err(Close::new(Code::CLOSED, "the client left before Welcome")),
             Err(_) => Err(Close::new(
                 Code::HELLO_TIMEOUT,
@@ -227,20 +233,22 @@ async fn open(
         }
     };
     // The order matters: what the session already runs must end before the refusal is sent.
-    let refused = welcomed.await.err();
+    let welcomed = welcomed.await;
     drop(permit);
-    if let Some(close) = refused {
-        finish(&session, &close).await;
-        return Err(close);
+    match welcomed {
+        Ok(entry) => Ok((Control::new(reader, writer), session, entry)),
+        Err(close) => {
+            finish(&session, &close).await;
+            Err(close)
+        }
     }
-    Ok((Control::new(reader, writer), session))
 }
 
 /// Subscribes to what the rules give without being asked. What finds no stream or no room is left out and logged: `Welcome`
 /// lists what there is.
 fn auto_subscribe(session: &Session) {
     let inner = session.inner();
-    for channel in inner.context.rules.auto_subscriptions(&inner.grant) {
+    for channel in inner.context.rules.auto_subscriptions(&inner.read_grant()) {
         if let Err(error) = subscribe::subscribe(inner, &channel) {
             tracing::debug!(%channel, %error, "no automatic subscription");
         }
@@ -278,14 +286,23 @@ async fn call_user_code(session: &Session) -> Result<(), Close> {
 async fn run(control: &mut Control, session: &Session) -> Close {
     let inner = session.inner();
     let expiry = async {
-        let Some(at) = inner.grant.expires_at else {
-            return std::future::pending().await;
-        };
-        // In steps, because the timer does not follow a clock that is set, and the token's time does.
-        while let Ok(left) = at.duration_since(SystemTime::now())
-            && !left.is_zero()
-        {
-            sleep(left.min(EXPIRY_STEP)).await;
+        loop {
+            let at = inner.read_grant().expires_at;
+            let left = at.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+            if left.is_some_and(|left| left.is_zero()) {
+                return;
+            }
+            // In steps, because the timer does not follow a clock that is set, and the token's time does.
+            let step = async {
+                match left {
+                    Some(left) => sleep(left.min(EXPIRY_STEP)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = step => {}
+                () = inner.refreshed.notified() => {}
+            }
         }
     };
     tokio::select! {

@@ -11,7 +11,7 @@ use crate::{
 
 pub(super) fn publish(inner: &Inner, publish: Publish) -> Result<Frame, Refusal> {
     let channel = permitted(inner, &publish.channel)?;
-    let user = inner.grant.user.as_ref();
+    let user = inner.user.as_ref();
     let published = inner
         .context
         .broker
@@ -26,7 +26,7 @@ pub(super) fn publish(inner: &Inner, publish: Publish) -> Result<Frame, Refusal>
 
 pub(super) fn publish_once(inner: &Inner, publish: PublishOnce) -> Result<Frame, Refusal> {
     let channel = permitted(inner, &publish.channel)?;
-    let user = inner.grant.user.as_ref();
+    let user = inner.user.as_ref();
     let broker = &inner.context.broker;
     let published = broker
         .publish_once(&channel, user, &publish.key, &publish.message)
@@ -43,7 +43,11 @@ pub(super) fn publish_once(inner: &Inner, publish: PublishOnce) -> Result<Frame,
 fn permitted(inner: &Inner, channel: &str) -> Result<ChannelName, Refusal> {
     let channel = ChannelName::parse(channel)
         .map_err(|error| Refusal::new(Code::INVALID_CHANNEL, error.to_string()))?;
-    if !inner.context.rules.may_publish(&inner.grant, &channel) {
+    if !inner
+        .context
+        .rules
+        .may_publish(&inner.read_grant(), &channel)
+    {
         let reason = format!("neither a rule nor the token lets this session publish to {channel}");
         return Err(Refusal::new(Code::PERMISSION_DENIED, reason));
     }

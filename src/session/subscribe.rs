@@ -169,13 +169,21 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// `Unsubscribe`.
 pub(super) fn unsubscribe(inner: &Arc<Inner>, subscription: u64) -> Result<(), Refusal> {
+    if end(inner, subscription, Code::UNSUBSCRIBED) {
+        return Ok(());
+    }
+    let reason = format!("the session has no subscription {subscription}");
+    Err(Refusal::new(Code::NOT_SUBSCRIBED, reason))
+}
+
+/// Ends a subscription with `code`; whether there was one.
+pub(super) fn end(inner: &Arc<Inner>, subscription: u64, code: Code) -> bool {
     let mut told = None;
     inner
         .connection
-        .with_streams(|streams| told = inner.writers.unsubscribe(subscription, streams));
+        .with_streams(|streams| told = inner.writers.end(subscription, code, streams));
     let Some(last_words) = told else {
-        let reason = format!("the session has no subscription {subscription}");
-        return Err(Refusal::new(Code::NOT_SUBSCRIBED, reason));
+        return false;
     };
     if last_words {
         let task = {
@@ -185,11 +193,11 @@ pub(super) fn unsubscribe(inner: &Arc<Inner>, subscription: u64) -> Result<(), R
                     () = inner.ended.cancelled() => {}
                     () = sleep(LAST_WORDS) => inner
                         .connection
-                        .with_streams(|streams| inner.writers.give_up(subscription, streams)),
+                        .with_streams(|streams| inner.writers.give_up(subscription, code, streams)),
                 }
             }
         };
         inner.tasks.spawn_on(task, &inner.home.runtime);
     }
-    Ok(())
+    true
 }

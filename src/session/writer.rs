@@ -121,8 +121,12 @@ impl Writer {
         )
     }
 
+    pub(super) const fn reader(&self) -> Option<&Reader> {
+        self.reader.as_ref()
+    }
+
     /// Bytes that wait for the stream.
-    fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.pending.iter().map(Bytes::len).sum()
     }
 
@@ -310,6 +314,7 @@ const fn reason(code: Code) -> &'static str {
     match code {
         Code::GOING_AWAY => "the server is shutting down",
         Code::UNSUBSCRIBED => "as the client asked",
+        Code::PERMISSION_DENIED => "the session's credentials no longer allow this channel",
         Code::LAGGED => "the reader was too slow, and the channel's rule ends it then",
         _ => "ended by the server",
     }

@@ -12,6 +12,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use super::{
+    handle::Progress,
     subscribe::SubscribeError,
     writer::{Step, Writer},
 };
@@ -214,9 +215,30 @@ impl Writers {
         found
     }
 
+    /// How far the streams are that were not told to end.
+    pub(super) fn progress(&self) -> Vec<Progress> {
+        let places = lock(&self.places);
+        let taken = places.taken.iter().map(|(_, place)| place);
+        let progress = taken.filter(|place| !place.ended).filter_map(|place| {
+            let (writer, _) = place.stream.as_ref()?;
+            let (position, behind) = writer.reader()?.reached();
+            let (lagged, skipped) = writer.reader()?.losses();
+            Some(Progress {
+                name: place.name.clone(),
+                of_channel: place.source == Source::CHANNEL,
+                position,
+                behind,
+                waiting_bytes: writer.waiting() as u64,
+                lagged,
+                skipped,
+            })
+        });
+        progress.collect()
+    }
+
     /// Ends a subscription: `End` goes out after what was read, or the stream is reset where it takes no more. `None` where there is
     /// none, or it was told before; otherwise whether last words are on the way, for which [`give_up`](Self::give_up) is owed.
-    pub(super) fn unsubscribe(&self, id: u64, streams: &mut Streams<'_>) -> Option<bool> {
+    pub(super) fn end(&self, id: u64, code: Code, streams: &mut Streams<'_>) -> Option<bool> {
         let mut places = lock(&self.places);
         let (key, place) = places.taken.iter_mut().find(|(_, place)| place.id == id)?;
         // A place whose stream is being opened is no subscription yet: only user code in another thread can meet one.
@@ -224,26 +246,36 @@ impl Writers {
         if std::mem::replace(&mut place.ended, true) {
             return None;
         }
-        if writer.end(Code::UNSUBSCRIBED) {
+        if writer.end(code) {
             drop(places);
             self.bell.due(key as u32);
             return Some(true);
         }
-        streams.reset(writer.stream(), Code::UNSUBSCRIBED);
+        streams.reset(writer.stream(), code);
         self.free(places, key);
         Some(false)
     }
 
     /// Resets a stream whose last words have not arrived.
-    pub(super) fn give_up(&self, id: u64, streams: &mut Streams<'_>) {
+    pub(super) fn give_up(&self, id: u64, code: Code, streams: &mut Streams<'_>) {
         let places = lock(&self.places);
         let found = places.taken.iter().find(|(_, place)| place.id == id);
         if let Some((key, place)) = found {
             if let Some((writer, _)) = &place.stream {
-                streams.reset(writer.stream(), Code::UNSUBSCRIBED);
+                streams.reset(writer.stream(), code);
             }
             self.free(places, key);
         }
+    }
+
+    /// The subscription to a channel.
+    pub(super) fn find_channel(&self, channel: &ChannelName) -> Option<u64> {
+        let places = lock(&self.places);
+        let mut taken = places.taken.iter().map(|(_, place)| place);
+        let found = taken.find(|place| {
+            place.source == Source::CHANNEL && !place.ended && place.name == *channel
+        });
+        found.map(|place| place.id)
     }
 
     /// The server goes away: every writer comes to its end.

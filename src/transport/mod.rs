@@ -229,6 +229,11 @@ impl Connection {
             .map_or(NOWHERE, driver::Connection::remote_address)
     }
 
+    /// The smoothed round trip.
+    pub(crate) fn rtt(&self) -> Duration {
+        self.quic().map_or(Duration::ZERO, driver::Connection::rtt)
+    }
+
     /// The next bidirectional stream of the client. Cancel safe.
     pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), Closed> {
         match &self.0 {

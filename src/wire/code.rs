@@ -72,6 +72,7 @@ codes! {
     201 INVALID_TOKEN "invalid_token" "The token does not verify, or is not meant for this server."
     202 TOKEN_EXPIRED "token_expired" "The token's time is over."
     203 PERMISSION_DENIED "permission_denied" "Neither a rule nor the token allows this."
+    204 REVOKED "revoked" "The server has taken the credentials back."
     300 OVERLOADED "overloaded" "The server has no room for this now."
     301 TOO_MANY_SESSIONS "too_many_sessions" "The server has as many sessions as it may have."
     302 TOO_MANY_CHANNELS "too_many_channels" "The server has as many channels as it may have."

@@ -71,6 +71,7 @@ frames! {
     0x14 SubscribeFrom "PROTOCOL §4.10"
     0x15 ReadHistory "PROTOCOL §4.11"
     0x16 PublishOnce "PROTOCOL §4.12"
+    0x17 Refresh "PROTOCOL §4.13"
     0x40 Failed "PROTOCOL §4.8"
     0x41 Subscribed "PROTOCOL §4.4"
     0x42 Unsubscribed "PROTOCOL §4.5"
@@ -78,6 +79,7 @@ frames! {
     0x44 Pong "PROTOCOL §4.7"
     0x45 HistoryPage "PROTOCOL §4.11"
     0x46 PublishedOnce "PROTOCOL §4.12"
+    0x47 Refreshed "PROTOCOL §4.13"
     0x60 Header "PROTOCOL §5.1"
     0x61 Publication "PROTOCOL §5.2"
     0x62 Lagged "PROTOCOL §5.3"
@@ -315,6 +317,34 @@ pub struct PublishedOnce {
     pub level: Level,
     /// It stood there already.
     pub duplicate: bool,
+}
+
+/// Request: new credentials for this session (PROTOCOL §4.13).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refresh {
+    /// Id of the request.
+    pub request: u64,
+    /// The credentials.
+    pub token: String,
+}
+
+impl std::fmt::Debug for Refresh {
+    /// Without the token, which belongs in no log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Refresh")
+            .field("request", &self.request)
+            .field("token", &"…")
+            .finish()
+    }
+}
+
+/// Answer to [`Refresh`] (PROTOCOL §4.13).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refreshed {
+    /// Id of the request.
+    pub request: u64,
+    /// When the session ends unless it is refreshed again; absent for never.
+    pub expires: Option<Timestamp>,
 }
 
 /// A request was refused (PROTOCOL §4.8).

@@ -559,6 +559,28 @@ def test_publish_once(server, transport):
     run(test())
 
 
+def test_refresh(server, transport):
+    """§4.13: a new token decides what the session may from then on."""
+
+    async def test():
+        async with server.connect(transport) as one:
+            may = {"tidings": {"subscribe": {"allow": ["game-*"]}}}
+            await one.hello(server.token("alice", **may))
+            subscribed, stream = await one.subscribe("game-1")
+            expires = int(time.time()) + 1_800
+            refreshed = await one.refresh(server.token("alice", 1_800))
+            assert abs(refreshed.expires - expires * 1000) < 60_000
+            await one.until(lambda: stream.end, "the end of what is no longer allowed")
+            assert stream.end.code == Code.PERMISSION_DENIED
+            await failure(one.subscribe("game-1"), Code.PERMISSION_DENIED)
+            await failure(one.refresh(server.token("bob")), Code.PERMISSION_DENIED)
+            await failure(one.refresh("x"), Code.INVALID_TOKEN)
+            await failure(one.refresh(server.token("alice", -60)), Code.TOKEN_EXPIRED)
+            await usable(one)
+
+    run(test())
+
+
 def test_publish_without_a_subscription(server, transport):
     async def test():
         async with server.connect(transport) as one, server.connect(transport) as two:

@@ -58,6 +58,7 @@ class Code(IntEnum):
     INVALID_TOKEN = 201
     TOKEN_EXPIRED = 202
     PERMISSION_DENIED = 203
+    REVOKED = 204
     OVERLOADED = 300
     TOO_MANY_SESSIONS = 301
     TOO_MANY_CHANNELS = 302
@@ -401,6 +402,18 @@ class PublishedOnce:
     duplicate: bool = wire(BOOL)
 
 
+@frame(0x17)
+class Refresh:
+    request: int = wire(U64)
+    token: str = wire(STRING)
+
+
+@frame(0x47)
+class Refreshed:
+    request: int = wire(U64)
+    expires: int | None = wire(Option(U64))
+
+
 @frame(0x45)
 class HistoryPage:
     request: int = wire(U64)
@@ -479,7 +492,7 @@ class End:
     reason: str = wire(STRING)
 
 
-ANSWERS = (Failed, Subscribed, Unsubscribed, Published, PublishedOnce, Pong, HistoryPage)
+ANSWERS = (Failed, Subscribed, Unsubscribed, Published, PublishedOnce, Refreshed, Pong, HistoryPage)
 
 
 @dataclass(frozen=True)
@@ -890,6 +903,9 @@ class Client:
 
     async def publish_once(self, channel, key, message):
         return await self._ask(PublishOnce, PublishedOnce, channel, key, message)
+
+    async def refresh(self, token):
+        return await self._ask(Refresh, Refreshed, token)
 
     async def ping(self):
         return await self._ask(Ping, Pong)

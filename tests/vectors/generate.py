@@ -221,6 +221,12 @@ def frames():
             "request": "2", "position": position(EPOCH, edge), "level": 0, "duplicate": edge % 2 == 1,
         }
 
+    for token in ["", TEXT, "t" * 250, "t" * 251]:
+        yield f"a token of {len(token)} characters", "Refresh", {"request": "3", "token": token}
+    for edge in EDGES:
+        yield f"until {edge}", "Refreshed", {"request": "3", "expires": str(edge)}
+    yield "for ever", "Refreshed", {"request": "3", "expires": None}
+
     for edge in EDGES:
         yield f"subscription {edge}", "Unsubscribe", {"request": "1", "subscription": str(edge)}
 

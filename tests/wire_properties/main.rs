@@ -140,6 +140,7 @@ proptest! {
             Frame::SubscribeFrom(body) => Some(body.request),
             Frame::ReadHistory(body) => Some(body.request),
             Frame::PublishOnce(body) => Some(body.request),
+            Frame::Refresh(body) => Some(body.request),
             _ => None,
         };
         prop_assert_eq!(Frame::request_id(&only(&frame.encode())), id);

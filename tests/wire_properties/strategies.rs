@@ -12,7 +12,8 @@ use tidings::wire::{
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
         Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce, ReadHistory,
-        Skipped, Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe, Unsubscribed, Welcome,
+        Refresh, Refreshed, Skipped, Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe,
+        Unsubscribed, Welcome,
     },
 };
 
@@ -73,6 +74,8 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         Publish { request: id(), channel: text(), message: message() }
         Ping { request: id() }
         PublishOnce { request: id(), channel: text(), key: text(), message: message() }
+        Refresh { request: id(), token: text() }
+        Refreshed { request: id(), expires: option::of(number()) }
         Failed { request: id(), code: code(), reason: text() }
         Subscribed { request: id(), subscription: id(), position: positions() }
         Unsubscribed { request: id() }

@@ -22,6 +22,7 @@ pub(super) struct Presented {
     sub: Option<String>,
     pub(super) exp: Option<NumericDate>,
     pub(super) nbf: Option<NumericDate>,
+    iat: Option<NumericDate>,
     pub(super) iss: Option<String>,
     aud: Option<Audience>,
     tidings: Option<Scopes>,
@@ -44,7 +45,9 @@ impl Presented {
         let user = UserId::parse(&sub)
             .map_err(|reason| invalid(format_args!("its sub cannot be a user: {reason}")))?;
         let Scopes { subscribe, publish } = self.tidings.unwrap_or_default();
-        Ok(Grant::user(user)
+        let mut grant = Grant::user(user);
+        grant.issued_at = self.iat.map(|iat| UNIX_EPOCH + iat.since_epoch());
+        Ok(grant
             .subscribe(subscribe.parse("subscribe")?)
             .publish(publish.parse("publish")?))
     }
@@ -182,6 +185,8 @@ pub struct Claims {
     #[serde(skip_serializing_if = "Option::is_none")]
     nbf: Option<NumericDate>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    iat: Option<NumericDate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     aud: Option<Audience>,
@@ -197,6 +202,7 @@ impl Claims {
             sub: user.to_string(),
             exp: expires_at.into(),
             nbf: None,
+            iat: None,
             iss: None,
             aud: None,
             tidings: Scopes::default(),
@@ -207,6 +213,13 @@ impl Claims {
     #[must_use]
     pub fn not_before(mut self, time: SystemTime) -> Self {
         self.nbf = Some(time.into());
+        self
+    }
+
+    /// Issued at `time`, in whole seconds, rounded down (`iat`): a server can then tell it from those that were revoked before.
+    #[must_use]
+    pub fn issued_at(mut self, time: SystemTime) -> Self {
+        self.iat = Some(time.into());
         self
     }
 

@@ -38,7 +38,7 @@ impl TokenIssuer {
         // An end that no clock can show: `Claims` has a last year, and a century is as good as for ever before that.
         let century = Duration::from_secs(100 * 365 * 86_400);
         let end = now.checked_add(valid_for).unwrap_or(now + century);
-        self.issue_with(Claims::new(user, end))
+        self.issue_with(Claims::new(user, end).issued_at(now))
     }
 
     /// A token with these claims.

@@ -1,6 +1,6 @@
 //! The OpenAPI document: generated from the handlers, with every error as the code really writes it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, marker::PhantomData};
 
 use axum::http::{Method, StatusCode};
 use utoipa::{
@@ -17,10 +17,11 @@ use super::{
     body::{Shape, parse},
     history,
     rejection::{ErrorBody, ErrorDetail, Rejection},
-    routes,
+    routes, sessions,
 };
 use crate::{
     broker::PublishError,
+    session::TooManyRevocations,
     wire::{ChannelName, UserId},
 };
 
@@ -28,7 +29,7 @@ use crate::{
 #[openapi(
     info(
         title = "Tidings HTTP API",
-        description = "Publish to the channels of a Tidings server, and read what it keeps of them. The API key is the server's own authority: \
+        description = "Publish to the channels of a Tidings server, read what it keeps of them, and direct its live sessions. The API key is the server's own authority: \
             whoever has it publishes in the server's name to any channel and reads any, and no rule is asked.\n\n\
             Every error is `{\"error\": {\"code\", \"number\", \"message\"}}`, also that of an unknown path (404) and of a \
             wrong method (405).",
@@ -38,12 +39,18 @@ use crate::{
         routes::announce,
         routes::publish,
         history::history,
+        sessions::list,
+        sessions::subscribe,
+        sessions::unsubscribe,
+        sessions::disconnect,
+        sessions::revoke,
         routes::health,
         routes::openapi
     ),
     components(schemas(ErrorBody, ErrorDetail)),
     tags(
         (name = "publish", description = "Needs the API key."),
+        (name = "sessions", description = "Orders for live sessions. Needs the API key."),
         (name = "operation", description = "Needs no key."),
     ),
     modifiers(&Additions)
@@ -143,6 +150,36 @@ impl IntoResponses for HistoryErrors {
         let channel = ChannelName::parse("a b").map_err(Rejection::Channel);
         let from = history::position("17").err();
         responses::<history::History>(channel.err().into_iter().chain(from))
+    }
+}
+
+/// What an order for sessions may answer but success.
+pub(super) struct SessionErrors<T>(PhantomData<T>);
+/// What `POST /v1/revoke` may answer but success.
+pub(super) struct RevokeErrors;
+/// What an order with a channel may answer but success.
+pub(super) struct ChannelErrors<T>(PhantomData<T>);
+
+impl<T: Shape> IntoResponses for SessionErrors<T> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let user = UserId::parse("a b").map_err(Rejection::User);
+        responses::<T>(user.err())
+    }
+}
+
+impl IntoResponses for RevokeErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let user = UserId::parse("a b").map_err(Rejection::User);
+        let full = Rejection::Revocations(TooManyRevocations);
+        responses::<sessions::Revoke>(user.err().into_iter().chain([full]))
+    }
+}
+
+impl<T: Shape> IntoResponses for ChannelErrors<T> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let user = UserId::parse("a b").map_err(Rejection::User);
+        let channel = ChannelName::parse("a b").map_err(Rejection::Channel);
+        responses::<T>(user.err().into_iter().chain(channel.err()))
     }
 }
 

@@ -5,6 +5,10 @@
 //! | `POST /v1/notify` | the API key | posts a notification to every device of a user |
 //! | `POST /v1/announce` | the API key | posts an announcement to everybody |
 //! | `POST /v1/publish` | the API key | posts text, JSON or bytes to a channel |
+//! | `POST /v1/history` | the API key | reads what is kept of a channel |
+//! | `POST /v1/sessions` | the API key | lists who is connected, to what, and how far behind |
+//! | `POST /v1/subscribe`, `/v1/unsubscribe` | the API key | changes what live sessions are subscribed to |
+//! | `POST /v1/disconnect`, `/v1/revoke` | the API key | ends live sessions, and refuses a user's tokens |
 //! | `GET /health` | anybody | says that the server is up, and how much there is |
 //! | `GET /openapi.json` | anybody | describes all this, generated from the code |
 //!
@@ -19,6 +23,7 @@ mod history;
 mod key;
 mod rejection;
 mod routes;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::key::{ApiKey, InvalidApiKey};
 
-use crate::broker::Broker;
+use crate::{broker::Broker, session::Sessions};
 
 /// Bounds of the API. Each time is total, not idle, so that a peer gains nothing by sending a byte now and then.
 #[derive(Debug, Clone)]
@@ -81,6 +86,7 @@ impl Config {
 pub(crate) async fn serve(
     listener: TcpListener,
     broker: Broker,
+    sessions: Sessions,
     key: ApiKey,
     body_limit: usize,
     shutdown: CancellationToken,
@@ -89,16 +95,17 @@ pub(crate) async fn serve(
         body_limit,
         ..Config::default()
     };
-    serve_with(listener, broker, key, config, shutdown).await
+    serve_with(listener, broker, sessions, key, config, shutdown).await
 }
 
 async fn serve_with(
     listener: TcpListener,
     broker: Broker,
+    sessions: Sessions,
     key: ApiKey,
     config: Config,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let router = routes::router(broker, key, &config);
+    let router = routes::router(broker, sessions, key, &config);
     connection::serve(listener, router, config, shutdown).await
 }

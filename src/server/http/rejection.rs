@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::{
     broker::PublishError,
+    session::TooManyRevocations,
     wire::{Code, InvalidChannel},
 };
 
@@ -42,6 +43,8 @@ pub(super) enum Rejection {
     Base64 { reason: String },
     #[error("nothing was published: {0}")]
     Publish(PublishError),
+    #[error("nothing was revoked: {0}")]
+    Revocations(TooManyRevocations),
     #[error("there is no {path} here: /openapi.json lists what there is")]
     NotFound { path: String },
     #[error("{path} does not take {method}: the header `Allow` lists what it takes")]
@@ -89,9 +92,8 @@ impl Rejection {
             Self::BodyTooLarge { .. } | Self::Publish(PublishError::TooLarge { .. }) => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
-            Self::Publish(PublishError::TooManyChannels { .. } | PublishError::Closed) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Publish(PublishError::TooManyChannels { .. } | PublishError::Closed)
+            | Self::Revocations(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout(_) => StatusCode::REQUEST_TIMEOUT,
@@ -110,6 +112,7 @@ impl Rejection {
             Self::Channel(_) => Code::INVALID_CHANNEL,
             Self::Publish(error) => error.code(),
             Self::Panicked => Code::INTERNAL,
+            Self::Revocations(_) => Code::OVERLOADED,
             Self::ContentType { .. } => return Err("unsupported_content_type"),
             Self::Incomplete => return Err("incomplete_body"),
             Self::NotJson { .. } => return Err("invalid_json"),

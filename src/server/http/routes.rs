@@ -24,9 +24,11 @@ use super::{
     history::history,
     key::ApiKey,
     rejection::Rejection,
+    sessions,
 };
 use crate::{
     broker::Broker,
+    session::Sessions,
     wire::{ChannelName, Message, Position, UserId, message},
 };
 
@@ -35,17 +37,19 @@ pub(super) struct Api {
     pub(super) key: ApiKey,
     pub(super) body_limit: usize,
     pub(super) broker: Broker,
+    pub(super) sessions: Sessions,
     document: Bytes,
 }
 
 /// Content type of `base64` where none is given.
 const BYTES: &str = "application/octet-stream";
 
-pub(super) fn router(broker: Broker, key: ApiKey, config: &Config) -> Router {
+pub(super) fn router(broker: Broker, live: Sessions, key: ApiKey, config: &Config) -> Router {
     let api = Api {
         key,
         body_limit: config.body_limit,
         broker,
+        sessions: live,
         document: document::render().into(),
     };
     Router::new()
@@ -53,6 +57,11 @@ pub(super) fn router(broker: Broker, key: ApiKey, config: &Config) -> Router {
         .route("/v1/announce", post(announce))
         .route("/v1/publish", post(publish))
         .route("/v1/history", post(history))
+        .route("/v1/sessions", post(sessions::list))
+        .route("/v1/subscribe", post(sessions::subscribe))
+        .route("/v1/unsubscribe", post(sessions::unsubscribe))
+        .route("/v1/disconnect", post(sessions::disconnect))
+        .route("/v1/revoke", post(sessions::revoke))
         .route("/health", get(health))
         .route("/openapi.json", get(openapi))
         .fallback(not_found)

@@ -18,7 +18,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{ApiKey, Config, serve_with};
-use crate::broker::{self, Broker};
+use crate::{
+    broker::{self, Broker},
+    session::Sessions,
+};
 
 const KEY: &str = "a-key-of-more-than-16-bytes";
 /// Longer than anything here takes: a test that waits for it has failed.
@@ -41,7 +44,14 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (broker, shutdown) = (Broker::new(broker), CancellationToken::new());
         let key = ApiKey::new(KEY).unwrap();
-        let serving = serve_with(listener, broker.clone(), key, config, shutdown.clone());
+        let serving = serve_with(
+            listener,
+            broker.clone(),
+            Sessions::default(),
+            key,
+            config,
+            shutdown.clone(),
+        );
         Self {
             address,
             broker,

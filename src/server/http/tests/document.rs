@@ -21,9 +21,14 @@ async fn the_document_describes_every_route_and_needs_no_key() {
         "/health",
         "/openapi.json",
         "/v1/announce",
+        "/v1/disconnect",
         "/v1/history",
         "/v1/notify",
         "/v1/publish",
+        "/v1/revoke",
+        "/v1/sessions",
+        "/v1/subscribe",
+        "/v1/unsubscribe",
     ];
     assert!(paths.into_iter().eq(routes.iter()), "{document}");
 
@@ -53,14 +58,28 @@ async fn the_document_describes_every_route_and_needs_no_key() {
         }
         assert_eq!(statuses, wanted, "{route}");
     }
-    let history = &document["paths"]["/v1/history"]["post"];
-    assert_eq!(
-        history["security"],
-        json!([{"bearer": []}, {"x-api-key": []}])
-    );
-    let statuses: Vec<_> = history["responses"].as_object().unwrap().keys().collect();
-    let wanted = ["200", "400", "401", "408", "413", "415", "422", "500"];
-    assert_eq!(statuses, wanted, "it makes no channel");
+    for route in [
+        "history",
+        "sessions",
+        "subscribe",
+        "unsubscribe",
+        "disconnect",
+        "revoke",
+    ] {
+        let operation = &document["paths"][format!("/v1/{route}")]["post"];
+        assert_eq!(
+            operation["security"],
+            json!([{"bearer": []}, {"x-api-key": []}]),
+            "{route}"
+        );
+        let statuses: Vec<_> = operation["responses"].as_object().unwrap().keys().collect();
+        let mut wanted = vec!["200", "400", "401", "408", "413", "415", "422", "500"];
+        // The others need no room.
+        if route == "revoke" {
+            wanted.push("503");
+        }
+        assert_eq!(statuses, wanted, "{route}");
+    }
     for name in ["NotFound", "MethodNotAllowed"] {
         assert!(
             document["components"]["responses"][name].is_object(),
@@ -137,6 +156,19 @@ async fn every_example_of_the_document_is_true() {
         };
         let wanted: BTreeSet<_> = wanted.iter().chain(own).copied().collect();
         assert_eq!(codes, wanted, "{route}");
+    }
+    for (route, schema) in [
+        ("history", "History"),
+        ("sessions", "List"),
+        ("subscribe", "Membership"),
+        ("unsubscribe", "Membership"),
+        ("disconnect", "Disconnect"),
+        ("revoke", "Revoke"),
+    ] {
+        let answer = server
+            .post(&format!("/v1/{route}"), &schemas[schema]["example"])
+            .await;
+        assert_eq!(answer.status, 200, "{route}: {answer:?}");
     }
     // No fact about this server stands in a document that everybody may read.
     assert!(!document.to_string().contains(KEY));
