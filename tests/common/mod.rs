@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod raw;
+pub(crate) mod relay;
 
 use std::{future::Future, time::Duration};
 
