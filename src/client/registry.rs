@@ -360,6 +360,10 @@ impl Registry {
             slot.settle(key.0);
             return false;
         }
+        // The same, and its stream is still on its way; or one that was just given up has not ended yet.
+        if code == Code::ALREADY_SUBSCRIBED {
+            return true;
+        }
         // Who subscribed once is not ended by a server that has no room for the moment, or by a session that is ending.
         // Nor by streams of the connection before, or of what it has just ended, which still count.
         let passes = [
