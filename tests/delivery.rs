@@ -5,7 +5,13 @@ mod common;
 use std::{net::Ipv4Addr, time::Duration};
 
 use common::{both, publication, raw::Dial, text};
-use tidings::{Message, client::Transport, testing::TestServer};
+use tidings::{
+    Message,
+    auth::{Rule, Rules, Who},
+    client::Transport,
+    testing::TestServer,
+    wire::Pattern,
+};
 use tokio::time::timeout;
 
 both!(notify_reaches_every_device_of_the_user_and_nobody_else);
@@ -88,4 +94,32 @@ async fn a_client_may_update_its_keys(transport: Transport) {
     server.broker().post(&channel, message).unwrap();
     let heard = room.hears("for the new keys");
     timeout(soon, heard).await.expect("its stream");
+}
+
+both!(a_rule_hides_whose_a_message_is);
+async fn a_rule_hides_whose_a_message_is(transport: Transport) {
+    let rule = |pattern| {
+        let pattern = Pattern::parse(pattern).unwrap();
+        Rule::new(pattern, Who::Everyone, Who::Everyone)
+    };
+    let rules = Rules::new(vec![rule("vote").hide_publisher(), rule("room")]).unwrap();
+    let server = TestServer::start_with(|builder| builder.rules(rules)).await;
+    let alice = server.client("alice", transport).await.unwrap();
+    let bob = server.client("bob", transport).await.unwrap();
+    for (channel, publisher) in [("vote", None), ("room", Some("alice"))] {
+        let mut reader = bob.subscribe(channel).await.unwrap();
+        alice.publish(channel, Message::text("x")).await.unwrap();
+        let first = alice.publish_once(channel, "k", Message::text("y")).await;
+        for _ in 0..2 {
+            assert_eq!(
+                publication(&mut reader).await.publisher.as_deref(),
+                publisher
+            );
+        }
+        // A key is its user's all the same.
+        let again = alice.publish_once(channel, "k", Message::text("y")).await;
+        assert_eq!(again.unwrap().position, first.unwrap().position);
+        let other = bob.publish_once(channel, "k", Message::text("z")).await;
+        assert!(!other.unwrap().duplicate);
+    }
 }

@@ -49,6 +49,8 @@ pub struct Rule {
     pub auto_subscribe: bool,
     /// How publications are delivered.
     pub delivery: Delivery,
+    /// Whether subscribers are not told which user published a message. The server's own messages never say one.
+    pub hide_publisher: bool,
 }
 
 impl Rule {
@@ -66,6 +68,7 @@ impl Rule {
                 priority: Priority::Normal,
                 max_age: None,
             },
+            hide_publisher: false,
         }
     }
 
@@ -80,6 +83,13 @@ impl Rule {
     #[must_use]
     pub const fn auto_subscribe(mut self) -> Self {
         self.auto_subscribe = true;
+        self
+    }
+
+    /// The same, for publications that do not say which user they are of.
+    #[must_use]
+    pub const fn hide_publisher(mut self) -> Self {
+        self.hide_publisher = true;
         self
     }
 
@@ -212,6 +222,13 @@ impl Rules {
         }
     }
 
+    /// Whether publications of `channel` do not say which user they are of.
+    #[must_use]
+    pub fn hides_publisher(&self, channel: &ChannelName) -> bool {
+        self.matching(channel)
+            .is_some_and(|rule| rule.hide_publisher)
+    }
+
     /// How the publications of `channel` are delivered; as by default where no rule fits it.
     #[must_use]
     pub fn delivery(&self, channel: &ChannelName) -> Delivery {
@@ -302,6 +319,7 @@ impl Default for Rules {
                         history: None,
                         auto_subscribe,
                         delivery: Delivery::default(),
+                        hide_publisher: false,
                     })
                 })
                 .collect(),

@@ -209,12 +209,24 @@ impl Broker {
         key: &str,
         message: &Message,
     ) -> Result<Published, PublishError> {
+        self.publish_once_as(channel, publisher, publisher, key, message)
+    }
+
+    /// The same where subscribers are told another publisher than the key's owner.
+    pub(crate) fn publish_once_as(
+        &self,
+        channel: &ChannelName,
+        publisher: Option<&UserId>,
+        owner: Option<&UserId>,
+        key: &str,
+        message: &Message,
+    ) -> Result<Published, PublishError> {
         let (length, max) = (key.len(), keys::MAX_KEY);
         if !(1..=max).contains(&length) {
             return Err(PublishError::InvalidKey { length, max });
         }
-        let user = publisher.map(UserId::as_str);
-        let token = self.inner.tokens.token(user, key, message);
+        let owner = owner.map(UserId::as_str);
+        let token = self.inner.tokens.token(owner, key, message);
         self.append(channel, publisher, message, Some(token))
     }
 

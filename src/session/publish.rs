@@ -4,18 +4,18 @@ use super::{control::Refusal, inner::Inner};
 use crate::{
     broker::PublishError,
     wire::{
-        ChannelName, Code,
+        ChannelName, Code, UserId,
         frame::{Frame, Level, Publish, PublishOnce, Published, PublishedOnce},
     },
 };
 
 pub(super) fn publish(inner: &Inner, publish: Publish) -> Result<Frame, Refusal> {
     let channel = permitted(inner, &publish.channel)?;
-    let user = inner.user.as_ref();
-    let published = inner
-        .context
-        .broker
-        .publish(&channel, user, &publish.message);
+    let published =
+        inner
+            .context
+            .broker
+            .publish(&channel, shown(inner, &channel), &publish.message);
     Ok(Published {
         request: publish.request,
         position: published.map_err(refusal)?,
@@ -26,10 +26,16 @@ pub(super) fn publish(inner: &Inner, publish: Publish) -> Result<Frame, Refusal>
 
 pub(super) fn publish_once(inner: &Inner, publish: PublishOnce) -> Result<Frame, Refusal> {
     let channel = permitted(inner, &publish.channel)?;
-    let user = inner.user.as_ref();
+    let (key, owner) = (&publish.key, inner.user.as_ref());
     let broker = &inner.context.broker;
     let published = broker
-        .publish_once(&channel, user, &publish.key, &publish.message)
+        .publish_once_as(
+            &channel,
+            shown(inner, &channel),
+            owner,
+            key,
+            &publish.message,
+        )
         .map_err(refusal)?;
     Ok(PublishedOnce {
         request: publish.request,
@@ -38,6 +44,14 @@ pub(super) fn publish_once(inner: &Inner, publish: PublishOnce) -> Result<Frame,
         duplicate: published.duplicate,
     }
     .into())
+}
+
+/// Whom subscribers are told as the publisher.
+fn shown<'a>(inner: &'a Inner, channel: &ChannelName) -> Option<&'a UserId> {
+    inner
+        .user
+        .as_ref()
+        .filter(|_| !inner.context.rules.hides_publisher(channel))
 }
 
 fn permitted(inner: &Inner, channel: &str) -> Result<ChannelName, Refusal> {

@@ -27,6 +27,10 @@ const FULL: &str = r#"
     publish = "nobody"
     auto_subscribe = true
     retention = { count = 5 }
+    on_lag = "latest"
+    priority = "high"
+    max_age_milliseconds = 60000
+    hide_publisher = true
 "#;
 
 fn configured() -> Place {

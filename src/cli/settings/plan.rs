@@ -245,6 +245,7 @@ fn rules(
             Ok(pattern) => {
                 let mut made = auth::Rule::new(pattern, rule.subscribe, rule.publish);
                 made.history = rule.history;
+                made.hide_publisher = rule.hide_publisher;
                 made = made.on_lag(rule.on_lag).priority(rule.priority);
                 made.delivery.max_age = rule.max_age_milliseconds.map(Count::milliseconds);
                 rules.push(if rule.auto_subscribe {

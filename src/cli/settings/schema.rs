@@ -107,6 +107,8 @@ pub(super) struct Rule {
     #[serde(default)]
     pub(super) priority: Priority,
     pub(super) max_age_milliseconds: Option<Count>,
+    #[serde(default)]
+    pub(super) hide_publisher: bool,
     pub(super) retention: Option<RuleRetention>,
 }
 
@@ -197,6 +199,7 @@ impl From<&auth::Rule> for Rule {
                 .delivery
                 .max_age
                 .map(|age| Count(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))),
+            hide_publisher: rule.hide_publisher,
             retention: None,
         }
     }
@@ -298,6 +301,7 @@ impl Settings {
                 on_lag: OnLag::default(),
                 priority: Priority::default(),
                 max_age_milliseconds: count,
+                hide_publisher: false,
                 retention: Some(RuleRetention {
                     count,
                     bytes: count,
