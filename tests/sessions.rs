@@ -124,6 +124,23 @@ async fn the_next_connection_shows_the_token_that_was_refreshed(transport: Trans
     client.subscribe("game-1").await.unwrap();
 }
 
+both!(what_the_server_gave_stays_with_a_narrower_token);
+async fn what_the_server_gave_stays_with_a_narrower_token(transport: Transport) {
+    let server = TestServer::start().await;
+    let client = client(&server, transport, token(&server, &["game-*"], HOUR)).await;
+    let session = server.sessions().of_user(&user("1")).remove(0);
+    session.subscribe(&channel("game-1")).unwrap();
+    let mut given = client.subscribe("game-1").await.unwrap();
+    let mut asked = client.subscribe("game-2").await.unwrap();
+    client.refresh(token(&server, &[], HOUR)).await.unwrap();
+    assert_eq!(end(&mut asked).await, Code::PERMISSION_DENIED);
+    server
+        .broker()
+        .post(&channel("game-1"), Message::text("x"))
+        .unwrap();
+    assert_eq!(publication(&mut given).await.offset, 1);
+}
+
 both!(a_refused_refresh_changes_nothing);
 async fn a_refused_refresh_changes_nothing(transport: Transport) {
     let server = TestServer::start().await;
@@ -185,7 +202,7 @@ async fn a_revoked_user_is_out_until_new_credentials_are_issued(transport: Trans
     }
     other.ping().await.unwrap();
     // The old token, and one that says nothing of its age.
-    for token in [old.clone(), token(&server, &[], HOUR)] {
+    for token in [old, token(&server, &[], HOUR)] {
         let builder = server.client_builder(transport).token(token);
         let refused = builder.connect().await.unwrap_err();
         assert_eq!(refused.code(), Some(Code::REVOKED));
@@ -195,9 +212,22 @@ async fn a_revoked_user_is_out_until_new_credentials_are_issued(transport: Trans
     let new = server.issuer().issue_with(claims);
     client(&server, transport, new).await;
     // It is forgotten after its time, and is another for each user.
-    let ended = server.sessions().revoke(&user("1"), Duration::ZERO);
-    assert!(ended.is_ok());
-    client(&server, transport, old).await;
+    // A shorter revocation does not end a longer one, and one beyond every clock lasts.
+    for (name, times) in [("1", [HOUR, Duration::ZERO]), ("3", [Duration::MAX, HOUR])] {
+        let old = server.token(name);
+        for time in times {
+            server.sessions().revoke(&user(name), time).unwrap();
+        }
+        let builder = server.client_builder(transport).token(old);
+        let refused = builder.connect().await.unwrap_err();
+        assert_eq!(refused.code(), Some(Code::REVOKED), "{name}");
+    }
+    // It is over after its time.
+    server
+        .sessions()
+        .revoke(&user("4"), Duration::ZERO)
+        .unwrap();
+    server.client("4", transport).await.unwrap();
 }
 
 both!(sessions_are_listed_while_they_are_open);

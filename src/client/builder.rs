@@ -151,7 +151,6 @@ impl Builder {
         let (state, states) = watch::channel(State::Connected(welcomed));
         let registry = Arc::new(Registry::default());
         let close = CancellationToken::new();
-        let refreshed = Arc::clone(&self.settings.refreshed);
         let driver = Driver {
             dialer,
             settings: self.settings,
@@ -167,7 +166,6 @@ impl Builder {
                 line,
                 registry,
                 state: states,
-                refreshed,
                 close,
                 driver,
             }),

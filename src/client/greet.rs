@@ -1,6 +1,9 @@
 //! From an address to `Welcome` (PROTOCOL §4.1, §4.2).
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::{timeout, timeout_at};
 
@@ -27,13 +30,11 @@ impl Link {
         settings: &Settings,
     ) -> Result<(Self, Welcomed), ClientError> {
         let end = tokio::time::Instant::now() + settings.deadline;
+        let refreshed = settings.refreshed.lock();
+        let refreshed = refreshed.unwrap_or_else(PoisonError::into_inner).clone();
         let token = match &settings.token {
-            Token::None => None,
-            Token::Fixed(token) => {
-                let refreshed = settings.refreshed.lock();
-                let refreshed = refreshed.unwrap_or_else(PoisonError::into_inner);
-                Some(refreshed.clone().unwrap_or_else(|| token.clone()))
-            }
+            Token::None => refreshed,
+            Token::Fixed(token) => refreshed.or_else(|| Some(token.clone())),
             Token::Asked(ask) => {
                 let asked = timeout_at(end, ask()).await;
                 let token = asked.unwrap_or_else(|_| Err("it did not come in time".to_owned()));
@@ -102,6 +103,7 @@ async fn greet(
         automatic,
         welcome.limits,
         settings.max_frame,
+        Arc::clone(&settings.refreshed),
     );
     Ok((link, welcomed))
 }

@@ -1,6 +1,10 @@
 //! One connection after `Welcome`: requests and answers, and the streams that the server opens.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -54,6 +58,8 @@ pub(super) struct Link {
     automatic: Vec<(ChannelName, u64, Position)>,
     max_frame: usize,
     limits: Limits,
+    /// The token that was refreshed last, for the next connection.
+    refreshed: Arc<Mutex<Option<String>>>,
     headers: FuturesUnordered<BoxFuture<'static, Option<Incoming>>>,
     later: FuturesUnordered<BoxFuture<'static, Later>>,
 }
@@ -77,7 +83,10 @@ enum Pending {
     Publish(oneshot::Sender<Result<Acknowledgement, ClientError>>),
     Subscribe(ChannelName),
     History(oneshot::Sender<Result<History, ClientError>>),
-    Refresh(oneshot::Sender<Result<Option<Timestamp>, ClientError>>),
+    Refresh(
+        String,
+        oneshot::Sender<Result<Option<Timestamp>, ClientError>>,
+    ),
     Ping(oneshot::Sender<Result<(), ClientError>>),
     Nobody,
 }
@@ -100,6 +109,7 @@ impl Link {
         automatic: Vec<(ChannelName, u64, Position)>,
         limits: Limits,
         max_frame: usize,
+        refreshed: Arc<Mutex<Option<String>>>,
     ) -> Self {
         Self {
             connection,
@@ -111,6 +121,7 @@ impl Link {
             page: None,
             automatic,
             limits,
+            refreshed,
             max_frame,
             headers: FuturesUnordered::new(),
             later: FuturesUnordered::new(),
@@ -201,7 +212,7 @@ impl Link {
             match pending {
                 Pending::Publish(answer) => drop(answer.send(Err(error))),
                 Pending::History(answer) => drop(answer.send(Err(error))),
-                Pending::Refresh(answer) => drop(answer.send(Err(error))),
+                Pending::Refresh(_, answer) => drop(answer.send(Err(error))),
                 Pending::Ping(answer) => drop(answer.send(Err(error))),
                 // The registry asks again on the next connection.
                 Pending::Subscribe(_) | Pending::Nobody => {}
@@ -265,7 +276,7 @@ impl Link {
                 });
             }
             Command::Refresh { token, answer } => {
-                self.request(Pending::Refresh(answer), |request| {
+                self.request(Pending::Refresh(token.clone(), answer), |request| {
                     Refresh { request, token }.into()
                 });
             }
@@ -366,7 +377,15 @@ impl Link {
                 }
             }
             Frame::Refreshed(refreshed) => {
-                if let Some(Pending::Refresh(answer)) = self.pending.remove(&refreshed.request) {
+                if let Some(Pending::Refresh(token, answer)) =
+                    self.pending.remove(&refreshed.request)
+                {
+                    let mut latest = self
+                        .refreshed
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner);
+                    *latest = Some(token);
+                    drop(latest);
                     let _ = answer.send(Ok(refreshed.expires));
                 }
             }
@@ -385,7 +404,7 @@ impl Link {
                     Some(Pending::History(answer)) => {
                         let _ = answer.send(Err(ClientError::Request { code, reason }));
                     }
-                    Some(Pending::Refresh(answer)) => {
+                    Some(Pending::Refresh(_, answer)) => {
                         let _ = answer.send(Err(ClientError::Request { code, reason }));
                     }
                     Some(Pending::Ping(answer)) => {

@@ -14,7 +14,7 @@ mod registry;
 mod subscription;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -52,8 +52,6 @@ struct Shared {
     line: Arc<Line>,
     registry: Arc<Registry>,
     state: watch::Receiver<State>,
-    /// The token that was refreshed last.
-    refreshed: Arc<Mutex<Option<String>>>,
     close: CancellationToken,
     driver: AbortHandle,
 }
@@ -341,15 +339,12 @@ impl Client {
         &self,
         token: impl Into<String>,
     ) -> Result<Option<SystemTime>, ClientError> {
-        let token = token.into();
         let (answer, answered) = oneshot::channel();
         let _place = self.ask(Command::Refresh {
-            token: token.clone(),
+            token: token.into(),
             answer,
         })?;
         let expires = answered.await.map_err(|_| self.over())??;
-        let refreshed = self.shared.refreshed.lock();
-        *refreshed.unwrap_or_else(PoisonError::into_inner) = Some(token);
         let since_1970 = expires.map(Duration::from_millis);
         Ok(since_1970.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)))
     }

@@ -76,7 +76,8 @@ impl Session {
     }
 
     /// Lets another grant hold from now on, whatever the token says: subscriptions that it does not allow any more end with
-    /// [`Code::PERMISSION_DENIED`], and the session ends when it expires. Its user is ignored: a session stays whose it is.
+    /// [`Code::PERMISSION_DENIED`], and the session ends when it expires. Its user is ignored: a session stays whose it is. The client may
+    /// still show a token (PROTOCOL §4.13), which then decides again: revoke what it must not show.
     pub fn set_grant(&self, mut grant: Grant) {
         grant.user.clone_from(&self.inner.user);
         refresh::replace(&self.inner, grant);

@@ -34,7 +34,7 @@ pub(super) fn permit(inner: &Inner, channel: &ChannelName) -> Result<(), Refusal
     if inner
         .context
         .rules
-        .may_read_history(&inner.read_grant(), channel)
+        .may_read_history(&inner.grant(), channel)
     {
         return Ok(());
     }

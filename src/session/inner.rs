@@ -1,6 +1,6 @@
 //! What the parts of a session share.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,7 +29,7 @@ pub(super) struct Inner {
     /// The session is over or is to end; why stands in `close`.
     pub(super) ended: CancellationToken,
     close: OnceLock<Close>,
-    /// Channels that user code subscribed the session to and no rule lets it have: it may ask for them again.
+    /// Channels that user code or an order subscribed the session to.
     given: Mutex<Vec<ChannelName>>,
 }
 
@@ -62,12 +62,9 @@ impl Inner {
         }
     }
 
+    /// Shared, so that no lock is held while it is used.
     pub(super) fn grant(&self) -> Arc<Grant> {
-        Arc::clone(&self.read_grant())
-    }
-
-    pub(super) fn read_grant(&self) -> RwLockReadGuard<'_, Arc<Grant>> {
-        self.grant.read().unwrap_or_else(PoisonError::into_inner)
+        Arc::clone(&self.grant.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn set_grant(&self, grant: Grant) {
@@ -75,27 +72,21 @@ impl Inner {
         self.refreshed.notify_one();
     }
 
-    /// The server subscribes the session to a channel by itself.
+    /// The server subscribed the session to a channel by itself: it may ask for that again, whatever its grant says, as long as no more
+    /// others were given since than it may have subscriptions.
     pub(super) fn give(&self, channel: &ChannelName) {
-        if self
-            .context
-            .rules
-            .may_subscribe(&self.read_grant(), channel)
-        {
-            return;
-        }
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         if !given.contains(channel) {
+            if given.len() as u64 >= self.context.config.limits.subscriptions {
+                given.remove(0);
+            }
             given.push(channel.clone());
         }
     }
 
     pub(super) fn may_subscribe(&self, channel: &ChannelName) -> bool {
         let given = || self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        self.context
-            .rules
-            .may_subscribe(&self.read_grant(), channel)
-            || given().contains(channel)
+        self.context.rules.may_subscribe(&self.grant(), channel) || given().contains(channel)
     }
 
     /// What the server gave by itself it takes back.

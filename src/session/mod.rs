@@ -248,8 +248,8 @@ async fn open(
 /// lists what there is.
 fn auto_subscribe(session: &Session) {
     let inner = session.inner();
-    for channel in inner.context.rules.auto_subscriptions(&inner.read_grant()) {
-        if let Err(error) = subscribe::subscribe(inner, &channel) {
+    for channel in inner.context.rules.auto_subscriptions(&inner.grant()) {
+        if let Err(error) = subscribe::by_rule(inner, &channel) {
             tracing::debug!(%channel, %error, "no automatic subscription");
         }
     }
@@ -287,7 +287,7 @@ async fn run(control: &mut Control, session: &Session) -> Close {
     let inner = session.inner();
     let expiry = async {
         loop {
-            let at = inner.read_grant().expires_at;
+            let at = inner.grant().expires_at;
             let left = at.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
             if left.is_some_and(|left| left.is_zero()) {
                 return;

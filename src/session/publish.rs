@@ -57,11 +57,7 @@ fn shown<'a>(inner: &'a Inner, channel: &ChannelName) -> Option<&'a UserId> {
 fn permitted(inner: &Inner, channel: &str) -> Result<ChannelName, Refusal> {
     let channel = ChannelName::parse(channel)
         .map_err(|error| Refusal::new(Code::INVALID_CHANNEL, error.to_string()))?;
-    if !inner
-        .context
-        .rules
-        .may_publish(&inner.read_grant(), &channel)
-    {
+    if !inner.context.rules.may_publish(&inner.grant(), &channel) {
         let reason = format!("neither a rule nor the token lets this session publish to {channel}");
         return Err(Refusal::new(Code::PERMISSION_DENIED, reason));
     }

@@ -34,8 +34,14 @@ struct State {
 struct Revoked {
     /// Those that were issued before.
     issued_before: SystemTime,
-    /// When that is forgotten.
-    until: SystemTime,
+    /// When that is forgotten; `None` for never.
+    until: Option<SystemTime>,
+}
+
+impl Revoked {
+    fn is_over(&self, now: SystemTime) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
 }
 
 /// There is no room to remember another revocation.
@@ -96,7 +102,9 @@ impl Sessions {
     }
 
     /// Ends every session of a user with [`Code::REVOKED`], and refuses credentials of that user that were issued before now, or say
-    /// nothing of when they were, for as long as `keep`: until the last of them would have expired by itself. Returns how many ended.
+    /// nothing of when they were, for as long as `keep`: until the last of them would have expired by itself. A revocation for longer
+    /// that there is already stays. A token says in which second it was issued, so one of the same second is refused, too. Returns how
+    /// many ended.
     ///
     /// # Errors
     /// [`TooManyRevocations`]: nothing was done.
@@ -105,12 +113,19 @@ impl Sessions {
         {
             let mut state = self.lock();
             if state.revoked.len() >= MAX_REVOKED {
-                state.revoked.retain(|_, revoked| revoked.until > now);
+                state.revoked.retain(|_, revoked| !revoked.is_over(now));
             }
             if state.revoked.len() >= MAX_REVOKED && !state.revoked.contains_key(user) {
                 return Err(TooManyRevocations);
             }
-            let until = now.checked_add(keep).unwrap_or(now);
+            // What a clock cannot show is for ever, and what was revoked for longer stays so.
+            let mut until = now.checked_add(keep);
+            if let Some(known) = state.revoked.get(user) {
+                until = match (known.until, until) {
+                    (Some(known), Some(until)) => Some(known.max(until)),
+                    _ => None,
+                };
+            }
             let revoked = Revoked {
                 issued_before: now,
                 until,
@@ -157,7 +172,7 @@ impl State {
         let issued_after = grant
             .issued_at
             .is_some_and(|issued_at| issued_at >= revoked.issued_before);
-        if issued_after || revoked.until <= SystemTime::now() {
+        if issued_after || revoked.is_over(SystemTime::now()) {
             return Ok(());
         }
         Err(Close::new(Code::REVOKED, REVOKED))

@@ -67,16 +67,22 @@ pub(super) fn request(
 ) -> Result<(u64, Position), Refusal> {
     let channel = ChannelName::parse(channel)
         .map_err(|error| Refusal::new(Code::INVALID_CHANNEL, error.to_string()))?;
+    let reason =
+        || format!("neither a rule nor the token lets this session subscribe to {channel}");
     if !inner.may_subscribe(&channel) {
-        let reason =
-            format!("neither a rule nor the token lets this session subscribe to {channel}");
-        return Err(Refusal::new(Code::PERMISSION_DENIED, reason));
+        return Err(Refusal::new(Code::PERMISSION_DENIED, reason()));
     }
     if matches!(start, Start::Latest(_)) {
         history::permit(inner, &channel)?;
     }
-    read(inner, Source::CHANNEL, &channel, &channel, start)
-        .map_err(|error| Refusal::new(error.code(), error.to_string()))
+    let made = read(inner, Source::CHANNEL, &channel, &channel, start)
+        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    // Its grant may have become another meanwhile, and what that ended did not know of this one.
+    if !inner.may_subscribe(&channel) {
+        end(inner, made.0, Code::PERMISSION_DENIED);
+        return Err(Refusal::new(Code::PERMISSION_DENIED, reason()));
+    }
+    Ok(made)
 }
 
 /// Subscribes without asking whether the session may. When this returns, the cursor stands: whatever is accepted for
@@ -85,7 +91,18 @@ pub(super) fn subscribe(
     inner: &Arc<Inner>,
     channel: &ChannelName,
 ) -> Result<(u64, Position), SubscribeError> {
-    inner.give(channel);
+    let made = read(inner, Source::CHANNEL, channel, channel, Start::Head);
+    if matches!(made, Ok(_) | Err(SubscribeError::AlreadySubscribed(_))) {
+        inner.give(channel);
+    }
+    made
+}
+
+/// The same for what a rule gives: for as long as the session may have it.
+pub(super) fn by_rule(
+    inner: &Arc<Inner>,
+    channel: &ChannelName,
+) -> Result<(u64, Position), SubscribeError> {
     read(inner, Source::CHANNEL, channel, channel, Start::Head)
 }
 

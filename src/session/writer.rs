@@ -121,6 +121,11 @@ impl Writer {
         )
     }
 
+    /// Nothing is read for it any more.
+    pub(super) fn is_ending(&self) -> bool {
+        self.phase != Phase::Live
+    }
+
     pub(super) const fn reader(&self) -> Option<&Reader> {
         self.reader.as_ref()
     }

@@ -328,7 +328,10 @@ impl Writers {
         let Some((writer, _)) = &mut place.stream else {
             return false;
         };
-        match writer.fill(streams, turn, drains) {
+        let filled = writer.fill(streams, turn, drains);
+        // One that ended by itself counts no more, either.
+        place.ended |= writer.is_ending();
+        match filled {
             Ok(Step::More) => true,
             Ok(Step::AtHead) => false,
             Ok(Step::Blocked) => {

@@ -40,6 +40,11 @@ const LEAST_MEASURED: f64 = 16.0 * 1200.0;
 /// in it: an acknowledgement may wait for the second.
 const STANDING: (f64, f64) = (5_000.0, 1.0 / 8.0);
 const SPARE: f64 = 1.0;
+/// Packets that may always be on their way, and bytes that never are more, where it is to be fresh.
+const LEAST_FRESH: f64 = 4.0;
+const MOST_FRESH: f64 = 1_048_576.0;
+/// Round trips without a queue after which what is to be fresh grows faster.
+const CLEAR: u8 = 8;
 /// RFC 9438: what is left of the window, packets a second³, and packets a round trip by which a flow like Reno's regrows.
 const BETA: f64 = 0.7;
 const C: f64 = 0.4;
@@ -92,6 +97,8 @@ struct Discerning {
     /// Bytes that the way holds without a queue, and microseconds of the fastest round trip since that was looked at.
     fresh: f64,
     fastest: u32,
+    /// Round trips without a queue since the last.
+    clear: u8,
     /// How likely there was a queue when the peer was last heard, from 0 to 1.
     queue: f32,
 }
@@ -116,6 +123,7 @@ impl Discerning {
             mtu,
             fresh: f64::INFINITY,
             fastest: u32::MAX,
+            clear: 0,
             queue: 0.0,
         }
     }
@@ -228,11 +236,19 @@ impl Discerning {
         let lowest = self.lowest[0].min(self.lowest[1]) as f64;
         let fastest = f64::from(std::mem::replace(&mut self.fastest, u32::MAX));
         let (mtu, most) = (f64::from(self.mtu), self.most[0].max(self.most[1]) as f64);
+        // Few packets say nothing: acknowledgements of single ones are late by themselves. The lowest priority leaves one unused.
+        if most + mtu < 0.75 * self.fresh.min(self.window) {
+            return;
+        }
         if fastest > lowest + STANDING.0.max(STANDING.1 * lowest) {
             let holds = self.fresh.min(most) * lowest / fastest;
-            self.fresh = (holds + SPARE * mtu).min(self.fresh);
-        } else if most >= 0.75 * self.fresh {
-            self.fresh += (mtu / 4.0).max(self.fresh / 16.0);
+            self.fresh = (holds + SPARE * mtu).max(LEAST_FRESH * mtu).min(self.fresh);
+            self.clear = 0;
+        } else {
+            // In small steps at first, which a queue answers soon; if it does not, the way has become wider.
+            let wider = self.clear >= CLEAR;
+            self.clear = self.clear.saturating_add(1);
+            self.fresh += (mtu / 4.0).max(self.fresh / if wider { 4.0 } else { 16.0 });
         }
     }
 
@@ -241,7 +257,7 @@ impl Discerning {
     fn fresh_window(&self) -> u64 {
         let lossy = self.lost >= u64::from(self.mtu) / 2;
         let may_be_sent = self.fresh.min(1.25 * self.window);
-        (may_be_sent * if lossy { 1.5 } else { 1.0 }) as u64
+        (may_be_sent * if lossy { 1.5 } else { 1.0 }).min(MOST_FRESH) as u64
     }
 
     fn is_answered(&self, sent: Instant) -> bool {

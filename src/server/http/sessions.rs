@@ -342,7 +342,8 @@ pub(super) async fn disconnect(
 
 /// Revoke credentials
 ///
-/// Ends every session of a user with `revoked`, and refuses the user's tokens that were issued before now, or do not say when (`iat`).
+/// Ends every session of a user with `revoked`, and refuses the user's tokens that were issued before now, or do not say when (`iat`, in whole
+/// seconds: issue the next token a second later).
 #[utoipa::path(post, path = "/v1/revoke", request_body = Revoke, tag = "sessions",
     security(("bearer" = []), ("x-api-key" = [])),
     responses((status = 200, description = "They are told, and end.", body = Done), RevokeErrors))]

@@ -185,3 +185,41 @@ fn what_is_to_be_fresh_takes_what_comes_free() {
     let packets = flow.cc.fresh_window() / MTU;
     assert!((25..=36).contains(&packets), "{packets} packets");
 }
+
+#[test]
+fn single_packets_that_are_acknowledged_late_are_no_queue() {
+    let mut flow = Flow::new(1);
+    flow.rounds(3, 50, 0);
+    // The peer may wait 25 ms for a second packet.
+    flow.rounds(100, 75, 0);
+    assert!(
+        flow.cc.fresh_window() >= 12_000,
+        "{}",
+        flow.cc.fresh_window()
+    );
+}
+
+#[test]
+fn the_lowest_priority_finds_its_way_wider_too() {
+    let mut flow = Flow::new(30);
+    flow.rounds(5, 50, 0);
+    saturate(&mut flow, 100);
+    for _ in 0..100 {
+        // It leaves a packet unused.
+        flow.need = (flow.cc.fresh_window() / MTU - 1).max(2);
+        flow.rounds(1, 50, 0);
+    }
+    assert!(
+        flow.cc.fresh_window() > 100 * MTU / 2,
+        "{}",
+        flow.cc.fresh_window()
+    );
+}
+
+#[test]
+fn what_is_to_be_fresh_is_bounded() {
+    let mut flow = Flow::new(100_000);
+    flow.rounds(20, 50, 0);
+    assert!(flow.cc.window() > 2 << 20);
+    assert_eq!(flow.cc.fresh_window(), 1 << 20);
+}
