@@ -151,7 +151,7 @@ async fn far_client(server: &TestServer, transport: Transport) -> (Relay, Client
     (relay, builder.connect().await.unwrap())
 }
 
-/// Publications that a far client is given and told were left out, of 100 of 2 kB: half of what a connection holds unacknowledged
+/// Publications that a far client is given and told were left out, of 100 of 2 kB: a fifth of what a connection holds unacknowledged
 /// otherwise, and four seconds of the way.
 async fn over_a_slow_way(server: &TestServer, transport: Transport) -> (u64, u64) {
     let (_relay, client) = far_client(server, transport).await;

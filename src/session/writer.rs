@@ -145,8 +145,8 @@ impl Writer {
         self.delivery.priority
     }
 
-    /// Writes a batch of what there is in its `turn`, as far as the stream takes it. Whoever must come to an end while the server `drains` ends at
-    /// the head.
+    /// Writes a batch of what there is in its `turn`, as far as the stream takes it. Whoever must come to an end while the server
+    /// `drains` ends at the head.
     ///
     /// # Errors
     /// [`Gone`]: the client does not want the stream any more.
