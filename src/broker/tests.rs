@@ -8,7 +8,7 @@ use std::sync::{
 use futures_util::{FutureExt, StreamExt};
 
 use super::*;
-use crate::wire::Code;
+use crate::wire::{Code, Epoch};
 
 mod audience;
 mod simulation;

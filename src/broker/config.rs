@@ -1,0 +1,57 @@
+//! What a broker is told.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::log::Retention;
+use crate::wire::{ChannelName, Epoch, Timestamp};
+
+/// Bounds of a [`Broker`](super::Broker), and what it takes from outside so that a test can play it.
+#[derive(Clone)]
+pub struct Config {
+    /// Most channels at a time. Default 1,000,000. An idle one is about 1 KiB.
+    pub max_channels: usize,
+    /// Largest message in bytes, as PROTOCOL §3.4 counts them. Default 64 KiB.
+    pub max_message: usize,
+    /// How long a channel without readers and publications is kept; after it, its epoch is over. Default 60 s.
+    pub idle: Duration,
+    /// How much of which channel is kept.
+    pub retention: Arc<dyn Fn(&ChannelName) -> Retention + Send + Sync>,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Where epochs come from: 64 random bits.
+    pub epochs: Arc<dyn Fn() -> Epoch + Send + Sync>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_channels: 1_000_000,
+            max_message: 64 * 1024,
+            idle: Duration::from_secs(60),
+            retention: Arc::new(|_| Retention::default()),
+            clock: Arc::new(system_time),
+            epochs: Arc::new(|| Epoch(rand::random())),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("max_channels", &self.max_channels)
+            .field("max_message", &self.max_message)
+            .field("idle", &self.idle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The system's clock; 0 for a clock before 1970.
+fn system_time() -> Timestamp {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as Timestamp)
+}
