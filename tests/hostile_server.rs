@@ -190,7 +190,7 @@ async fn a_gap_in_a_stream_is_not_passed_on() {
                         epoch: EPOCH,
                         offset: 1,
                     };
-                    assert_eq!(asked.start, Start::After(after));
+                    assert_eq!(asked.start, Start::AfterOrOldest(after));
                     break peer.subscribed(asked.request, 2, 1).await;
                 }
                 Frame::Unsubscribe(_) => {}

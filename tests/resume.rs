@@ -147,6 +147,45 @@ async fn what_cannot_be_continued_begins_at_the_head_and_says_so(transport: Tran
     frames.hears("3").await;
 }
 
+both!(what_is_left_comes_to_who_would_rather_have_that_than_the_head);
+async fn what_is_left_comes_to_who_would_rather_have_that_than_the_head(transport: Transport) {
+    let server = TestServer::start_with(|builder| {
+        builder.retention(|_| Retention {
+            count: 3,
+            ..Retention::default()
+        })
+    })
+    .await;
+    let head = post(server.broker(), 1..=5);
+    let or_oldest = |epoch: u64, offset| {
+        Start::AfterOrOldest(Position {
+            epoch: Epoch(epoch),
+            offset,
+        })
+    };
+    // 3 is the first that is kept.
+    let asked = [
+        ("it is all there", or_oldest(head.epoch.0, 4), true, 5),
+        ("all that is kept", or_oldest(head.epoch.0, 2), true, 3),
+        ("at the head", or_oldest(head.epoch.0, 5), true, 6),
+        ("it fell off", or_oldest(head.epoch.0, 1), false, 3),
+        ("it never was", or_oldest(head.epoch.0, 6), false, 3),
+        ("another log", or_oldest(head.epoch.0 ^ 1, 4), false, 3),
+    ];
+    for (what, start, recovered, first) in asked {
+        let mut raw = session(&server, transport).await;
+        let (header, mut frames) = begin(&mut raw, start).await;
+        assert_eq!(
+            (header.recovered, header.first),
+            (recovered, first),
+            "{what}"
+        );
+        for number in first..=5 {
+            frames.hears(&number.to_string()).await;
+        }
+    }
+}
+
 both!(a_channel_that_was_given_up_is_not_continued);
 async fn a_channel_that_was_given_up_is_not_continued(transport: Transport) {
     let server =

@@ -379,6 +379,9 @@ impl Json for Start {
             Self::Head => json!({ "Head": {} }),
             Self::After(position) => json!({ "After": { "position": position.to_json() } }),
             Self::Latest(count) => json!({ "Latest": { "count": count.to_json() } }),
+            Self::AfterOrOldest(position) => {
+                json!({ "AfterOrOldest": { "position": position.to_json() } })
+            }
             _ => panic!("{self:?} has no JSON here"),
         }
     }
@@ -388,6 +391,7 @@ impl Json for Start {
             "Head" => Self::Head,
             "After" => Self::After(Json::from_json(&inside["position"])),
             "Latest" => Self::Latest(Json::from_json(&inside["count"])),
+            "AfterOrOldest" => Self::AfterOrOldest(Json::from_json(&inside["position"])),
             _ => panic!("a start of {variant}"),
         }
     }

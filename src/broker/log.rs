@@ -168,11 +168,13 @@ impl Log {
         let head = self.head();
         match start {
             Start::After(Position { epoch: of, offset })
+            | Start::AfterOrOldest(Position { epoch: of, offset })
                 if of == epoch && offset <= head && offset + 1 >= self.first =>
             {
                 (offset, true)
             }
             Start::Head | Start::After(_) => (head, false),
+            Start::AfterOrOldest(_) => (self.first - 1, false),
             Start::Latest(count) => (head - count.min(self.entries.len() as u64), false),
         }
     }

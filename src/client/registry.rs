@@ -144,7 +144,7 @@ impl Slot {
             .claimed
             .as_ref()
             .and_then(|(_, mailbox)| mailbox.reached());
-        reached.map_or(self.start, Start::After)
+        reached.map_or(self.start, Start::AfterOrOldest)
     }
 
     /// Whether the server is to be asked for another beginning than `position`, where it began by itself.
@@ -154,6 +154,8 @@ impl Slot {
             Start::After(reached) => {
                 reached.epoch == position.epoch && reached.offset != position.offset
             }
+            // In another log, too, there may be something before the head.
+            Start::AfterOrOldest(reached) => reached != position && position.offset > 0,
             _ => true,
         }
     }

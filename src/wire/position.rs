@@ -95,6 +95,8 @@ pub enum Start {
     After(Position),
     /// With the newest publications that the log has, as many as this at most. 1 is the latest value and what follows it.
     Latest(u64),
+    /// As [`After`](Self::After); but where that cannot be continued, with the oldest publication that the log has.
+    AfterOrOldest(Position),
 }
 
 #[cfg(test)]

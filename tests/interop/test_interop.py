@@ -24,6 +24,7 @@ from tidings_client import (
     HistoryQuery,
     Kept,
     Lagged,
+    AfterOrOldest,
     Latest,
     Notification,
     Ping,
@@ -481,6 +482,8 @@ def test_subscription_after_a_position(server, transport):
                 (lambda: After(last), True, lambda: last.offset + 1),
                 (lambda: After(Position(last.epoch ^ 1, 1)), False, lambda: last.offset + 1),
                 (lambda: After(Position(last.epoch, 99)), False, lambda: last.offset + 1),
+                (lambda: AfterOrOldest(Position(last.epoch, 1)), True, lambda: 2),
+                (lambda: AfterOrOldest(Position(last.epoch ^ 1, 1)), False, lambda: 1),
                 (lambda: Latest(2), False, lambda: last.offset - 1),
                 (lambda: Head(), False, lambda: last.offset + 1),
             ]:

@@ -279,7 +279,12 @@ class Latest:
     count: int = wire(U64)
 
 
-START = Enum(Head, After, Latest)
+@dataclass(frozen=True)
+class AfterOrOldest:
+    position: Position = wire(Struct(Position))
+
+
+START = Enum(Head, After, Latest, AfterOrOldest)
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,7 @@ def frames():
     for edge in EDGES:
         yield f"after {edge}", "SubscribeFrom", subscribe_from(edge, {"After": {"position": position(EPOCH, edge)}})
         yield f"the latest {edge}", "SubscribeFrom", subscribe_from(2, {"Latest": {"count": str(edge)}})
+        yield f"after {edge} or the oldest", "SubscribeFrom", subscribe_from(edge, {"AfterOrOldest": {"position": position(EPOCH, edge)}})
 
     def query(place, limit, reverse=False):
         return {"from": place, "limit": str(limit), "reverse": reverse}

@@ -203,6 +203,7 @@ fn start() -> impl Strategy<Value = Start> {
         Just(Start::Head),
         positions().prop_map(Start::After),
         number().prop_map(Start::Latest),
+        positions().prop_map(Start::AfterOrOldest),
     ]
 }
 

@@ -101,7 +101,8 @@ impl Checker {
                     .insert(*reader, Reader::new(*log, *via, position.offset));
                 self.tally.resumed += u64::from(*recovered && behind);
                 self.tally.resumed_idle += u64::from(*recovered && !behind);
-                let denied = matches!(start, Start::After(_)) && !recovered;
+                let denied =
+                    matches!(start, Start::After(_) | Start::AfterOrOldest(_)) && !recovered;
                 self.tally.not_recovered += u64::from(denied);
                 self.tally.latest += u64::from(matches!(start, Start::Latest(_)) && behind);
                 Ok(())

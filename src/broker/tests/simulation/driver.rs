@@ -244,7 +244,11 @@ impl Driver {
                 position.offset = self.dice.pick(&[0, near, near, u64::MAX]);
                 position.epoch.0 ^= u64::from(self.dice.percent(20));
             }
-            return (name, Start::After(position));
+            let start = match self.dice.percent(50) {
+                true => Start::After(position),
+                false => Start::AfterOrOldest(position),
+            };
+            return (name, start);
         }
         match roll {
             9 => (

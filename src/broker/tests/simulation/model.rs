@@ -57,11 +57,12 @@ impl Log {
     pub(super) fn begin(&self, start: Start) -> (Offset, bool) {
         let (first, head) = (self.first, self.head());
         match start {
-            Start::After(position) => {
+            Start::After(position) | Start::AfterOrOldest(position) => {
                 let here = position.epoch == self.epoch;
                 // What it has seen last may be the one before the oldest.
                 match here && (first..=head + 1).any(|next| next - 1 == position.offset) {
                     true => (position.offset, true),
+                    false if matches!(start, Start::AfterOrOldest(_)) => (first - 1, false),
                     false => (head, false),
                 }
             }

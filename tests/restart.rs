@@ -1,0 +1,131 @@
+//! Servers that come back on the same address, and what clients make of it.
+
+mod common;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    time::Duration,
+};
+
+use common::{both, certificate, publication, text};
+use tidings::{
+    ChannelName, Message,
+    auth::{JwtAuthenticator, TokenIssuer, VerifyingKey},
+    client::{Client, Event, State, Transport, Trust},
+    server::Server,
+    transport::Certificate,
+};
+use tokio::sync::oneshot;
+
+const SECRET: &[u8] = b"a secret of a test, which is long enough";
+
+const ANYWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+
+/// A server on an address of its own with a certificate of its own, so that it can come back. What was published `before` it met
+/// anybody is in its first room.
+async fn serve(
+    address: SocketAddr,
+    certificate: Certificate,
+    before: &[&str],
+) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    let authenticator = JwtAuthenticator::new(vec![VerifyingKey::hs256(SECRET).unwrap()]).unwrap();
+    let server = Server::builder()
+        .listen(address)
+        .certificate(certificate)
+        .authenticator(authenticator);
+    let server = server.bind().await.unwrap();
+    for text in before {
+        let room = ChannelName::parse("chat-room-1").unwrap();
+        server.broker().post(&room, Message::text(*text)).unwrap();
+    }
+    let address = server.local_address();
+    let (stop, stopped) = oneshot::channel();
+    let running = tokio::spawn(server.run(async { drop(stopped.await) }));
+    (address, stop, running)
+}
+
+/// A client of such a server.
+async fn connect(transport: Transport, address: SocketAddr, pem: String) -> Client {
+    let url = match transport {
+        Transport::Quic => format!("quic://{address}"),
+        _ => format!("https://{address}"),
+    };
+    let token = TokenIssuer::new(SECRET)
+        .unwrap()
+        .issue(&"1".parse().unwrap(), Duration::from_secs(3600));
+    Client::builder(url)
+        .token(token)
+        .trust(Trust::Pem(pem.into_bytes()))
+        .connect()
+        .await
+        .unwrap()
+}
+
+both!(a_client_survives_a_restart_of_the_server);
+async fn a_client_survives_a_restart_of_the_server(transport: Transport) {
+    let (certificate, pem, _) = certificate();
+    let (address, stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
+    let client = connect(transport, address, pem).await;
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    client
+        .publish("chat-room-1", Message::text("before"))
+        .await
+        .unwrap();
+    assert_eq!(text(&publication(&mut room).await), "before");
+    stop.send(()).unwrap();
+    running.await.unwrap();
+    let (_, _stop, _running) = serve(address, certificate, &[]).await;
+    let event = room.next().await.unwrap();
+    assert!(matches!(event, Event::Break { .. }), "{event:?}");
+    assert_eq!(event.missed(), None, "another epoch: it cannot be known");
+    client
+        .publish("chat-room-1", Message::text("after"))
+        .await
+        .unwrap();
+    let received = publication(&mut room).await;
+    assert_eq!((text(&received), received.offset), ("after", 1));
+}
+
+both!(what_another_log_still_has_is_read_from_its_oldest_on);
+async fn what_another_log_still_has_is_read_from_its_oldest_on(transport: Transport) {
+    let (certificate, pem, _) = certificate();
+    let (address, stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
+    let client = connect(transport, address, pem).await;
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    stop.send(()).unwrap();
+    running.await.unwrap();
+    // Published while the client was away, to a server that knows nothing of what was before.
+    let (_, _stop, _running) = serve(address, certificate, &["1", "2", "3"]).await;
+    let event = room.next().await.unwrap();
+    let Event::Break { before, after } = event else {
+        panic!("{event:?}");
+    };
+    assert_ne!(before.epoch, after.epoch);
+    assert_eq!(after.offset, 0);
+    for number in ["1", "2", "3"] {
+        assert_eq!(text(&publication(&mut room).await), number);
+    }
+}
+
+both!(an_end_without_a_word_is_followed_by_another_connection);
+async fn an_end_without_a_word_is_followed_by_another_connection(transport: Transport) {
+    let (certificate, pem, _) = certificate();
+    let (address, _stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
+    let client = connect(transport, address, pem).await;
+    let mut global = client.subscribe("global").await.unwrap();
+    // Every task of the server is dropped where it stands.
+    running.abort();
+    let mut states = client.states();
+    states
+        .wait_for(|state| matches!(state, State::Reconnecting { .. }))
+        .await
+        .unwrap();
+    let _again = loop {
+        let bound = std::net::UdpSocket::bind(address).is_ok();
+        if bound {
+            break serve(address, certificate.clone(), &[]).await;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(matches!(global.next().await, Some(Event::Break { .. })));
+}
