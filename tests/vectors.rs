@@ -10,9 +10,9 @@ use tidings::wire::{
     codec::RawFrame,
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
-        Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce, ReadHistory,
-        Refresh, Refreshed, Skipped, Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe,
-        Unsubscribed, Welcome,
+        Lane, Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce,
+        ReadHistory, Refresh, Refreshed, Skipped, Source, Subscribe, SubscribeFrom, Subscribed,
+        Turn, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -345,6 +345,8 @@ structs! {
     Publication { offset, time, publisher, message }
     Lagged { from, to }
     Skipped { from, to }
+    Lane { lane }
+    Turn { subscription }
     Refresh { request, token }
     Refreshed { request, expires }
     End { code, reason }
@@ -416,5 +418,5 @@ macro_rules! frames {
 }
 frames! {
     Hello Welcome GoAway Subscribe SubscribeFrom ReadHistory HistoryPage PublishOnce PublishedOnce Unsubscribe Publish Ping Failed Subscribed Unsubscribed Published Pong Header Publication Lagged
-    Skipped Refresh Refreshed End
+    Skipped Lane Turn Refresh Refreshed End
 }

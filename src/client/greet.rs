@@ -18,7 +18,7 @@ use crate::{
         dial::{DialError, Dialer},
     },
     wire::{
-        ChannelName, Code, DecodeError, UserId, VERSION,
+        ChannelName, Code, DecodeError, LANES, UserId, VERSION,
         frame::{Frame, Hello, Welcome},
     },
 };
@@ -64,7 +64,7 @@ async fn greet(
         version: VERSION,
         token,
         client: settings.name.clone(),
-        features: Vec::new(),
+        features: vec![LANES.to_owned()],
     };
     // A server that refuses does not always read on: its reason stands in the close of the connection.
     let written = writer.write_all(&mut [Frame::from(hello).encode()]).await;

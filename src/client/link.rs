@@ -10,20 +10,21 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::oneshot,
-    task::coop::cooperative,
+    task::coop::{cooperative, unconstrained},
     time::{sleep, timeout},
 };
 
 use super::{
-    Acknowledgement, ClientError, backoff,
+    Acknowledgement, ClientError,
+    arrivals::{Arrivals, Arrived},
+    backoff,
     driver::Command,
     greet::CLOSE,
     line::Line,
-    mailbox::Incoming,
     registry::{Key, Registry},
 };
 use crate::{
-    transport::{Closed, Connection, FrameError, FrameReader, RecvStream, SendStream},
+    transport::{Closed, Connection, FrameError, FrameReader, SendStream},
     wire::{
         ChannelName, Code, DecodeError, History, Position, Retry, Start, Timestamp,
         frame::{
@@ -33,12 +34,8 @@ use crate::{
     },
 };
 
-/// Time that the header of a stream may take; the stream is given up after it.
-const HEADER: Duration = Duration::from_secs(10);
 /// Most publications of a page of history (PROTOCOL §4.11).
 const MAX_PAGE: u64 = 256;
-/// Longest header, in bytes.
-const HEADER_BYTES: usize = 4096;
 /// How long after a stream was cut off its connection is taken to live on: the end of a connection cuts its streams off too, and
 /// is seen a moment later.
 const CUT: Duration = Duration::from_secs(1);
@@ -56,11 +53,10 @@ pub(super) struct Link {
     /// A page of history whose publications are to follow.
     page: Option<Page>,
     automatic: Vec<(ChannelName, u64, Position)>,
-    max_frame: usize,
     limits: Limits,
     /// The token that was refreshed last, for the next connection.
     refreshed: Arc<Mutex<Option<String>>>,
-    headers: FuturesUnordered<BoxFuture<'static, Option<Incoming>>>,
+    arrivals: Arrivals,
     later: FuturesUnordered<BoxFuture<'static, Later>>,
 }
 
@@ -122,8 +118,7 @@ impl Link {
             automatic,
             limits,
             refreshed,
-            max_frame,
-            headers: FuturesUnordered::new(),
+            arrivals: Arrivals::new(max_frame),
             later: FuturesUnordered::new(),
         }
     }
@@ -156,14 +151,10 @@ impl Link {
                     }
                 },
                 stream = self.connection.accept_uni() => match stream {
-                    Ok(stream) => self.headers.push(read_header(stream, self.max_frame).boxed()),
+                    Ok(stream) => self.arrivals.accept(stream),
                     Err(_) => return self.lost(registry).await,
                 },
-                Some(incoming) = self.headers.next(), if !self.headers.is_empty() => {
-                    if let Some(incoming) = incoming {
-                        registry.arrived(incoming);
-                    }
-                },
+                arrived = self.arrivals.next() => self.arrived(registry, arrived),
                 Some(later) = self.later.next(), if !self.later.is_empty() => {
                     match later {
                         Later::Ask(name) => registry.ask_again(&name),
@@ -186,13 +177,10 @@ impl Link {
             }
         }
         while let Some(Ok(stream)) = self.connection.accept_uni().now_or_never() {
-            self.headers
-                .push(read_header(stream, self.max_frame).boxed());
+            self.arrivals.accept(stream);
         }
-        while let Some(Some(incoming)) = self.headers.next().now_or_never() {
-            if let Some(incoming) = incoming {
-                registry.arrived(incoming);
-            }
+        while let Some(arrived) = unconstrained(self.arrivals.next()).now_or_never() {
+            self.arrived(registry, arrived);
         }
         match timeout(CLOSE, self.connection.closed()).await {
             Ok(closed) => Over::Lost(closed),
@@ -225,6 +213,23 @@ impl Link {
         self.last_request += 1;
         self.pending.insert(self.last_request, pending);
         self.outgoing.push(frame(self.last_request).encode());
+    }
+
+    fn arrived(&mut self, registry: &Registry, arrived: Arrived) {
+        match arrived {
+            Arrived::Stream(incoming) => registry.arrived(incoming),
+            Arrived::Unwanted(subscription) => self.unsubscribe(subscription),
+        }
+    }
+
+    fn unsubscribe(&mut self, subscription: u64) {
+        self.request(Pending::Nobody, |request| {
+            Unsubscribe {
+                request,
+                subscription,
+            }
+            .into()
+        });
     }
 
     fn carry_out(&mut self, registry: &Registry, command: Command) {
@@ -292,13 +297,7 @@ impl Link {
     fn sync(&mut self, registry: &Registry) {
         let work = registry.work();
         for subscription in work.end {
-            self.request(Pending::Nobody, |request| {
-                Unsubscribe {
-                    request,
-                    subscription,
-                }
-                .into()
-            });
+            self.unsubscribe(subscription);
         }
         for (name, start) in work.ask {
             let channel = name.to_string();
@@ -463,26 +462,4 @@ impl Over {
             Self::Given(code, reason) => (Some(*code), reason.clone()),
         }
     }
-}
-
-/// The header of a stream, within its time and as small as headers are; `None` gives the stream up.
-async fn read_header(stream: RecvStream, max_frame: usize) -> Option<Incoming> {
-    let mut reader = FrameReader::new(stream, HEADER_BYTES);
-    let header = async {
-        loop {
-            match Frame::decode(&reader.next().await.ok()??) {
-                Ok(Some(Frame::Header(header))) => return Some(header),
-                Ok(None) => {}
-                Ok(Some(_)) | Err(_) => return None,
-            }
-        }
-    };
-    let header = timeout(HEADER, header).await.ok().flatten()?;
-    reader.set_max_frame(max_frame);
-    Some(Incoming {
-        header,
-        reader,
-        // The registry knows.
-        connection: 0,
-    })
 }

@@ -7,16 +7,14 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{
-    transport::FrameReader,
-    wire::{Code, Position, frame::Header},
-};
+use super::lane::Frames;
+use crate::wire::{Code, Position, frame::Header};
 
 /// A stream with its header read.
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) header: Header,
-    pub(super) reader: FrameReader,
+    pub(super) reader: Frames,
     /// Number of its connection: ids of subscriptions begin anew with each.
     pub(super) connection: u64,
 }

@@ -3,10 +3,12 @@
 //! [`Builder`] connects, [`Client`] subscribes and publishes, [`Subscription`] is a stream of [`Event`]s. A connection that breaks is
 //! made again by itself, as the codes of PROTOCOL §7 allow, and every reader is told of the break.
 
+mod arrivals;
 mod backoff;
 mod builder;
 mod driver;
 mod greet;
+mod lane;
 mod line;
 mod link;
 mod mailbox;

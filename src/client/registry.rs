@@ -84,6 +84,18 @@ impl Claim {
             self.registry.changed.notify_one();
         }
     }
+
+    /// The reader has read what there was before its part of a shared stream ran over: it is to have the rest.
+    pub(super) fn overflowed(&self, subscription: u64, connection: u64) {
+        let mut state = self.registry.lock();
+        if state.connection == connection {
+            let code = Code::LAGGED;
+            let reason = "the stream was not read in time, and shares another";
+            state.begin_anew(&self.key, subscription, code, reason);
+            drop(state);
+            self.registry.changed.notify_one();
+        }
+    }
 }
 
 impl Drop for Claim {
@@ -176,6 +188,29 @@ impl Slot {
                 mailbox.put(Feed::Stream(stream));
             }
         }
+    }
+}
+
+impl State {
+    /// What is left of a stream cannot be had on it: its channel is asked for anew, from where its reader is. A stream of user code
+    /// cannot be, and is over.
+    fn begin_anew(&mut self, key: &Key, id: u64, code: Code, reason: &str) {
+        let Some(slot) = self.slots.get_mut(key) else {
+            return;
+        };
+        if slot.current.is_none_or(|(current, _)| current != id) {
+            return;
+        }
+        if key.0 == Source::ENDPOINT.0 {
+            if let Some((_, mailbox)) = &slot.claimed {
+                mailbox.put(Feed::End(code, reason.to_owned()));
+            }
+            return;
+        }
+        slot.current = None;
+        slot.arrived = false;
+        slot.asked = false;
+        self.unwanted.push(id);
     }
 }
 
@@ -403,26 +438,8 @@ impl Registry {
     /// Looks again at a stream that ended without a word. If its connection lives on, the channel is asked for anew; a stream
     /// of user code cannot be, and is over.
     pub(super) fn recheck(&self, key: &Key, id: u64) {
-        let mut state = self.lock();
-        let Some(slot) = state.slots.get_mut(key) else {
-            return;
-        };
-        if slot.current.is_none_or(|(current, _)| current != id) {
-            return;
-        }
-        if key.0 == Source::ENDPOINT.0 {
-            if let Some((_, mailbox)) = &slot.claimed {
-                mailbox.put(Feed::End(
-                    Code::ENDED,
-                    "the server cut the stream off".to_owned(),
-                ));
-            }
-            return;
-        }
-        slot.current = None;
-        slot.arrived = false;
-        slot.asked = false;
-        state.unwanted.push(id);
+        let reason = "the server cut the stream off";
+        self.lock().begin_anew(key, id, Code::ENDED, reason);
     }
 
     /// A stream arrived.

@@ -198,7 +198,12 @@ impl Reading {
     /// The stream ended without a last word, or with one that says that another will follow.
     fn cut_off(&mut self) {
         if let (Some(claim), Some(current)) = (&self.claim, self.current.take()) {
-            claim.cut_off(current.header.subscription, current.connection);
+            let (id, connection) = (current.header.subscription, current.connection);
+            if current.reader.overflowed() {
+                claim.overflowed(id, connection);
+            } else {
+                claim.cut_off(id, connection);
+            }
         }
     }
 

@@ -32,7 +32,7 @@ use crate::{
 pub struct Limits {
     /// Sessions, and connections on their way to one. Default 100,000. Above: `too_many_sessions`.
     pub sessions: usize,
-    /// Subscriptions of one session. Default 128. Above: `too_many_subscriptions`.
+    /// Subscriptions of one session. Default 512. Above: `too_many_subscriptions`.
     pub subscriptions: u64,
     /// Bytes of one message (PROTOCOL §3.4). Default 64 KiB. Above: `message_too_large`; 64 KiB further up the frame closes
     /// the connection with `frame_too_large`.
@@ -49,7 +49,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sessions: 100_000,
-            subscriptions: 128,
+            subscriptions: 512,
             message: 64 * 1024,
             channels: 1_000_000,
             soft_handshakes: 256,

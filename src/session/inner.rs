@@ -40,9 +40,10 @@ impl Inner {
         home: Arc<Home>,
         grant: Grant,
         client: String,
+        lanes: bool,
     ) -> Self {
         let max = context.config.limits.subscriptions;
-        let writers = Arc::new(Writers::new(connection.prompt(), max));
+        let writers = Arc::new(Writers::new(connection.prompt(), max, lanes));
         let source: Arc<dyn Source> = Arc::clone(&writers) as _;
         connection.set_source(Arc::downgrade(&source));
         Self {

@@ -2,11 +2,14 @@
 //!
 //! [`serve`] is a session from its first byte to its last. It owns every task of the session: when it returns, none is left.
 
+mod bell;
 mod control;
 mod handle;
 mod handshake;
 mod history;
 mod inner;
+mod lanes;
+mod places;
 mod publish;
 mod refresh;
 mod roster;
@@ -33,7 +36,7 @@ use crate::{
     broker::{Audience, Broker},
     transport::{Connection, Permit},
     wire::{
-        Code,
+        Code, LANES,
         frame::{Frame, Limits, Welcome},
     },
 };
@@ -203,12 +206,14 @@ async fn open(
     reader.set_max_frame(usize::try_from(context.config.limits.frame).unwrap_or(usize::MAX));
     writer.set_priority(CONTROL_PRIORITY);
 
+    let lanes = hello.features.iter().any(|known| known == LANES);
     let session = Session::new(Inner::new(
         connection.clone(),
         Arc::clone(context),
         Arc::clone(home),
         grant,
         hello.client,
+        lanes,
     ));
     let welcomed = async {
         let entry = context.sessions.enter(&session)?;
@@ -218,7 +223,7 @@ async fn open(
             session: session.inner().id,
             user: session.user().map(ToString::to_string),
             server: SERVER.to_owned(),
-            features: Vec::new(),
+            features: lanes.then(|| LANES.to_owned()).into_iter().collect(),
             limits: context.config.limits,
             subscriptions: session.inner().writers.subscriptions(),
         };

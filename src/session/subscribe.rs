@@ -8,6 +8,7 @@ use super::{
     control::Refusal,
     history,
     inner::Inner,
+    lanes::Way,
     writer::{Until, Writer, rank},
 };
 use crate::{
@@ -30,7 +31,7 @@ pub enum SubscribeError {
     /// It has as many streams as it may have.
     #[error("a session has at most {0} subscriptions")]
     TooManySubscriptions(u64),
-    /// The client permits no further stream.
+    /// The client permits no further stream, and knows no lanes (PROTOCOL §5.7) or permits none for one, either.
     #[error("the client permits no further stream from the server")]
     NoStreamLeft,
     /// The server has as many channels as it may have.
@@ -145,7 +146,17 @@ pub(super) fn open(
     // From here on every way out frees the place.
     let place = inner.writers.take(source, name)?;
     let reader = reader(&inner.writers.due(), place.key)?;
-    let (stream, prefix) = inner.connection.open_uni().map_err(|error| match error {
+    let opened = inner.connection.arrange(|streams| {
+        let (way, prefix) = inner.writers.way(delivery.priority, streams)?;
+        if delivery.is_impatient() {
+            if let Way::Own(stream) = way {
+                streams.set_priority(stream, rank(delivery.priority));
+            }
+            streams.hurry();
+        }
+        Ok((way, prefix))
+    });
+    let (way, prefix) = opened.map_err(|error| match error {
         OpenError::NoStreamLeft => SubscribeError::NoStreamLeft,
         OpenError::Closed => SubscribeError::Closed,
     })?;
@@ -165,17 +176,13 @@ pub(super) fn open(
     };
     let header = Frame::from(header).encode();
     let first = prefix.into_iter().chain([header]);
-    let writer = Writer::new(stream, reader, until, delivery, first);
-    if delivery.is_impatient() {
-        inner.connection.with_streams(|streams| {
-            streams.set_priority(stream, rank(delivery.priority));
-            streams.hurry();
-        });
-    }
+    let writer = Writer::new(way, reader, until, delivery, first);
     if !place.keep(writer, position) {
-        inner
-            .connection
-            .with_streams(|streams| streams.reset(stream, Code::ENDED));
+        if let Way::Own(stream) = way {
+            inner
+                .connection
+                .with_streams(|streams| streams.reset(stream, Code::ENDED));
+        }
         return Err(SubscribeError::Closed);
     }
     Ok((id, position))

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 
 use bytes::Bytes;
 
+use super::lanes::{Lanes, Way};
 use crate::{
     auth::{Delivery, OnLag, Priority},
     broker::{Batch, Reader},
@@ -17,7 +18,7 @@ use crate::{
 
 /// One subscription and its stream.
 pub(super) struct Writer {
-    stream: UniStream,
+    way: Way,
     /// `None` once nothing more is read.
     reader: Option<Reader>,
     until: Until,
@@ -72,14 +73,14 @@ enum Phase {
 
 impl Writer {
     pub(super) fn new(
-        stream: UniStream,
+        way: Way,
         reader: Reader,
         until: Until,
         delivery: Delivery,
         first: impl IntoIterator<Item = Bytes>,
     ) -> Self {
         Self {
-            stream,
+            way,
             reader: Some(reader),
             until,
             pending: first.into_iter().collect(),
@@ -94,8 +95,21 @@ impl Writer {
         }
     }
 
-    pub(super) const fn stream(&self) -> UniStream {
-        self.stream
+    pub(super) const fn way(&self) -> Way {
+        self.way
+    }
+
+    /// Its stream, where that is its own.
+    pub(super) const fn own(&self) -> Option<UniStream> {
+        match self.way {
+            Way::Own(stream) => Some(stream),
+            Way::Lane(_) => None,
+        }
+    }
+
+    /// All is written; on a lane nobody waits until the client has it.
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Finished
     }
 
     /// The stream takes more again.
@@ -112,11 +126,13 @@ impl Writer {
         !self.blocked
     }
 
-    /// Whose turn it is first: by priority, then a fresh publication that was begun, then who last wrote in the earliest turn.
+    /// Whose turn it is first: by priority, then a fresh publication that was begun or what a lane took in part, then who last wrote in
+    /// the earliest turn.
     pub(super) fn order(&self) -> (Reverse<Priority>, bool, u64) {
+        let holds = self.own().is_none() && !self.pending.is_empty();
         (
             Reverse(self.delivery.priority),
-            !self.has_begun(),
+            !holds && !self.has_begun(),
             self.served,
         )
     }
@@ -145,20 +161,27 @@ impl Writer {
         self.delivery.priority
     }
 
-    /// Writes a batch of what there is in its `turn`, as far as the stream takes it. Whoever must come to an end while the server
-    /// `drains` ends at the head.
+    /// Writes a batch of what there is in its `turn`, as far as its stream or its lane takes it. Whoever must come to an end while the
+    /// server `drains` ends at the head. `seat`: its place and its subscription.
     ///
     /// # Errors
     /// [`Gone`]: the client does not want the stream any more.
     pub(super) fn fill(
         &mut self,
+        seat: (u32, u64),
         streams: &mut Streams<'_>,
+        lanes: &mut Lanes,
         turn: u64,
         drains: bool,
     ) -> Result<Step, Gone> {
         // What waits is a batch, too.
         let mut read = !self.pending.is_empty();
         while self.phase != Phase::Finished {
+            if !self.blocked
+                && let Way::Lane(number) = self.way
+            {
+                self.blocked = !lanes.admits(number, seat.0)?;
+            }
             if self.blocked {
                 return Ok(Step::Blocked);
             }
@@ -169,8 +192,13 @@ impl Writer {
             }
             if !self.pending.is_empty() {
                 let (begun, size) = (self.has_begun(), self.waiting());
-                self.blocked =
-                    !streams.write(self.stream, rank(self.delivery.priority), &mut self.pending)?;
+                self.blocked = !match self.way {
+                    Way::Own(stream) => {
+                        let rank = rank(self.delivery.priority);
+                        streams.write(stream, rank, &mut self.pending)?
+                    }
+                    Way::Lane(number) => lanes.write(number, seat, streams, &mut self.pending)?,
+                };
                 self.stalled = self.blocked;
                 let begins = if self.whole > 0 {
                     !begun && (!self.blocked || self.has_begun())
@@ -193,7 +221,9 @@ impl Writer {
                     self.phase = Phase::Last;
                 }
                 Phase::Last => {
-                    streams.finish(self.stream);
+                    if let Way::Own(stream) = self.way {
+                        streams.finish(stream);
+                    }
                     self.phase = Phase::Finished;
                 }
                 Phase::Live if read => return Ok(Step::More),

@@ -8,24 +8,28 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use slab::Slab;
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{
+    bell::Bell,
     handle::Progress,
+    lanes::{Lanes, Way},
+    places::{Place, Places},
     subscribe::SubscribeError,
     writer::{Step, Writer},
 };
 use crate::{
     auth::Priority,
     broker::Due,
-    transport::{Gone, Prompt, Source as Fill, Streams, UniStream},
+    transport::{Gone, OpenError, Prompt, Source as Fill, Streams, UniStream},
     wire::{
         ChannelName, Code, Position,
         frame::{AutoSubscription, Source},
     },
 };
 
+/// All that a session writes beside its control stream.
 pub(super) struct Writers {
     bell: Arc<Bell>,
     places: Mutex<Places>,
@@ -37,92 +41,7 @@ pub(super) struct Writers {
     max: u64,
 }
 
-#[derive(Default)]
-struct Places {
-    last: u64,
-    taken: Slab<Place>,
-    /// Nobody is let in any more.
-    closed: bool,
-    /// A writer found its stream full: they take turns until none does.
-    contended: bool,
-    /// Not all have the same priority.
-    ranked: bool,
-    /// Number of the last turn.
-    turn: u64,
-}
-
-/// One stream's place, from before it is opened until the client has all of it.
-struct Place {
-    id: u64,
-    source: Source,
-    name: ChannelName,
-    /// It was told to end; its last words may be on the way. It no longer counts.
-    ended: bool,
-    stream: Option<(Writer, Position)>,
-}
-
-/// Which writers are due.
-struct Bell {
-    prompt: Option<Prompt>,
-    due: Mutex<List>,
-}
-
-/// Keys of places, each once: however long nobody looks, it is no longer than the places.
-#[derive(Default)]
-struct List {
-    keys: Vec<u32>,
-    /// A bit for each key that is listed.
-    listed: Vec<u64>,
-}
-
-impl Places {
-    fn writer(&mut self, key: u32) -> Option<&mut Writer> {
-        let place = self.taken.get_mut(key as usize)?;
-        place.stream.as_mut().map(|(writer, _)| writer)
-    }
-}
-
-impl List {
-    fn push(&mut self, key: u32) {
-        let (word, bit) = (key as usize / 64, 1 << (key % 64));
-        if self.listed.len() <= word {
-            self.listed.resize(word + 1, 0);
-        }
-        if self.listed[word] & bit == 0 {
-            self.listed[word] |= bit;
-            self.keys.push(key);
-        }
-    }
-
-    fn take(&mut self) -> Vec<u32> {
-        self.listed.fill(0);
-        std::mem::take(&mut self.keys)
-    }
-}
-
-impl Due for Bell {
-    fn due(&self, key: u32) {
-        let first = {
-            let mut due = lock(&self.due);
-            let first = due.keys.is_empty();
-            due.push(key);
-            first
-        };
-        if first {
-            self.ring();
-        }
-    }
-}
-
-impl Bell {
-    fn ring(&self) {
-        if let Some(prompt) = &self.prompt {
-            prompt.prompt();
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -135,13 +54,14 @@ pub(super) struct Taken<'a> {
 }
 
 impl Writers {
-    pub(super) fn new(prompt: Option<Prompt>, max: u64) -> Self {
+    /// Of a client that knows `lanes`, or does not.
+    pub(super) fn new(prompt: Option<Prompt>, max: u64, lanes: bool) -> Self {
         Self {
-            bell: Arc::new(Bell {
-                prompt,
-                due: Mutex::default(),
+            bell: Arc::new(Bell::new(prompt)),
+            places: Mutex::new(Places {
+                lanes: Lanes::new(lanes),
+                ..Places::default()
             }),
-            places: Mutex::default(),
             drains: AtomicBool::new(false),
             emptied: Notify::new(),
             max,
@@ -196,44 +116,23 @@ impl Writers {
         })
     }
 
+    /// A way for the bytes of a subscription of this priority, and what is to be written on it first.
+    pub(super) fn way(
+        &self,
+        priority: Priority,
+        streams: &mut Streams<'_>,
+    ) -> Result<(Way, Option<Bytes>), OpenError> {
+        lock(&self.places).lanes.way(priority, streams)
+    }
+
     /// The channels that the session is subscribed to.
     pub(super) fn subscriptions(&self) -> Vec<AutoSubscription> {
-        let places = lock(&self.places);
-        let taken = places.taken.iter().map(|(_, place)| place);
-        let mut found: Vec<_> = taken
-            .filter(|place| place.source == Source::CHANNEL && !place.ended)
-            .filter_map(|place| {
-                let (_, position) = place.stream.as_ref()?;
-                Some(AutoSubscription {
-                    subscription: place.id,
-                    channel: place.name.to_string(),
-                    position: *position,
-                })
-            })
-            .collect();
-        found.sort_unstable_by_key(|made| made.subscription);
-        found
+        lock(&self.places).subscriptions()
     }
 
     /// How far the streams are that were not told to end.
     pub(super) fn progress(&self) -> Vec<Progress> {
-        let places = lock(&self.places);
-        let taken = places.taken.iter().map(|(_, place)| place);
-        let progress = taken.filter(|place| !place.ended).filter_map(|place| {
-            let (writer, _) = place.stream.as_ref()?;
-            let (position, behind) = writer.reader()?.reached();
-            let (lagged, skipped) = writer.reader()?.losses();
-            Some(Progress {
-                name: place.name.clone(),
-                of_channel: place.source == Source::CHANNEL,
-                position,
-                behind,
-                waiting_bytes: writer.waiting() as u64,
-                lagged,
-                skipped,
-            })
-        });
-        progress.collect()
+        lock(&self.places).progress()
     }
 
     /// Ends a subscription: `End` goes out after what was read, or the stream is reset where it takes no more. `None` where there is
@@ -246,12 +145,17 @@ impl Writers {
         if std::mem::replace(&mut place.ended, true) {
             return None;
         }
-        if writer.end(code) {
+        let takes_more = writer.end(code);
+        let own = writer.own();
+        if takes_more || own.is_none() {
             drop(places);
             self.bell.due(key as u32);
-            return Some(true);
+            // A lane takes the last words when it can, and lives on.
+            return Some(own.is_some());
         }
-        streams.reset(writer.stream(), code);
+        if let Some(stream) = own {
+            streams.reset(stream, code);
+        }
         self.free(places, key);
         Some(false)
     }
@@ -260,10 +164,10 @@ impl Writers {
     pub(super) fn give_up(&self, id: u64, code: Code, streams: &mut Streams<'_>) {
         let places = lock(&self.places);
         let found = places.taken.iter().find(|(_, place)| place.id == id);
-        if let Some((key, place)) = found {
-            if let Some((writer, _)) = &place.stream {
-                streams.reset(writer.stream(), code);
-            }
+        if let Some((key, place)) = found
+            && let Some(stream) = place.own()
+        {
+            streams.reset(stream, code);
             self.free(places, key);
         }
     }
@@ -289,6 +193,8 @@ impl Writers {
         for key in keys {
             self.bell.due(key as u32);
         }
+        // Lanes end, too, on which there is nobody.
+        self.bell.ring();
     }
 
     /// Resets every stream and lets nobody in any more.
@@ -296,21 +202,22 @@ impl Writers {
         let taken = {
             let mut places = lock(&self.places);
             places.closed = true;
+            places.lanes.close(code, streams);
             std::mem::take(&mut places.taken)
         };
         for (_, place) in taken {
-            if let Some((writer, _)) = place.stream {
-                streams.reset(writer.stream(), code);
+            if let Some(stream) = place.own() {
+                streams.reset(stream, code);
             }
         }
         self.emptied.notify_waiters();
     }
 
-    /// Waits until every place is free.
+    /// Waits until every place is free, and every lane over.
     pub(super) async fn done(&self) {
         loop {
             let emptied = self.emptied.notified();
-            if lock(&self.places).taken.is_empty() {
+            if lock(&self.places).is_empty() {
                 return;
             }
             emptied.await;
@@ -319,31 +226,65 @@ impl Writers {
 
     /// One batch of a writer; whether it may have another.
     fn step(&self, key: usize, streams: &mut Streams<'_>, drains: bool) -> bool {
-        let mut places = lock(&self.places);
+        let mut guard = lock(&self.places);
+        let places = &mut *guard;
         places.turn += 1;
-        let turn = places.turn;
         let Some(place) = places.taken.get_mut(key) else {
             return false;
         };
         let Some((writer, _)) = &mut place.stream else {
             return false;
         };
-        let filled = writer.fill(streams, turn, drains);
+        let seat = (key as u32, place.id);
+        let filled = writer.fill(seat, streams, &mut places.lanes, places.turn, drains);
         // One that ended by itself counts no more, either.
         place.ended |= writer.is_ending();
+        let (way, over) = (writer.way(), writer.is_over());
         match filled {
-            Ok(Step::More) => true,
-            Ok(Step::AtHead) => false,
-            Ok(Step::Blocked) => {
-                places.contended = true;
-                false
+            Ok(Step::Blocked) => places.contended = true,
+            Ok(_) => {}
+            Err(Gone) => match way {
+                Way::Own(stream) => {
+                    streams.reset(stream, Code::UNSUBSCRIBED);
+                    self.free(guard, key);
+                    return false;
+                }
+                Way::Lane(number) => {
+                    self.leave_lane(guard, number, streams);
+                    return false;
+                }
+            },
+        }
+        if let Way::Lane(number) = way {
+            let freed = places.lanes.freed(number);
+            places.unblock(&freed);
+            if over {
+                self.free(guard, key);
+            } else {
+                drop(guard);
             }
-            Err(Gone) => {
-                streams.reset(writer.stream(), Code::UNSUBSCRIBED);
-                self.free(places, key);
-                false
+            for waited in freed {
+                self.bell.due(waited);
             }
         }
+        filled == Ok(Step::More)
+    }
+
+    /// A lane that the client does not want: its subscriptions end with it.
+    fn leave_lane(
+        &self,
+        mut places: MutexGuard<'_, Places>,
+        number: u64,
+        streams: &mut Streams<'_>,
+    ) {
+        places.lanes.reset(number, Code::UNSUBSCRIBED, streams);
+        let mut left = Vec::new();
+        let seated: Vec<_> = places.seated(number).collect();
+        for key in seated {
+            left.extend(places.taken.try_remove(key));
+        }
+        self.tell_empty(places);
+        drop(left);
     }
 
     /// Where not all find room: by priority, and first who waited longest. QUIC names streams that take more again last come, first
@@ -371,19 +312,16 @@ impl Writers {
 
     fn free(&self, mut places: MutexGuard<'_, Places>, key: usize) {
         let place = places.taken.try_remove(key);
-        let empty = places.taken.is_empty();
-        drop(places);
+        self.tell_empty(places);
         drop(place);
+    }
+
+    fn tell_empty(&self, places: MutexGuard<'_, Places>) {
+        let empty = places.is_empty();
+        drop(places);
         if empty {
             self.emptied.notify_waiters();
         }
-    }
-
-    fn find(places: &mut Places, stream: UniStream) -> Option<(usize, &mut Writer)> {
-        places.taken.iter_mut().find_map(|(key, place)| {
-            let (writer, _) = place.stream.as_mut()?;
-            (writer.stream() == stream).then_some((key, writer))
-        })
     }
 }
 
@@ -427,7 +365,7 @@ impl Drop for Taken<'_> {
 
 impl Fill for Writers {
     fn fill(&self, streams: &mut Streams<'_>) {
-        let mut due = lock(&self.bell.due).take();
+        let mut due = self.bell.take();
         let drains = self.drains.load(Ordering::SeqCst);
         if due.len() > 1 {
             self.by_turns(&mut due);
@@ -449,38 +387,48 @@ impl Fill for Writers {
             }
             rest = others;
         }
-        due.clear();
-        // The room is kept where it is small.
-        let mut list = lock(&self.bell.due);
-        if list.keys.is_empty() && due.capacity() <= 16 {
-            list.keys = due;
+        self.bell.give_back(due);
+        if drains {
+            let mut places = lock(&self.places);
+            let Places { lanes, taken, .. } = &mut *places;
+            let seated = |number| taken.iter().any(|(_, place)| place.is_on(number));
+            lanes.finish(seated, streams);
         }
     }
 
     fn writable(&self, stream: UniStream) {
         let key = {
             let mut places = lock(&self.places);
-            let Some((key, writer)) = Self::find(&mut places, stream) else {
+            if let Some((key, writer)) = places.find(stream) {
+                writer.unblock();
+                key as u32
+            } else if let Some(key) = places.lanes.holder(stream) {
+                places.unblock(&[key]);
+                key
+            } else {
                 return;
-            };
-            writer.unblock();
-            key
+            }
         };
-        lock(&self.bell.due).push(key as u32);
+        self.bell.list(key);
     }
 
     fn stopped(&self, stream: UniStream, streams: &mut Streams<'_>) {
         let mut places = lock(&self.places);
-        if let Some((key, _)) = Self::find(&mut places, stream) {
+        if let Some((key, _)) = places.find(stream) {
             streams.reset(stream, Code::UNSUBSCRIBED);
             self.free(places, key);
+        } else if let Some(number) = places.lanes.number(stream) {
+            self.leave_lane(places, number, streams);
         }
     }
 
     fn finished(&self, stream: UniStream) {
         let mut places = lock(&self.places);
-        if let Some((key, _)) = Self::find(&mut places, stream) {
+        if let Some((key, _)) = places.find(stream) {
             self.free(places, key);
+        } else if let Some(number) = places.lanes.number(stream) {
+            places.lanes.remove(number);
+            self.tell_empty(places);
         }
     }
 }

@@ -37,8 +37,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "server")]
-use bytes::Bytes;
 use web_transport_quinn::{SessionError, WebTransportError};
 
 use crate::wire::Code;
@@ -250,19 +248,13 @@ impl Connection {
         }
     }
 
-    /// Opens a unidirectional stream that the connection's [`Source`] writes, or says at once that there is none: the client may
-    /// never permit more. What is returned with it, if anything, goes out before the first bytes.
-    pub(crate) fn open_uni(&self) -> Result<(UniStream, Option<Bytes>), OpenError> {
+    /// Prepares unidirectional streams, on which nothing is written yet.
+    pub(crate) fn arrange<T>(
+        &self,
+        work: impl FnOnce(&mut Streams<'_>) -> Result<T, OpenError>,
+    ) -> Result<T, OpenError> {
         let connection = self.quic().ok_or(OpenError::Closed)?;
-        match connection.open_uni() {
-            Some(stream) => {
-                let prefix = matches!(self.0, Kind::Http3(_))
-                    .then_some(const { Bytes::from_static(WEBTRANSPORT_UNI) });
-                Ok((stream, prefix))
-            }
-            None if connection.close_reason().is_some() => Err(OpenError::Closed),
-            None => Err(OpenError::NoStreamLeft),
-        }
+        connection.arrange(work)
     }
 
     /// Who writes the unidirectional streams from now on; the first call counts.

@@ -65,7 +65,7 @@ codes! {
     112 NOT_SUBSCRIBED "not_subscribed" "The session has no such subscription."
     113 MESSAGE_TOO_LARGE "message_too_large" "The message is above the limit that Welcome states."
     114 TOO_MANY_SUBSCRIPTIONS "too_many_subscriptions" "The session has as many subscriptions as it may have."
-    115 NO_STREAM_LEFT "no_stream_left" "The client permits no further stream from the server."
+    115 NO_STREAM_LEFT "no_stream_left" "The client permits no further stream from the server, and knows no lanes."
     116 INVALID_KEY "invalid_key" "The key of a publication is empty or too long."
     117 KEY_REUSED "key_reused" "The publisher has used the key for another message."
     200 UNAUTHENTICATED "unauthenticated" "No token, and this server asks for one."

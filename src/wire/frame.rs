@@ -85,6 +85,8 @@ frames! {
     0x62 Lagged "PROTOCOL §5.3"
     0x63 End "PROTOCOL §5.4"
     0x64 Skipped "PROTOCOL §5.5"
+    0x65 Lane "PROTOCOL §5.7"
+    0x66 Turn "PROTOCOL §5.7"
 }
 
 impl Frame {
@@ -417,6 +419,20 @@ pub struct Skipped {
     pub from: Offset,
     /// Last offset left out.
     pub to: Offset,
+}
+
+/// First frame of a stream that several subscriptions share (PROTOCOL §5.7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    /// Its number in the session, for logs.
+    pub lane: u64,
+}
+
+/// On a lane: whose the frames are that follow, up to the next of these (PROTOCOL §5.7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// The subscription.
+    pub subscription: u64,
 }
 
 /// Last frame of a subscription's stream (PROTOCOL §5.4).

@@ -31,3 +31,5 @@ pub const SUBPROTOCOL: &str = "tidings.v1";
 pub const WEBTRANSPORT_PATH: &str = "/tidings";
 /// Version that `Hello` carries (PROTOCOL §4.1).
 pub const VERSION: u16 = 1;
+/// Feature of a client that knows lanes (PROTOCOL §4.1, §5.7).
+pub const LANES: &str = "lanes";

@@ -391,9 +391,9 @@ fn what_the_server_would_refuse_is_said_before_the_run() {
         ],
     );
     failed(
-        &["--subscriptions", "127"],
+        &["--subscriptions", "511"],
         2,
-        &["--subscriptions 127", "pass 126 or fewer"],
+        &["--subscriptions 511", "pass 510 or fewer"],
     );
     failed(
         &["--size", "65536"],
@@ -401,7 +401,7 @@ fn what_the_server_would_refuse_is_said_before_the_run() {
         &["--size 65536", "pass 65512 or less"],
     );
     failed(
-        &["--clients", "1000000", "--subscriptions", "126"],
+        &["--clients", "1000000", "--subscriptions", "510"],
         2,
         &["needs about", "GiB", "pass --clients "],
     );

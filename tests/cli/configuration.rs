@@ -164,7 +164,7 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
         &format!("listen = \"{in_file}\""),
         "sessions = 9",
         "channels = 8",
-        "subscriptions = 128",
+        "subscriptions = 512",
         "grace = 10",
     ] {
         assert!(

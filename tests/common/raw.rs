@@ -81,7 +81,7 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    fn new(recv: RecvStream) -> Self {
+    pub(crate) fn new(recv: RecvStream) -> Self {
         Self {
             recv,
             decoder: Decoder::new(1 << 20),

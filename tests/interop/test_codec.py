@@ -51,7 +51,9 @@ from tidings_client import (
     Struct,
     Refresh,
     Refreshed,
+    Lane,
     Skipped,
+    Turn,
     Subscribe,
     SubscribeFrom,
     Subscribed,
@@ -120,6 +122,8 @@ FRAME_BYTES = [
     (Refreshed(5, 7), "04 47 05 01 07"),
     (Lagged(3, 8), "03 62 03 08"),
     (Skipped(3, 8), "03 64 03 08"),
+    (Lane(1), "02 65 01"),
+    (Turn(300), "04 66 fb 2c 01"),
     (End(1, ""), "03 63 01 00"),
 ]
 

@@ -491,6 +491,16 @@ class Skipped:
     to: int = wire(U64)
 
 
+@frame(0x65)
+class Lane:
+    lane: int = wire(U64)
+
+
+@frame(0x66)
+class Turn:
+    subscription: int = wire(U64)
+
+
 @frame(0x63)
 class End:
     code: int = wire(U32)
@@ -690,6 +700,9 @@ class Stream:
         self.received = 0
         self.finished = False
         self.reset = None
+        # Of a lane, §5.7: its subscriptions, and whose turn it is.
+        self.parts = None
+        self.turn = None
 
     @property
     def publications(self):
@@ -714,6 +727,17 @@ class Stream:
 
     def _frame(self, item):
         if isinstance(item, Unknown):
+            return
+        if self.parts is not None:
+            if isinstance(item, Turn):
+                self.turn = self.parts.setdefault(item.subscription, Stream(f"{self.number} for {item.subscription}"))
+            elif self.turn is None:
+                raise Fault(f"{item} on lane {self.number}, where it is nobody's turn")
+            else:
+                self.turn._frame(item)
+            return
+        if self.header is None and isinstance(item, Lane):
+            self.parts = {}
             return
         if self.header is None:
             if not isinstance(item, Header):
@@ -917,7 +941,12 @@ class Client:
 
     async def stream(self, subscription):
         def found():
-            return next((s for s in self.streams.values() if s.header and s.header.subscription == subscription), None)
+            for stream in self.streams.values():
+                if stream.parts is not None:
+                    stream = stream.parts.get(subscription)
+                if stream and stream.header and stream.header.subscription == subscription:
+                    return stream
+            return None
 
         return await self.until(found, f"the stream of subscription {subscription}")
 

@@ -288,6 +288,8 @@ def frames():
     for edge in EDGES:
         yield f"to {edge}", "Lagged", {"from": "1", "to": str(edge)}
         yield f"to {edge}", "Skipped", {"from": "1", "to": str(edge)}
+        yield f"number {edge}", "Lane", {"lane": str(edge)}
+        yield f"of {edge}", "Turn", {"subscription": str(edge)}
     yield "from 2^53+1", "Lagged", {"from": str(2**53 + 1), "to": str(2**53 + 2)}
 
     for code in [*SMALL, 1, 2, 401]:

@@ -11,9 +11,9 @@ use tidings::wire::{
     Code, Epoch, HistoryQuery, Kept, Message, Position, Publication, Start,
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
-        Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce, ReadHistory,
-        Refresh, Refreshed, Skipped, Source, Subscribe, SubscribeFrom, Subscribed, Unsubscribe,
-        Unsubscribed, Welcome,
+        Lane, Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce,
+        ReadHistory, Refresh, Refreshed, Skipped, Source, Subscribe, SubscribeFrom, Subscribed,
+        Turn, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -94,6 +94,8 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         Publication { offset: number(), time: number(), publisher: option::of(text()), message: message() }
         Lagged { from: number(), to: number() }
         Skipped { from: number(), to: number() }
+        Lane { lane: number() }
+        Turn { subscription: id() }
         End { code: code(), reason: text() }
     }
 }

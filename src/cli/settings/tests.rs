@@ -54,7 +54,7 @@ fn the_environment_goes_before_the_file_and_that_before_the_defaults() {
         (settings.limits.sessions.0, settings.limits.channels.0),
         (5, 7)
     );
-    assert_eq!(settings.limits.subscriptions.0, 128);
+    assert_eq!(settings.limits.subscriptions.0, 512);
     assert_eq!(settings.origins, ["https://a.example", "https://b.example"]);
     assert_eq!(settings.auth.issuer.as_deref(), Some("42"));
     assert!(settings.auth.anonymous);

@@ -366,12 +366,6 @@ impl Connection {
         .await
     }
 
-    /// A new unidirectional stream; `None` where the peer permits no further one now, or the connection is over.
-    pub(in crate::transport) fn open_uni(&self) -> Option<UniStream> {
-        let opened = self.lock().proto.streams().open(Dir::Uni);
-        opened.map(UniStream)
-    }
-
     /// A new unidirectional stream to be written by hand; waits until the peer permits it. Cancel safe.
     pub(in crate::transport) async fn open_uni_stream(
         &self,
@@ -386,13 +380,15 @@ impl Connection {
         &self,
         work: impl FnOnce(&mut Streams<'_>) -> T,
     ) -> T {
-        let http3 = self.0.http3.load(Ordering::Relaxed);
-        let done = {
-            let mut state = self.lock();
-            work(&mut state.streams(http3))
-        };
+        let done = self.arrange(work);
         self.drive();
         done
+    }
+
+    /// The same where nothing is there to be sent after it.
+    pub(in crate::transport) fn arrange<T>(&self, work: impl FnOnce(&mut Streams<'_>) -> T) -> T {
+        let http3 = self.0.http3.load(Ordering::Relaxed);
+        work(&mut self.lock().streams(http3))
     }
 
     /// Closes it with a code as this connection writes it: what was written and not sent is lost.

@@ -1,10 +1,13 @@
 //! What writes the unidirectional streams of a connection, and how.
 
 use bytes::Bytes;
-use quinn_proto::StreamId;
+use quinn_proto::{Dir, StreamId};
 
 use super::stream::write_all;
-use crate::{transport::stream::code_for, wire::Code};
+use crate::{
+    transport::{OpenError, WEBTRANSPORT_UNI, stream::code_for},
+    wire::Code,
+};
 
 /// Who writes the unidirectional streams that the server opened on a connection. Everything is called by the connection's
 /// worker, while the connection is locked: it may not touch the connection but through `streams`.
@@ -92,6 +95,23 @@ impl<'a> Streams<'a> {
                 Ok(false)
             }
             Err(_) => Err(Gone),
+        }
+    }
+
+    /// Opens a stream, or says at once that there is none: the client may never permit more.
+    pub(crate) fn open(&mut self) -> Result<UniStream, OpenError> {
+        match self.proto.streams().open(Dir::Uni) {
+            Some(stream) => Ok(UniStream(stream)),
+            None if self.proto.is_closed() => Err(OpenError::Closed),
+            None => Err(OpenError::NoStreamLeft),
+        }
+    }
+
+    /// What goes out before the first bytes of a stream, if anything.
+    pub(crate) const fn prefix(&self) -> Option<Bytes> {
+        match self.http3 {
+            true => Some(const { Bytes::from_static(WEBTRANSPORT_UNI) }),
+            false => None,
         }
     }
 

@@ -107,7 +107,7 @@ async fn lost_of_much(server: &mut Server) -> u64 {
     let arrival = server.arrivals.recv().await.unwrap();
     let (connection, _permit) = arrival.handshake().await.unwrap();
     let sent: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
-    let (stream, _) = connection.open_uni().unwrap();
+    let stream = connection.arrange(|streams| streams.open()).unwrap();
     connection.with_streams(|streams| {
         let took_all = streams.write(stream, 0, &mut vec![Bytes::from(sent.clone())]);
         assert!(took_all.unwrap());
@@ -241,7 +241,7 @@ async fn clients_are_told_to_send_1200_bytes_at_most() {
     let client = server.connect(&endpoint, ALPN).await;
     let arrival = server.arrivals.recv().await.unwrap();
     let (connection, _permit) = arrival.handshake().await.unwrap();
-    let (stream, _) = connection.open_uni().unwrap();
+    let stream = connection.arrange(|streams| streams.open()).unwrap();
     connection.with_streams(|streams| {
         let mut bytes = vec![Bytes::from(vec![7; 100_000])];
         assert!(streams.write(stream, 0, &mut bytes).unwrap());
