@@ -136,7 +136,8 @@ impl Reading {
     }
 }
 
-fn covers(at: Position, wanted: Position) -> bool {
+/// Whether a reader at `at` has seen what is wanted.
+pub(crate) fn covers(at: Position, wanted: Position) -> bool {
     at.epoch == wanted.epoch && at.offset >= wanted.offset
 }
 

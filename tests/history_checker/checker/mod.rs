@@ -108,24 +108,9 @@ pub(crate) struct Checker {
 
 /// Everything that is wrong with a record; empty is good.
 pub(crate) fn check(history: &[Event], promise: Promise) -> Vec<Violation> {
-    let mut checker = Checker {
-        promise,
-        violations: Vec::new(),
-        epochs: Epochs::default(),
-        calls: HashMap::new(),
-        texts: HashMap::new(),
-        places: HashMap::new(),
-        stands: HashMap::new(),
-        given: HashSet::new(),
-        rises: HashMap::new(),
-        now: 0,
-        open: 0,
-    };
+    let mut checker = Checker::new(promise);
     // What is acknowledged later is known to those who judge what was delivered before.
-    for (at, event) in history.iter().enumerate() {
-        checker.publishing(at, event);
-    }
-    checker.unanswered(history.len());
+    checker.look_at_calls(history);
     let mut readers = BTreeMap::<ReaderId, Reader>::new();
     for (at, event) in history.iter().enumerate() {
         checker.advance(at, event);
@@ -141,7 +126,40 @@ pub(crate) fn check(history: &[Event], promise: Promise) -> Vec<Violation> {
     checker.violations
 }
 
+/// Servers of which an epoch is known.
+pub(crate) fn servers(history: &[Event]) -> usize {
+    let mut checker = Checker::new(Promise {
+        kept: 0,
+        skips: false,
+    });
+    checker.look_at_calls(history);
+    checker.epochs.servers()
+}
+
 impl Checker {
+    fn new(promise: Promise) -> Self {
+        Self {
+            promise,
+            violations: Vec::new(),
+            epochs: Epochs::default(),
+            calls: HashMap::new(),
+            texts: HashMap::new(),
+            places: HashMap::new(),
+            stands: HashMap::new(),
+            given: HashSet::new(),
+            rises: HashMap::new(),
+            now: 0,
+            open: 0,
+        }
+    }
+
+    fn look_at_calls(&mut self, history: &[Event]) {
+        for (at, event) in history.iter().enumerate() {
+            self.publishing(at, event);
+        }
+        self.unanswered(history.len());
+    }
+
     fn broken(&mut self, at: usize, kind: Kind, what: impl Into<String>) {
         self.violations.push(Violation {
             kind,
