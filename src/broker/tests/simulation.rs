@@ -5,32 +5,39 @@
 //! but this record judges it by a model of its own ([`checker`], [`reader`], [`audience`], [`model`]). That the checker sees what it should
 //! is known because bugs are put between it and the record ([`planted`], [`seats`]).
 //!
-//! Readers leave and come back where they were, once or twice, and to channels that were trimmed or evicted meanwhile.
+//! Readers leave and come back where they were, once or twice, and to channels that were trimmed or evicted meanwhile, or to another
+//! broker ([`breaks`]). Some want the newest alone or nothing that is too old, or are cut off when they lag. Publishers try again with
+//! keys ([`attempts`]).
 //!
 //! `TIDINGS_SEED=7` plays one seed, `TIDINGS_SEEDS=100000` many.
 
 use std::{collections::VecDeque, fmt::Write, thread};
 
 use self::{
-    checker::{Checker, Tally},
+    checker::Checker,
     driver::Driver,
     event::Event,
     plan::{Dice, Plan},
     planted::{Bug, Planted},
+    tally::Tally,
     violation::Violation,
 };
 
 mod actor;
+mod attempts;
 mod audience;
+mod breaks;
 mod checker;
 mod driver;
 mod event;
+mod later;
 mod model;
 mod plan;
 mod planted;
 mod reader;
 mod seats;
 mod stage;
+mod tally;
 mod violation;
 mod worker;
 
@@ -124,7 +131,7 @@ fn two_thousand_seeds_keep_every_promise() {
         Some(seed) => seed..seed + 1,
         None => 0..variable("TIDINGS_SEEDS").unwrap_or(2_000),
     };
-    let mut happened = [0; 18];
+    let mut happened = [0; 24];
     for seed in seeds.clone() {
         let run = play(seed, None);
         if let Some(violation) = &run.violation {
@@ -154,6 +161,12 @@ fn two_thousand_seeds_keep_every_promise() {
             tally.resumed_idle,
             tally.not_recovered,
             tally.latest,
+            tally.skipped,
+            tally.keyed,
+            tally.duplicates,
+            tally.reused,
+            tally.restarted,
+            tally.stepped_back,
         ];
         for (sum, count) in happened.iter_mut().zip(counts) {
             *sum += count;
@@ -242,4 +255,16 @@ planted_bugs_are_caught! {
     a_false_recovery_is_caught: RecoveredFalsely;
     a_recovery_denied_without_need_is_caught: RecoveryDenied;
     a_beginning_with_too_few_is_caught: LatestTooFew;
+    what_is_tried_again_and_stored_again_is_caught: StoredAgain;
+    what_is_tried_again_and_told_another_position_is_caught: DuplicateElsewhere;
+    a_new_key_that_is_taken_for_a_known_one_is_caught: DuplicateOfNothing;
+    a_new_key_that_is_refused_is_caught: KeyRefused;
+    what_is_skipped_beyond_the_wish_is_caught: SkippedTooFar;
+    a_skip_that_ends_too_early_is_caught: SkippedTooShort;
+    a_skip_that_begins_too_late_is_caught: SkippedTooLate;
+    a_skip_that_is_told_as_a_loss_is_caught: SkippedAsLagged;
+    a_skip_that_is_swallowed_is_caught: SkippedSwallowed;
+    what_is_too_old_for_its_reader_is_caught: TooOldGiven;
+    a_recovery_over_a_restart_is_caught: RecoveredOverRestart;
+    an_epoch_that_survives_a_restart_is_caught: EpochOverRestart;
 }

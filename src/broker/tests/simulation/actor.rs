@@ -21,12 +21,27 @@ pub(super) struct Actor {
     pub(super) id: ReaderId,
     pub(super) via: Via,
     pub(super) hand: Hand,
+    pub(super) habit: Habit,
+    /// Where it was when it lagged and so was cut off.
+    pub(super) cut: Option<Position>,
     pub(super) paused: bool,
     pub(super) log: Key,
     /// What it has seen last.
     pub(super) at: Position,
     /// Number of its newest waker.
     waker: u64,
+}
+
+/// What an audience's reader wants, as rules of channels have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Habit {
+    All,
+    /// The newest alone, at times.
+    Newest,
+    /// Nothing older than this many milliseconds.
+    Fresh(u64),
+    /// It ends when it lags.
+    Cut,
 }
 
 /// What it reads with.
@@ -66,6 +81,8 @@ impl Actor {
             via,
             at: hand.position(),
             hand,
+            habit: Habit::All,
+            cut: None,
             paused: false,
             waker: 0,
         }
@@ -107,7 +124,14 @@ impl Actor {
             }
             (Hand::Reader(hand), _) => {
                 let mut frames = Vec::new();
-                let batch = hand.try_batch(&mut frames);
+                let newest = self.habit == Habit::Newest && dice.percent(60);
+                let batch = match self.habit {
+                    Habit::All | Habit::Cut => hand.try_batch(&mut frames),
+                    Habit::Newest | Habit::Fresh(_) => {
+                        stage.record(wants(reader, newest, self.habit, stage));
+                        hand.try_one(newest, &mut frames)
+                    }
+                };
                 batch.map(|batch| found(reader, batch, &frames))
             }
         };
@@ -115,18 +139,45 @@ impl Actor {
         match &event {
             Event::Batch { seen, .. } => self.saw(seen.last()),
             Event::Handed { seen, .. } => self.saw(Some(seen)),
-            Event::Lagged { to, .. } => self.at.offset = *to,
+            Event::Lagged { to, .. } => {
+                if self.habit == Habit::Cut {
+                    self.cut = Some(self.at);
+                }
+                self.at.offset = *to;
+            }
+            Event::Skipped { to, .. } => self.at.offset = *to,
             _ => {}
         }
         let more = !matches!(event, Event::Waiting { .. } | Event::Ended { .. });
+        let one = matches!(&event, Event::Batch { seen, .. } if seen.len() == 1);
         stage.record(event);
-        more
+        // What it could not write after all.
+        if let (true, Hand::Reader(hand), Habit::Newest | Habit::Fresh(_)) =
+            (one && dice.percent(20), &mut self.hand, self.habit)
+        {
+            hand.step_back();
+            self.at.offset -= 1;
+            stage.record(Event::SteppedBack { reader });
+        }
+        more && self.cut.is_none()
     }
 
     fn saw(&mut self, last: Option<&Seen>) {
         if let Some(seen) = last {
             self.at.offset = seen.0.offset;
         }
+    }
+}
+
+fn wants(reader: ReaderId, newest: bool, habit: Habit, stage: &Stage) -> Event {
+    let since = match habit {
+        Habit::Fresh(age) => stage.lock().clock.saturating_sub(age),
+        _ => 0,
+    };
+    Event::Wants {
+        reader,
+        newest,
+        since,
     }
 }
 
@@ -172,11 +223,7 @@ fn found(reader: ReaderId, batch: Batch, frames: &[Bytes]) -> Event {
             seen: opened(frames),
         },
         Batch::Lagged { from, to } => Event::Lagged { reader, from, to },
-        // It wants everything: to the checker this is silence, and what follows has a gap.
-        Batch::Skipped { .. } => Event::Batch {
-            reader,
-            seen: Vec::new(),
-        },
+        Batch::Skipped { from, to } => Event::Skipped { reader, from, to },
         Batch::Ended => Event::Ended { reader },
     }
 }

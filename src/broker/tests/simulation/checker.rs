@@ -4,19 +4,25 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::super::{PublishError, Stats};
 use super::{
+    attempts::Once,
     audience::Audience,
     event::{Event, Found, Key, ReaderId, Seen, Via, tag},
     model::Log,
     plan::Plan,
     reader::Reader,
+    tally::Tally,
     violation::{Kind, Verdict, Violation, broken},
 };
 use crate::wire::{Epoch, Offset, Start, Timestamp};
 
 pub(super) struct Checker {
     plan: Plan,
+    /// The key of the publication that is judged next.
+    pub(super) once: Option<Once>,
+    /// What the brokers before this one counted: publications, lagged, skipped.
+    before: (u64, u64, u64),
     /// Those that should be there now.
-    logs: BTreeMap<Key, Log>,
+    pub(super) logs: BTreeMap<Key, Log>,
     readers: BTreeMap<ReaderId, Reader>,
     audiences: Vec<Audience>,
     /// The last offset of every epoch that there was.
@@ -26,41 +32,14 @@ pub(super) struct Checker {
     pub(super) tally: Tally,
 }
 
-/// What happened, so that a simulation in which little happens is noticed.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Tally {
-    /// In the hub.
-    pub(super) publications: u64,
-    pub(super) delivered: u64,
-    /// Publications that subscribers were told they missed.
-    pub(super) lagged: u64,
-    /// Times that listeners were told so.
-    pub(super) listeners_lagged: u64,
-    pub(super) woken: u64,
-    pub(super) waited: u64,
-    pub(super) evicted: u64,
-    pub(super) refused: u64,
-    pub(super) ended: u64,
-    pub(super) left: u64,
-    /// Times that readers were told by their audience.
-    pub(super) due: u64,
-    /// Times that workers were called.
-    pub(super) called: u64,
-    /// Readers that continued with something that they had missed.
-    pub(super) resumed: u64,
-    /// Readers that continued at the head.
-    pub(super) resumed_idle: u64,
-    pub(super) not_recovered: u64,
-    /// Readers that began with something that stood there before them.
-    pub(super) latest: u64,
-}
-
 impl Checker {
     pub(super) fn new(plan: Plan) -> Self {
         let audience = |_| Audience::default();
         Self {
             audiences: (0..plan.audiences).map(audience).collect(),
             plan,
+            once: None,
+            before: (0, 0, 0),
             logs: BTreeMap::new(),
             readers: BTreeMap::new(),
             epochs: HashMap::new(),
@@ -72,8 +51,18 @@ impl Checker {
     pub(super) fn check(&mut self, event: &Event) -> Verdict {
         match event {
             Event::Nothing => Ok(()),
+            Event::Keyed(once) => {
+                self.once = Some(once.clone());
+                Ok(())
+            }
+            Event::Duplicate { log, epoch, offset } => self.duplicate(*log, *epoch, *offset),
             Event::Made { log, epoch } => self.open(*log, *epoch),
-            Event::Accepted { log, epoch, sent } => self.accepted(*log, *epoch, sent),
+            Event::Accepted { log, epoch, sent } => {
+                self.stored(*log, *epoch, sent)?;
+                self.accepted(*log, *epoch, sent)?;
+                self.remember(*log, sent);
+                Ok(())
+            }
             Event::Refused { log, size, error } => self.refused(*log, *size, error),
             Event::JoinRefused { log } => self.full(*log),
             Event::Joined {
@@ -119,6 +108,9 @@ impl Checker {
             Event::Batch { reader, .. }
             | Event::Handed { reader, .. }
             | Event::Lagged { reader, .. }
+            | Event::Wants { reader, .. }
+            | Event::Skipped { reader, .. }
+            | Event::SteppedBack { reader }
             | Event::Waiting { reader, .. }
             | Event::Ended { reader } => self.saw(*reader, event),
             Event::Called {
@@ -158,6 +150,7 @@ impl Checker {
             Event::Looked { log, found } => self.looked(*log, *found),
             Event::Counted(stats) => self.counted(stats),
             Event::Settled { step, action } => self.settled(*step, action),
+            Event::Restarted => self.restarted(),
             Event::Over => match (self.live(), self.readers.len()) {
                 (0, 0) => Ok(()),
                 (0, readers) => broken(Kind::AfterLeave, format!("{readers} are left")),
@@ -203,6 +196,7 @@ impl Checker {
         let just = match (error, key) {
             (PublishError::TooLarge { .. }, _) => size > max,
             (PublishError::TooManyChannels { .. }, Key::Hub(_)) => return self.full(key),
+            (PublishError::KeyReused, _) => self.reused(key),
             (PublishError::Ended, Key::Private(_)) => self.log(key).readers.is_empty(),
             _ => false,
         };
@@ -261,6 +255,8 @@ impl Checker {
         match event {
             Event::Lagged { .. } if reader.via == Via::Listener => tally.listeners_lagged += 1,
             Event::Lagged { from, to, .. } => tally.lagged += to - from + 1,
+            Event::Skipped { from, to, .. } => tally.skipped += to - from + 1,
+            Event::SteppedBack { .. } => tally.stepped_back += 1,
             Event::Waiting { .. } => tally.waited += 1,
             Event::Ended { .. } => tally.ended += 1,
             _ => {}
@@ -312,6 +308,10 @@ impl Checker {
                 return true;
             }
             log.trim(now);
+            if log.keys.expire(now) {
+                log.idle_since = None;
+                return true;
+            }
             if !log.readers.is_empty() {
                 return true;
             }
@@ -366,12 +366,36 @@ impl Checker {
         if stats.subscriptions != subscriptions {
             return broken(Kind::ReaderCount, format!("{stats:?}, not {subscriptions}"));
         }
-        if (stats.channels, stats.publications, stats.lagged)
-            != (self.live(), tally.publications, tally.lagged)
+        let (publications, lagged, skipped) = self.before;
+        let counted = (
+            stats.publications + publications,
+            stats.lagged + lagged,
+            stats.skipped + skipped,
+        );
+        if (stats.channels, counted)
+            != (
+                self.live(),
+                (tally.publications, tally.lagged, tally.skipped),
+            )
         {
             let live = self.live();
             return broken(Kind::Count, format!("{stats:?}, not {live} and {tally:?}"));
         }
+        Ok(())
+    }
+
+    /// Another broker, which has nothing and has counted nothing.
+    fn restarted(&mut self) -> Verdict {
+        if !self.readers.is_empty() {
+            return broken(
+                Kind::AfterLeave,
+                "somebody reads from a broker that is gone",
+            );
+        }
+        let tally = &mut self.tally;
+        tally.restarted += 1;
+        self.before = (tally.publications, tally.lagged, tally.skipped);
+        self.logs.clear();
         Ok(())
     }
 
@@ -380,7 +404,7 @@ impl Checker {
         self.logs.range(..Key::Private(0)).count()
     }
 
-    fn log(&mut self, key: Key) -> &mut Log {
+    pub(super) fn log(&mut self, key: Key) -> &mut Log {
         self.logs.get_mut(&key).expect("the log is there")
     }
 

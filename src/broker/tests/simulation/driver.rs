@@ -2,7 +2,8 @@
 
 use super::super::super::{Broker, Poster};
 use super::{
-    actor::{Actor, Hand},
+    actor::{Actor, Habit, Hand},
+    attempts::{Attempt, WINDOW},
     event::{Event, Found, Key, ReaderId, Via},
     plan::{Dice, Plan},
     planted::Bug,
@@ -15,11 +16,15 @@ const PRIVATE: &str = "private";
 
 pub(super) struct Driver {
     pub(super) stage: Stage,
-    broker: Broker,
-    plan: Plan,
-    dice: Dice,
-    bug: Option<Bug>,
-    actors: Vec<Actor>,
+    pub(super) broker: Broker,
+    pub(super) plan: Plan,
+    pub(super) dice: Dice,
+    pub(super) bug: Option<Bug>,
+    pub(super) actors: Vec<Actor>,
+    /// A few publications with keys, to be tried again.
+    pub(super) attempts: Vec<Attempt>,
+    /// Keys that were thought of.
+    pub(super) keys: u64,
     posters: Vec<(Key, Poster)>,
     /// Where readers stood that left, to come back: a few of them.
     absent: Vec<(usize, Position)>,
@@ -39,6 +44,8 @@ impl Driver {
             dice,
             bug,
             actors: Vec::new(),
+            attempts: Vec::new(),
+            keys: 0,
             posters: Vec::new(),
             absent: Vec::new(),
             leaked: None,
@@ -64,7 +71,8 @@ impl Driver {
             89..91 => self.open_private(),
             91..92 => self.close_private(),
             92..95 => self.jump(),
-            95..98 => self.sweep(),
+            95..97 => self.sweep(),
+            97..98 => self.restart(),
             _ => self.publish_amid_eviction(),
         }
     }
@@ -86,20 +94,14 @@ impl Driver {
                 "drain all"
             }
             2 => {
-                while !self.actors.is_empty() {
-                    self.leave();
-                }
-                while !self.stage.lock().guards.is_empty() {
-                    self.stop_listening();
-                }
-                while !self.posters.is_empty() {
-                    self.close_private();
-                }
+                self.leave_all();
                 "leave all"
             }
             3 => {
                 let highest = self.stage.lock().highest;
-                self.stage.lock().clock = highest;
+                // Keys hold up the end of a channel.
+                let keys = if self.plan.keys { WINDOW + 1 } else { 0 };
+                self.stage.lock().clock = highest + keys;
                 self.stage.sweep();
                 self.stage.pass(self.plan.idle);
                 self.stage.sweep();
@@ -116,7 +118,22 @@ impl Driver {
         })
     }
 
+    pub(super) fn leave_all(&mut self) {
+        while !self.actors.is_empty() {
+            self.leave();
+        }
+        while !self.stage.lock().guards.is_empty() {
+            self.stop_listening();
+        }
+        while !self.posters.is_empty() {
+            self.close_private();
+        }
+    }
+
     fn publish(&mut self) -> &'static str {
+        if self.plan.keys && self.dice.percent(40) {
+            return self.attempt();
+        }
         let name = self.dice.below(self.plan.names);
         let burst = match self.dice.below(30) {
             0 if self.plan.large == 0 => 100,
@@ -160,6 +177,7 @@ impl Driver {
         for _ in 0..=self.dice.below(4) {
             if let Some(index) = self.anybody().filter(|index| !self.actors[*index].paused) {
                 self.actors[index].read(&mut self.dice, &self.stage);
+                self.come_back(index);
             }
         }
         "read"
@@ -168,6 +186,7 @@ impl Driver {
     fn drain_one(&mut self) -> &'static str {
         if let Some(index) = self.anybody() {
             self.actors[index].drain(&mut self.dice, &self.stage);
+            self.come_back(index);
         }
         "drain"
     }
@@ -191,27 +210,11 @@ impl Driver {
         if self.actors.len() < self.plan.readers {
             let (name, start) = self.draw_start();
             let via = self.draw_via();
-            let channel = name_of(name);
-            let hand = match via {
-                Via::Audience(number) => {
-                    let audience = self.stage.audience(number);
-                    let bell = self.stage.bell(self.plan.names);
-                    let reader = self
-                        .broker
-                        .read(&channel, &audience, &bell, self.key(), start);
-                    reader.map(Hand::Reader)
-                }
-                _ => {
-                    let subscribed = self.broker.subscribe_from(&channel, start);
-                    subscribed.map(Hand::Subscription)
-                }
+            let habit = match via {
+                Via::Audience(_) => self.draw_habit(),
+                _ => Habit::All,
             };
-            match hand {
-                Ok(hand) => self.seat(Key::Hub(name), via, start, hand),
-                Err(_) => self.stage.record(Event::JoinRefused {
-                    log: Key::Hub(name),
-                }),
-            }
+            self.join_from(name, via, start, habit);
         }
         "join"
     }
@@ -224,7 +227,7 @@ impl Driver {
     }
 
     /// What the next reader is told by.
-    const fn key(&self) -> u32 {
+    pub(super) const fn key(&self) -> u32 {
         self.readers as u32 + 1
     }
 
@@ -259,7 +262,7 @@ impl Driver {
         }
     }
 
-    fn seat(&mut self, log: Key, via: Via, start: Start, hand: Hand) {
+    pub(super) fn seat(&mut self, log: Key, via: Via, start: Start, hand: Hand) {
         self.readers += 1;
         let actor = Actor::new(self.readers, log, via, hand);
         self.stage.record(Event::Joined {
@@ -283,13 +286,18 @@ impl Driver {
                     self.absent.swap_remove(self.dice.below(6));
                 }
             }
-            let of_hub = actor.hand.channel().as_str() != PRIVATE;
-            let leaks = self.bug.is_some_and(|bug| bug.leaks(actor.via));
-            if of_hub && self.leaked.is_none() && leaks {
-                self.leaked = Some(actor.hand);
-            }
+            self.let_go(actor);
         }
         "leave"
+    }
+
+    /// Drops a reader that left, unless a planted bug keeps it.
+    pub(super) fn let_go(&mut self, actor: Actor) {
+        let of_hub = actor.hand.channel().as_str() != PRIVATE;
+        let leaks = self.bug.is_some_and(|bug| bug.leaks(actor.via));
+        if of_hub && self.leaked.is_none() && leaks {
+            self.leaked = Some(actor.hand);
+        }
     }
 
     fn pause(&mut self) -> &'static str {
@@ -366,6 +374,10 @@ impl Driver {
 
     fn jump(&mut self) -> &'static str {
         let idle = self.plan.idle;
+        if self.plan.keys && self.dice.percent(10) {
+            self.stage.pass(WINDOW + 1);
+            return "jump over the window of keys";
+        }
         let jump = self.dice.pick(&[1, 2, 5, 30, 200, 2_000, idle, idle + 1]);
         match self.dice.percent(20) {
             true => self.stage.lock().clock -= jump,

@@ -4,7 +4,10 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::super::super::{PublishError, Stats};
+use super::{
+    super::super::{PublishError, Stats},
+    attempts::Once,
+};
 use crate::wire::{Epoch, Message, Offset, Position, Publication, Start, Timestamp, draft};
 
 /// A log: of a name in the hub, or a private one.
@@ -56,6 +59,14 @@ pub(super) enum Event {
         epoch: Epoch,
         sent: Seen,
     },
+    /// What the next event says is the answer to a publication with a key.
+    Keyed(Once),
+    /// It stands there already.
+    Duplicate {
+        log: Key,
+        epoch: Epoch,
+        offset: Offset,
+    },
     Refused {
         log: Key,
         size: usize,
@@ -89,6 +100,22 @@ pub(super) enum Event {
         reader: ReaderId,
         from: Offset,
         to: Offset,
+    },
+    /// A reader is about to look for one publication: the newest alone, or none that is older than `since`.
+    Wants {
+        reader: ReaderId,
+        newest: bool,
+        since: Timestamp,
+    },
+    /// A reader is told that these are left out, as it wants.
+    Skipped {
+        reader: ReaderId,
+        from: Offset,
+        to: Offset,
+    },
+    /// It takes the last one back: it will look at it again.
+    SteppedBack {
+        reader: ReaderId,
     },
     Waiting {
         reader: ReaderId,
@@ -138,6 +165,8 @@ pub(super) enum Event {
         step: usize,
         action: &'static str,
     },
+    /// Everybody left, and another broker came.
+    Restarted,
     /// Everybody left, and the idle time went by.
     Over,
 }

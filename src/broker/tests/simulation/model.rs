@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::super::super::Retention;
-use super::event::{ReaderId, Seen};
+use super::{
+    attempts::Keys,
+    event::{ReaderId, Seen},
+};
 use crate::wire::{Epoch, Offset, Publication, Start, Timestamp, draft::Draft};
 
 /// What `Subscription` promises of one batch.
@@ -16,6 +19,7 @@ pub(super) struct Log {
     pub(super) readers: BTreeSet<ReaderId>,
     /// When a sweep first found nobody, since the last publication or arrival.
     pub(super) idle_since: Option<Timestamp>,
+    pub(super) keys: Keys,
     /// Its poster is gone.
     pub(super) closed: bool,
     retention: Retention,
@@ -32,8 +36,9 @@ struct Entry {
 }
 
 impl Log {
-    pub(super) const fn new(epoch: Epoch, retention: Retention) -> Self {
+    pub(super) fn new(epoch: Epoch, retention: Retention) -> Self {
         Self {
+            keys: Keys::default(),
             epoch,
             readers: BTreeSet::new(),
             idle_since: None,
@@ -108,6 +113,12 @@ impl Log {
         self.head() - first < self.retention.count as Offset
             && self.end(self.head()) - self.end(first - 1) <= self.retention.bytes
             && u128::from(age) <= self.retention.age.as_millis()
+    }
+
+    /// The last offset of those from `next` on that a reader of what is not older than `since` does not want.
+    pub(super) fn too_old(&self, next: Offset, since: Timestamp) -> Option<Offset> {
+        let old = |offset: &Offset| self.at(*offset).time < since;
+        (next.max(self.first)..=self.head()).take_while(old).last()
     }
 
     /// Bytes of frames that are held.

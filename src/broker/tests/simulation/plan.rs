@@ -55,6 +55,10 @@ pub(super) struct Plan {
     /// How those read, and whether there are listeners.
     pub(super) vias: Vec<Via>,
     pub(super) audiences: usize,
+    /// Some publish with keys.
+    pub(super) keys: bool,
+    /// Another broker comes in the place of this one.
+    pub(super) restarts: bool,
 }
 
 /// Seeds below it read by batches alone, which end. So a broker whose own loops would not end is found out before it loops.
@@ -81,6 +85,8 @@ impl Plan {
             readers: 1 + dice.below(12),
             vias,
             audiences,
+            keys: dice.percent(30),
+            restarts: dice.percent(30),
         }
     }
 

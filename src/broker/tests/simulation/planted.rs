@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::super::super::{Config, Retention};
 use super::{
     event::{Event, Key, ReaderId, Seen, Via, tagged},
+    later::Later,
     seats::Seats,
     violation::Kind,
 };
@@ -64,6 +65,27 @@ pub(super) enum Bug {
     RecoveryDenied,
     /// One fewer than it asked for.
     LatestTooFew,
+    /// What is tried again is stored again.
+    StoredAgain,
+    /// What is tried again is told another position.
+    DuplicateElsewhere,
+    /// A new key is taken for one that is known.
+    DuplicateOfNothing,
+    /// A new key is refused as if it stood for another message.
+    KeyRefused,
+    SkippedTooFar,
+    SkippedTooShort,
+    SkippedTooLate,
+    /// What is left out as the reader wants is told as lost.
+    SkippedAsLagged,
+    /// What is left out is not told.
+    SkippedSwallowed,
+    /// A reader gets what is too old for it.
+    TooOldGiven,
+    /// A reader continues in the log of a broker that is gone.
+    RecoveredOverRestart,
+    /// The epoch of a broker that is gone comes back.
+    EpochOverRestart,
 }
 
 impl Bug {
@@ -104,9 +126,34 @@ impl Bug {
             Self::SeatKept => &[Kind::AfterLeave, Kind::IdleChannelStays],
             Self::SeatFreedForAnother => &[Kind::AfterLeave],
             Self::SeamSkipped | Self::SeamRepeated | Self::LatestTooFew => &[Kind::WrongStart],
+            // The one that was stored wrongly is not where it says.
+            Self::StoredAgain | Self::DuplicateElsewhere => &[Kind::StoredTwice],
+            Self::DuplicateOfNothing => &[Kind::WrongDuplicate],
+            Self::KeyRefused => &[Kind::Refused],
+            Self::SkippedTooFar | Self::SkippedTooShort => &[Kind::SkippedWrongly],
+            Self::SkippedTooLate => &[Kind::Gap],
+            Self::SkippedAsLagged => &[Kind::LaggedTooMuch],
+            // By what comes next, another `Skipped` or `Lagged` perhaps.
+            Self::SkippedSwallowed => &[
+                Kind::Gap,
+                Kind::TooOld,
+                Kind::SkippedWrongly,
+                Kind::LaggedTooLittle,
+                Kind::LaggedTooMuch,
+                Kind::Missed,
+            ],
+            // Or by what was skipped instead, and is less than it wants.
+            Self::TooOldGiven => &[Kind::TooOld, Kind::SkippedWrongly],
+            Self::RecoveredOverRestart => &[Kind::RecoveredFalsely],
+            Self::EpochOverRestart => &[Kind::OldEpoch],
             Self::RecoveredFalsely => &[Kind::RecoveredFalsely],
             Self::RecoveryDenied => &[Kind::RecoveryDenied],
         }
+    }
+
+    /// Whether it may strike in a seed in which another broker comes: what it hides or keeps goes with a broker otherwise.
+    pub(super) const fn survives_restarts(self) -> bool {
+        matches!(self, Self::RecoveredOverRestart | Self::EpochOverRestart)
     }
 
     /// Whether the driver keeps the first such reader that leaves.
@@ -154,6 +201,7 @@ pub(super) struct Planted {
     silenced: Option<(ReaderId, u64)>,
     leaked: Option<Key>,
     seats: Seats,
+    later: Later,
 }
 
 impl Planted {
@@ -168,6 +216,7 @@ impl Planted {
             silenced: None,
             leaked: None,
             seats: Seats::new(),
+            later: Later::new(),
         }
     }
 
@@ -175,9 +224,12 @@ impl Planted {
     pub(super) fn show(&mut self, mut event: Event) -> Event {
         if let Some(bug) = self.bug {
             if !self.struck {
-                self.struck = self.strike(bug, &mut event) || self.seats.strike(bug, &mut event);
+                self.struck = self.strike(bug, &mut event)
+                    || self.seats.strike(bug, &mut event)
+                    || self.later.strike(bug, &mut event);
             }
             self.cover_up(&mut event);
+            self.later.cover_up(&mut event);
             self.remember(&event);
         }
         event
@@ -347,6 +399,7 @@ impl Planted {
 
     fn remember(&mut self, event: &Event) {
         self.seats.remember(event);
+        self.later.remember(event);
         match event {
             Event::Accepted { log, epoch, sent } => {
                 self.newest.insert(*log, sent.clone());

@@ -26,6 +26,8 @@ pub(super) struct Reader {
     promised: bool,
     /// That poll did.
     told: bool,
+    /// What it looks for: the newest alone, or none that is older.
+    wants: Option<(bool, Timestamp)>,
 }
 
 impl Reader {
@@ -41,6 +43,7 @@ impl Reader {
             owed: false,
             promised: false,
             told: false,
+            wants: None,
         }
     }
 
@@ -94,8 +97,31 @@ impl Reader {
 
     /// Judges what the reader saw of its log.
     pub(super) fn saw(&mut self, log: &Log, event: &Event) -> Verdict {
+        if let Event::Wants { newest, since, .. } = event {
+            self.wants = Some((*newest, *since));
+            return Ok(());
+        }
+        let wants = self.wants.take();
+        let unwanted = wants.and_then(|wants| self.unwanted(log, wants));
         match event {
-            Event::Batch { seen, .. } => self.batch(log, seen),
+            Event::Batch { seen, .. } => {
+                if let Some(to) = unwanted {
+                    return broken(Kind::TooOld, format!("{seen:?}, unwanted up to {to}"));
+                }
+                self.batch(log, seen)?;
+                match wants.is_some() && seen.len() > 1 {
+                    true => broken(Kind::Batch, format!("{seen:?} for one")),
+                    false => Ok(()),
+                }
+            }
+            Event::Skipped { from, to, .. } => self.skipped(log, *from, *to, unwanted),
+            Event::SteppedBack { .. } => {
+                self.next -= 1;
+                Ok(())
+            }
+            Event::Lagged { from, to, .. } if unwanted.is_some() => {
+                broken(Kind::LaggedTooMuch, format!("{from}-{to} are unwanted"))
+            }
             Event::Handed { seen, .. } => {
                 let offset = seen.0.offset;
                 self.expect(log, offset)?;
@@ -118,6 +144,39 @@ impl Reader {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Last offset of what is due and not wanted.
+    fn unwanted(&self, log: &Log, (newest, since): (bool, Timestamp)) -> Option<Offset> {
+        if newest && self.next < log.head() {
+            return Some(log.head() - 1);
+        }
+        // What is not held any more is told as `Lagged`.
+        match self.next < log.first() {
+            true => None,
+            false => log.too_old(self.next, since),
+        }
+    }
+
+    fn skipped(
+        &mut self,
+        log: &Log,
+        from: Offset,
+        to: Offset,
+        unwanted: Option<Offset>,
+    ) -> Verdict {
+        if from > self.next {
+            let next = self.next;
+            return broken(Kind::Gap, format!("{from}-{to} in the place of {next}"));
+        }
+        if from < self.next || unwanted != Some(to) {
+            let next = self.next;
+            let what = format!("{from}-{to}; it was at {next}, unwanted up to {unwanted:?}");
+            return broken(Kind::SkippedWrongly, what);
+        }
+        self.next = to + 1;
+        self.moved(log);
+        Ok(())
     }
 
     fn batch(&mut self, log: &Log, seen: &[Seen]) -> Verdict {

@@ -12,6 +12,7 @@ use std::{
 
 use super::super::super::{Broker, Config, Delivery, ListenerGuard, Poster, PublishError};
 use super::{
+    attempts::Once,
     event::{Event, Key, ReaderId, Seen, tagged},
     plan::{Dice, Plan},
     planted::Bug,
@@ -47,7 +48,9 @@ pub(super) struct State {
     sweeping: bool,
     /// The newest epoch.
     drawn: Option<Epoch>,
-    broker: Option<Broker>,
+    pub(super) broker: Option<Broker>,
+    /// What brokers are made with.
+    config: Option<Config>,
 }
 
 impl State {
@@ -58,6 +61,7 @@ impl State {
 }
 
 struct Offer {
+    once: Option<Once>,
     log: Key,
     publisher: Option<UserId>,
     message: Message,
@@ -86,6 +90,7 @@ impl Stage {
             sweeping: false,
             drawn: None,
             broker: None,
+            config: None,
         })));
         let (clock, drawn, made) = (stage.clone(), stage.clone(), stage.clone());
         let epochs = Mutex::new(move || Epoch(epochs.roll()));
@@ -111,9 +116,18 @@ impl Stage {
         if let Some(bug) = bug {
             bug.misconfigure(&mut config);
         }
-        let broker = Broker::new(config);
-        stage.lock().broker = Some(broker.clone());
+        stage.lock().config = Some(config);
+        let broker = stage.open();
         (stage, broker)
+    }
+
+    /// Another broker in the place of the one before, with nothing in it.
+    pub(super) fn open(&self) -> Broker {
+        let mut state = self.lock();
+        let config = state.config.clone().expect("it is on stage");
+        let broker = Broker::new(config);
+        state.broker = Some(broker.clone());
+        broker
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -150,6 +164,9 @@ impl Stage {
         let state = &mut *self.lock();
         let offer = state.offers.last_mut().expect("somebody publishes");
         state.raced += u64::from(offer.at.is_some());
+        if offer.once.is_some() {
+            state.events.push(Event::Nothing);
+        }
         offer.at = Some(state.events.len());
         offer.now = state.clock;
         state.events.push(Event::Nothing);
@@ -178,36 +195,65 @@ impl Stage {
         let broker = self.lock().broker.clone().expect("it is on stage");
         let (publisher, message) = self.offer(Key::Hub(name), padding);
         let result = broker.publish(&name_of(name), publisher.as_ref(), &message);
-        self.settle(result);
+        self.settle(result.map(|position| (position, false)));
     }
 
     pub(super) fn post(&self, log: Key, poster: &Poster, padding: usize) {
         let (publisher, message) = self.offer(log, padding);
         let result = poster.post(publisher.as_ref().map(UserId::as_str), &message);
-        self.settle(result);
+        self.settle(result.map(|position| (position, false)));
+    }
+
+    /// The number of a message that no other has.
+    pub(super) fn tag(&self) -> u64 {
+        let mut state = self.lock();
+        state.tags += 1;
+        state.tags
     }
 
     fn offer(&self, log: Key, padding: usize) -> (Option<UserId>, Message) {
-        let mut state = self.lock();
-        state.tags += 1;
-        let message = tagged(state.tags, padding);
-        let publisher = state.dice.pick(&[None, Some("ann"), Some("bob")]);
+        let message = tagged(self.tag(), padding);
+        let publisher = self.lock().dice.pick(&[None, Some("ann"), Some("bob")]);
         let publisher = publisher.map(|name| UserId::parse(name).unwrap());
-        state.offers.push(Offer {
-            log,
-            publisher: publisher.clone(),
-            message: message.clone(),
-            now: 0,
-            at: None,
-        });
+        self.offer_as(log, publisher.clone(), message.clone(), None);
         (publisher, message)
     }
 
-    fn settle(&self, result: Result<Position, PublishError>) {
+    /// A publication is about to be offered.
+    pub(super) fn offer_as(
+        &self,
+        log: Key,
+        publisher: Option<UserId>,
+        message: Message,
+        once: Option<Once>,
+    ) {
+        self.lock().offers.push(Offer {
+            once,
+            log,
+            publisher,
+            message,
+            now: 0,
+            at: None,
+        });
+    }
+
+    /// What became of it, and whether it stood there already.
+    pub(super) fn settle(&self, result: Result<(Position, bool), PublishError>) {
         let mut state = self.lock();
         let offer = state.offers.pop().expect("it was offered");
+        if let (Some(once), Some(at)) = (offer.once, offer.at) {
+            state.events[at - 1] = Event::Keyed(once);
+        }
         match result {
-            Ok(position) => {
+            Ok((position, true)) => {
+                let at = offer.at.expect("a publisher reads the clock");
+                state.events[at] = Event::Duplicate {
+                    log: offer.log,
+                    epoch: position.epoch,
+                    offset: position.offset,
+                };
+            }
+            Ok((position, false)) => {
                 let at = offer.at.expect("a publisher reads the clock");
                 state.events[at] = Event::Accepted {
                     log: offer.log,
@@ -220,11 +266,17 @@ impl Stage {
                     }),
                 };
             }
-            Err(error) => state.events.push(Event::Refused {
-                log: offer.log,
-                size: offer.message.size(),
-                error,
-            }),
+            Err(error) => {
+                let refused = Event::Refused {
+                    log: offer.log,
+                    size: offer.message.size(),
+                    error,
+                };
+                match offer.at {
+                    Some(at) => state.events[at] = refused,
+                    None => state.events.push(refused),
+                }
+            }
         }
     }
 
@@ -274,13 +326,13 @@ impl Stage {
 
     /// Lets go of the broker and of the workers' wakers, which hold the stage.
     pub(super) fn clear(&self) {
-        let (broker, guards, workers) = {
+        let (broker, config, guards, workers) = {
             let state = &mut *self.lock();
             let guards = std::mem::take(&mut state.guards);
             let workers = std::mem::take(&mut state.workers);
-            (state.broker.take(), guards, workers)
+            (state.broker.take(), state.config.take(), guards, workers)
         };
-        drop((broker, guards, workers));
+        drop((broker, config, guards, workers));
     }
 }
 

@@ -15,6 +15,14 @@ pub(super) enum Kind {
     /// A reader got a publication of another log.
     WrongChannel,
     WrongPayload,
+    /// With one key something was stored twice, or two positions were told.
+    StoredTwice,
+    /// Said to stand there already, and it does not.
+    WrongDuplicate,
+    /// Left out though it was wanted, or told of it wrongly.
+    SkippedWrongly,
+    /// A reader got what it did not want any more.
+    TooOld,
     /// Not the time of acceptance, or a time that runs backwards.
     WrongTime,
     /// A batch above its bounds, or an empty one.
