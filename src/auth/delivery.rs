@@ -1,6 +1,6 @@
 //! How the publications of a channel are delivered: a part of its rule.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,43 @@ pub enum Priority {
     Urgent,
 }
 
+/// When the newest of the publications that travel as datagrams comes on the subscription's stream, too, where nothing is lost
+/// (PROTOCOL §5.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Keyframes {
+    /// After so many publications by datagram. `None`: only after a time. Default `None`.
+    pub messages: Option<NonZeroU32>,
+    /// So long after the stream had one, if there is a newer. A millisecond at least. Default 1 s: a state is wrong for little longer,
+    /// whatever the network loses.
+    pub interval: Duration,
+}
+
+impl Default for Keyframes {
+    fn default() -> Self {
+        Self {
+            messages: None,
+            interval: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Keyframes {
+    /// The same, with one after so many publications.
+    #[must_use]
+    pub const fn messages(mut self, messages: NonZeroU32) -> Self {
+        self.messages = Some(messages);
+        self
+    }
+
+    /// The same, with one after another time.
+    #[must_use]
+    pub const fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+}
+
 /// How the publications of a channel are delivered to each subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -49,12 +86,15 @@ pub struct Delivery {
     /// A publication that is older when its turn comes is left out, and told as `Skipped` (PROTOCOL §5.5). To the millisecond; `None`: as
     /// long as it is kept.
     pub max_age: Option<Duration>,
+    /// Publications travel as datagrams, the newest wins, and these repeat it (PROTOCOL §5.6). To a client without datagrams it is as
+    /// with [`OnLag::Latest`]. `None`: they travel on the subscription's stream.
+    pub datagrams: Option<Keyframes>,
 }
 
 impl Delivery {
     /// Whether publications may be left out because they are no longer worth their way.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.on_lag == OnLag::Latest || self.max_age.is_some()
+        self.on_lag == OnLag::Latest || self.max_age.is_some() || self.datagrams.is_some()
     }
 
     /// Whether it matters how much waits for the network behind what was written.

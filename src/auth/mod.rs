@@ -17,7 +17,7 @@ pub mod rules;
 pub mod token;
 
 pub use anonymous::{AllowAnonymous, NoVerifier};
-pub use delivery::{Delivery, OnLag, Priority};
+pub use delivery::{Delivery, Keyframes, OnLag, Priority};
 pub use grant::{Grant, Permissions};
 pub use rules::{InvalidRule, Rule, Rules, Who};
 pub use token::{Algorithm, Claims, InvalidKey, JwtAuthenticator, TokenIssuer, VerifyingKey};

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Delivery, Grant, OnLag, Permissions, Priority};
+use super::{Delivery, Grant, Keyframes, OnLag, Permissions, Priority};
 use crate::wire::{ChannelName, Pattern};
 
 /// The variable that stands for the session's user.
@@ -67,6 +67,7 @@ impl Rule {
                 on_lag: OnLag::Continue,
                 priority: Priority::Normal,
                 max_age: None,
+                datagrams: None,
             },
             hide_publisher: false,
         }
@@ -114,8 +115,23 @@ impl Rule {
         self
     }
 
+    /// The same, for states that travel as datagrams: what is lost is left out, and keyframes repeat the newest.
+    #[must_use]
+    pub const fn datagrams(mut self, keyframes: Keyframes) -> Self {
+        self.delivery.datagrams = Some(keyframes);
+        self
+    }
+
     fn check(&self) -> Result<(), InvalidRule> {
         let pattern = || self.pattern.to_string();
+        if let Some(keyframes) = self.delivery.datagrams {
+            if self.delivery.on_lag == OnLag::Cut || self.delivery.max_age.is_some() {
+                return Err(InvalidRule::DatagramLag(pattern()));
+            }
+            if keyframes.interval < Duration::from_millis(1) {
+                return Err(InvalidRule::KeyframeInterval(pattern()));
+            }
+        }
         let owned =
             [Some(self.subscribe), Some(self.publish), self.history].contains(&Some(Who::Owner));
         if owned && !self.pattern.variables().any(|name| name == USER) {
@@ -169,6 +185,14 @@ pub enum InvalidRule {
     /// Everybody would be subscribed to what nobody may subscribe to.
     #[error("the rule for {0:?}: auto_subscribe contradicts that \"nobody\" may subscribe")]
     AutoSubscribeNobody(String),
+    /// Delivery by datagram goes on with the newest publication, however old, and ends no reader.
+    #[error(
+        "the rule for {0:?}: by datagram the newest publication is what a reader goes on with; on_lag = \"cut\" and a highest age contradict that"
+    )]
+    DatagramLag(String),
+    /// Every publication would be a keyframe.
+    #[error("the rule for {0:?}: the interval of keyframes is a millisecond at least")]
+    KeyframeInterval(String),
     /// The second of two rules with one pattern would never be used.
     #[error("two rules for {0:?}: only the first would ever be used")]
     Repeated(String),

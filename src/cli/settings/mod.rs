@@ -4,6 +4,7 @@
 //! its value comes from, and what is allowed.
 
 mod auth;
+mod delivery;
 mod plan;
 mod read;
 mod schema;

@@ -7,9 +7,9 @@ use tracing_subscriber::EnvFilter;
 use super::{
     Loaded, Settings,
     auth::authenticator,
+    delivery,
     read::Sources,
     schema::{Http, Retention, Rule, RuleRetention, Tls},
-    values::Count,
 };
 use crate::{
     auth::{self, Authenticator, Rules},
@@ -246,8 +246,9 @@ fn rules(
                 let mut made = auth::Rule::new(pattern, rule.subscribe, rule.publish);
                 made.history = rule.history;
                 made.hide_publisher = rule.hide_publisher;
-                made = made.on_lag(rule.on_lag).priority(rule.priority);
-                made.delivery.max_age = rule.max_age_milliseconds.map(Count::milliseconds);
+                if let Err((key, what)) = delivery::fill(rule, &mut made.delivery) {
+                    problems.push(sources.complain(&format!("rules[{index}].{key}"), what));
+                }
                 rules.push(if rule.auto_subscribe {
                     made.auto_subscribe()
                 } else {

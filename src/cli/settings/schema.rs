@@ -1,6 +1,6 @@
 //! Every key, its type and its default.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -108,8 +108,21 @@ pub(super) struct Rule {
     pub(super) priority: Priority,
     pub(super) max_age_milliseconds: Option<Count>,
     #[serde(default)]
+    pub(super) delivery: Carrier,
+    pub(super) keyframe_messages: Option<Count>,
+    pub(super) keyframe_interval_milliseconds: Option<Count>,
+    #[serde(default)]
     pub(super) hide_publisher: bool,
     pub(super) retention: Option<RuleRetention>,
+}
+
+/// What publications travel by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Carrier {
+    #[default]
+    Stream,
+    Datagram,
 }
 
 /// What is `None` is as in [`Retention`].
@@ -187,6 +200,9 @@ impl Default for Log {
 
 impl From<&auth::Rule> for Rule {
     fn from(rule: &auth::Rule) -> Self {
+        let milliseconds =
+            |time: Duration| Count(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let keyframes = rule.delivery.datagrams;
         Self {
             pattern: rule.pattern.to_string(),
             subscribe: rule.subscribe,
@@ -195,10 +211,16 @@ impl From<&auth::Rule> for Rule {
             auto_subscribe: rule.auto_subscribe,
             on_lag: rule.delivery.on_lag,
             priority: rule.delivery.priority,
-            max_age_milliseconds: rule
-                .delivery
-                .max_age
-                .map(|age| Count(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))),
+            max_age_milliseconds: rule.delivery.max_age.map(milliseconds),
+            delivery: match rule.delivery.datagrams {
+                Some(_) => Carrier::Datagram,
+                None => Carrier::Stream,
+            },
+            keyframe_messages: keyframes
+                .and_then(|keyframes| keyframes.messages)
+                .map(|messages| Count(messages.get().into())),
+            keyframe_interval_milliseconds: keyframes
+                .map(|keyframes| milliseconds(keyframes.interval)),
             hide_publisher: rule.hide_publisher,
             retention: None,
         }
@@ -301,6 +323,9 @@ impl Settings {
                 on_lag: OnLag::default(),
                 priority: Priority::default(),
                 max_age_milliseconds: count,
+                delivery: Carrier::default(),
+                keyframe_messages: count,
+                keyframe_interval_milliseconds: count,
                 hide_publisher: false,
                 retention: Some(RuleRetention {
                     count,
