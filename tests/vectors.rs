@@ -8,6 +8,7 @@ use tidings::wire::{
     Announcement, Code, Data, DecodeError, Decoder, Epoch, HistoryQuery, Kept, Message,
     Notification, Position, Publication, Start,
     codec::RawFrame,
+    datagram,
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
         Lane, Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce,
@@ -150,6 +151,28 @@ fn unknown_types_are_skipped_and_unknown_requests_can_be_answered() {
             assert_eq!(Frame::decode(unknown), Ok(None), "{entry}");
             assert_eq!(Frame::request_id(unknown).to_json(), entry["request"]);
             assert_eq!(Frame::decode(known), Ok(Some(ping.clone())), "{entry}");
+        }
+    }
+}
+
+#[test]
+fn a_datagram_is_a_publication_for_a_subscription_or_nothing() {
+    for entry in section("datagrams") {
+        let read = datagram::decode(&octets(&entry).into());
+        let Ok((subscription, Some(publication))) = read else {
+            assert!(entry["value"].is_null(), "{entry}: {read:?}");
+            continue;
+        };
+        assert_eq!(subscription.to_json(), entry["subscription"], "{entry}");
+        let frame = Frame::from(publication);
+        assert_eq!(to_json(&frame), entry["value"], "{entry}");
+        let written = [
+            datagram::Head::new(subscription).as_bytes(),
+            &frame.encode(),
+        ]
+        .concat();
+        if !text(&entry, "name").contains(" in ") {
+            assert_eq!(hex(&written), text(&entry, "hex"), "{entry}");
         }
     }
 }

@@ -391,7 +391,7 @@ impl Source {
     pub const ENDPOINT: Self = Self(1);
 }
 
-/// How publications are delivered: a number, of which 0 and 1 are known now (PROTOCOL §5.1).
+/// How publications are delivered: a number, of which 0 to 2 are known now (PROTOCOL §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Delivery(pub u8);
@@ -401,6 +401,8 @@ impl Delivery {
     pub const ORDERED: Self = Self(0);
     /// In order, and what is no longer worth its way is left out, as [`Skipped`] tells.
     pub const FRESH: Self = Self(1);
+    /// The newest wins: by datagram, and as a keyframe on the stream. Offsets only grow, and nothing tells what is left out (PROTOCOL §5.6).
+    pub const DATAGRAM: Self = Self(2);
 }
 
 /// The reader fell off the log's tail and misses these publications (PROTOCOL §5.3).

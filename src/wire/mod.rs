@@ -6,6 +6,7 @@
 pub mod channel;
 pub mod code;
 pub mod codec;
+pub mod datagram;
 #[cfg(feature = "server")]
 pub(crate) mod draft;
 pub mod frame;

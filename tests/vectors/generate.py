@@ -270,6 +270,7 @@ def frames():
     yield "a channel", "Header", header()
     yield "an endpoint", "Header", header(source=1, name="ticker")
     yield "recovered", "Header", header(recovered=True)
+    yield "by datagram", "Header", header(delivery=2)
     yield "numbers that are bytes", "Header", header(source=255, delivery=251)
     yield "an empty name", "Header", header(name="")
     for edge in EDGES:
@@ -417,6 +418,30 @@ def skipped():
     yield unknown("an unknown request with marker 254 for an id", 0x3E, bytes([254]) + bytes(16))
 
 
+def datagrams():
+    """Each is an id and one whole frame of type Publication; what is not is passed over (value null)."""
+    publication = {"offset": "300", "time": TIME, "publisher": "42", "message": data("a/b", "0102")}
+    whole = frame(NUMBERS["Publication"], encode("Publication", publication))
+
+    def datagram(name, octets, subscription=None):
+        value = None if subscription is None else publication
+        return {"name": name, "hex": octets.hex(), "subscription": subscription, "value": value}
+
+    for edge in EDGES:
+        yield datagram(f"subscription {edge}", integer(int(edge)) + whole, str(edge))
+    yield datagram("an id in eight bytes", integer(9, 8) + whole, "9")
+    yield datagram("a length in two bytes", integer(9) + integer(len(whole) - 1, 2) + whole[1:], "9")
+    yield datagram("nothing", b"")
+    yield datagram("an id alone", integer(9))
+    yield datagram("marker 254 for an id", bytes([254]) + whole)
+    yield datagram("a length of zero", integer(9) + integer(0))
+    yield datagram("a frame that is cut off", integer(9) + whole[:-1])
+    yield datagram("bytes behind the frame", integer(9) + whole + b"\0")
+    yield datagram("a body with a byte too many", integer(9) + frame(NUMBERS["Publication"], encode("Publication", publication) + b"\0"))
+    yield datagram("a frame of an unknown type", integer(9) + frame(0x6E, b"\1"))
+    yield datagram("a frame of another type", integer(9) + frame(NUMBERS["Pong"], encode("Pong", {"request": "3", "time": TIME})))
+
+
 def document():
     valid = [
         {
@@ -427,7 +452,7 @@ def document():
     ]
     assert {entry["type"] for entry in valid} == set(NUMBERS), "every frame of section 8 has a vector"
     assert any(entry["hex"] == "09100106676c6f62616c" for entry in valid), "the example of section 8"
-    sections = {"frames": valid, "widths": list(widths()), "invalid": list(invalid()), "skipped": list(skipped())}
+    sections = {"frames": valid, "widths": list(widths()), "invalid": list(invalid()), "skipped": list(skipped()), "datagrams": list(datagrams())}
     for name, entries in sections.items():
         names = [(entry.get("type"), entry["name"]) for entry in entries]
         assert len(names) == len(set(names)), f"a name stands twice in {name}"

@@ -1,6 +1,7 @@
 //! What holds for any bytes and any names: frames come back from any chunks, nothing panics or loops, and what is allocated is
 //! bounded by what came in.
 
+mod datagrams;
 mod heap;
 mod names;
 mod strategies;
