@@ -70,6 +70,14 @@ pub(super) fn fresh_window(controller: &dyn Controller) -> u64 {
     }
 }
 
+/// Bytes in flight.
+pub(super) fn in_flight(controller: &dyn Controller) -> u64 {
+    match controller.clone_box().into_any().downcast::<Discerning>() {
+        Ok(controller) => controller.in_flight,
+        Err(_) => 0,
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Discerning {
     /// Bytes that may be in flight: doubled with each round trip up to the threshold, above it on Cubic's curve.

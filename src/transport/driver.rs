@@ -5,6 +5,7 @@
 //! third less memory for each idle connection (ARCHITECTURE.md, "Decisions"). The protocol itself is quinn-proto's.
 
 mod connection;
+mod datagram;
 mod ids;
 mod outbox;
 mod port;
@@ -26,6 +27,7 @@ use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, Incoming, ServerCon
 
 pub(super) use connection::Connection;
 pub(crate) use connection::Prompt;
+pub(super) use datagram::SEND_BUFFER;
 pub(crate) use port::Permit;
 pub(super) use port::{Admission, Port};
 pub(crate) use source::{Gone, Source, Streams, UniStream};
@@ -317,7 +319,7 @@ impl Driver {
                 continue;
             };
             let mut state = shared.lock();
-            match state.proto.poll_timeout() {
+            match state.timeout() {
                 Some(deadline) if deadline <= now => {
                     state.proto.handle_timeout(now);
                     drop(state);
@@ -398,7 +400,8 @@ impl Driver {
                 break;
             }
         }
-        self.timers.set(handle.0, state.proto.poll_timeout());
+        again |= state.may_resume();
+        self.timers.set(handle.0, state.timeout());
         drop(state);
         if again && !shared.queued.swap(true, Ordering::SeqCst) {
             self.ready.push_back(Arc::clone(shared));

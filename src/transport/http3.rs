@@ -95,6 +95,7 @@ impl Request {
             let mut stream = connection.accept_uni().await.map_err(lost)?;
             let settings = Settings::read(&mut (&mut stream).take(MAX_HANDSHAKE)).await;
             let settings = settings.map_err(|error| format!("SETTINGS: {}", in_words(&error)))?;
+            // That takes HTTP datagrams, too (RFC 9297 §2.1.1).
             if settings.supports_webtransport() == 0 {
                 return Err("the client does not announce WebTransport".to_owned());
             }

@@ -330,7 +330,7 @@ fn transport(config: &Config) -> TransportConfig {
         .send_window(SEND_WINDOW)
         .congestion_controller_factory(Arc::new(congestion::Config))
         .datagram_receive_buffer_size(Some(64 * 1024))
-        .datagram_send_buffer_size(64 * 1024)
+        .datagram_send_buffer_size(driver::SEND_BUFFER)
         .max_idle_timeout(IdleTimeout::try_from(config.idle).ok());
     transport
 }

@@ -37,6 +37,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use web_transport_quinn::{SessionError, WebTransportError};
 
 use crate::wire::Code;
@@ -195,6 +196,17 @@ impl Connection {
         Ok(RecvStream::client(stream))
     }
 
+    /// The next datagram of the peer. One that is none of the session's is passed over. Cancel safe.
+    pub(crate) async fn read_datagram(&self) -> Result<Bytes, Closed> {
+        loop {
+            match self.session()?.read_datagram().await {
+                Ok(datagram) => return Ok(datagram),
+                Err(SessionError::WebTransportError(WebTransportError::UnknownSession)) => {}
+                Err(error) => return Err(closed(error)),
+            }
+        }
+    }
+
     fn session(&self) -> Result<&web_transport_quinn::Session, Closed> {
         match &self.0 {
             Kind::Client(dialled) => Ok(&dialled.session),
@@ -255,6 +267,11 @@ impl Connection {
     ) -> Result<T, OpenError> {
         let connection = self.quic().ok_or(OpenError::Closed)?;
         connection.arrange(work)
+    }
+
+    /// Whether the peer takes datagrams (RFC 9221; over WebTransport its SETTINGS said so too, or there would be no session).
+    pub(crate) fn takes_datagrams(&self) -> bool {
+        self.quic().is_some_and(driver::Connection::takes_datagrams)
     }
 
     /// Who writes the unidirectional streams from now on; the first call counts.

@@ -78,6 +78,17 @@ impl State {
         Streams::new(&mut self.proto, &mut self.hurry, http3)
     }
 
+    /// When something is to be done without anything having happened.
+    pub(super) fn timeout(&mut self) -> Option<Instant> {
+        let (theirs, ours) = (self.proto.poll_timeout(), self.hurry.wake());
+        theirs.into_iter().chain(ours).min()
+    }
+
+    /// Somebody waits for room for datagrams, and packets that were made have left some.
+    pub(super) fn may_resume(&mut self) -> bool {
+        self.hurry.may_resume(&mut self.proto)
+    }
+
     pub(super) fn wait(&mut self, interest: Interest, cx: &Context<'_>) {
         let known =
             |(other, waker): &(Interest, Waker)| *other == interest && waker.will_wake(cx.waker());
@@ -184,9 +195,10 @@ impl Shared {
             state.hurry.window = congestion::fresh_window(state.proto.congestion_state());
             state.hurry.packet = state.proto.current_mtu().into();
             // Whoever may write the most is told; the others find out.
-            let window = state.hurry.window(HIGHEST);
+            let window = state.hurry.stream_window(HIGHEST);
             state.proto.set_send_window(window);
         }
+        self.resume(state, source);
         while let Some(event) = state.proto.poll() {
             match event {
                 // Before anybody can use the connection, so that it never says a code of another space.
@@ -204,7 +216,9 @@ impl Shared {
                     let http3 = self.http3.load(Ordering::Relaxed);
                     self.stream_event(event, state, source, http3, wakers);
                 }
-                Event::DatagramReceived | Event::DatagramsUnblocked => {}
+                // Nothing that a client says travels by datagram (PROTOCOL §5.6).
+                Event::DatagramReceived => while state.proto.datagrams().recv().is_some() {},
+                Event::DatagramsUnblocked => {}
             }
         }
         if state.reserved.is_none()
@@ -213,6 +227,16 @@ impl Shared {
         {
             let http3 = self.http3.load(Ordering::Relaxed);
             source.fill(&mut state.streams(http3));
+        }
+    }
+
+    /// Lets the source know that there is room for datagrams, or that its time has come.
+    fn resume(&self, state: &mut State, source: Option<&dyn Source>) {
+        if state.hurry.resumes(&mut state.proto)
+            && let Some(source) = source
+        {
+            source.resume();
+            self.fill.store(true, Ordering::SeqCst);
         }
     }
 
@@ -305,6 +329,10 @@ impl Connection {
     /// Whether HTTP/3 was negotiated, and its codes are in HTTP/3's space. Known when it is [`connected`](Self::connected).
     pub(in crate::transport) fn speaks_http3(&self) -> bool {
         self.0.http3.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::transport) fn takes_datagrams(&self) -> bool {
+        self.lock().proto.datagrams().max_size().is_some()
     }
 
     /// Who writes its unidirectional streams from now on; the first call counts.

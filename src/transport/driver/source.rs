@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quinn_proto::{Dir, StreamId};
 
-use super::stream::write_all;
+use super::{datagram::Datagrams, stream::write_all};
 use crate::{
     transport::{OpenError, WEBTRANSPORT_UNI, stream::code_for},
     wire::Code,
@@ -19,6 +19,8 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn writable(&self, stream: UniStream);
     /// The peer does not want a stream any more.
     fn stopped(&self, stream: UniStream, streams: &mut Streams<'_>);
+    /// There is room for datagrams again, or the time has come that was asked for; [`fill`](Self::fill) follows.
+    fn resume(&self) {}
     /// The peer has all of a finished stream.
     fn finished(&self, stream: UniStream);
 }
@@ -29,9 +31,9 @@ pub(crate) struct UniStream(pub(super) StreamId);
 
 /// The streams of a connection that is locked.
 pub(crate) struct Streams<'a> {
-    proto: &'a mut quinn_proto::Connection,
-    hurry: &'a mut Hurry,
-    http3: bool,
+    pub(super) proto: &'a mut quinn_proto::Connection,
+    pub(super) hurry: &'a mut Hurry,
+    pub(super) http3: bool,
 }
 
 /// How much may wait for the peer where it is to be fresh.
@@ -42,6 +44,8 @@ pub(super) struct Hurry {
     /// Bytes that may wait to be acknowledged, and bytes of a packet.
     pub(super) window: u64,
     pub(super) packet: u64,
+    /// Once datagrams were sent.
+    pub(super) datagrams: Option<Box<Datagrams>>,
 }
 
 impl Hurry {
@@ -53,6 +57,13 @@ impl Hurry {
         self.window
             .saturating_add_signed(reserve)
             .max(2 * self.packet)
+    }
+
+    /// The same for streams, which leave datagrams their share.
+    pub(super) fn stream_window(&self, priority: i32) -> u64 {
+        let window = self.window(priority);
+        let share = self.datagrams.as_ref().map(|known| known.share(window));
+        (window - share.unwrap_or(0)).max(2 * self.packet)
     }
 }
 
@@ -82,7 +93,8 @@ impl<'a> Streams<'a> {
         chunks: &mut Vec<Bytes>,
     ) -> Result<bool, Gone> {
         if self.hurry.on {
-            self.proto.set_send_window(self.hurry.window(priority));
+            self.proto
+                .set_send_window(self.hurry.stream_window(priority));
         }
         let mut stream = self.proto.send_stream(stream.0);
         match write_all(&mut stream, chunks) {
