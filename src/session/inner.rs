@@ -23,6 +23,8 @@ pub(super) struct Inner {
     /// Told when the grant is another.
     pub(super) refreshed: Notify,
     pub(super) client: String,
+    /// The client takes publications as datagrams (PROTOCOL §5.6).
+    pub(super) datagrams: bool,
     /// Every task of the session but its own.
     pub(super) tasks: TaskTracker,
     pub(super) writers: Arc<Writers>,
@@ -41,6 +43,7 @@ impl Inner {
         grant: Grant,
         client: String,
         lanes: bool,
+        datagrams: bool,
     ) -> Self {
         let max = context.config.limits.subscriptions;
         let writers = Arc::new(Writers::new(connection.prompt(), max, lanes));
@@ -55,6 +58,7 @@ impl Inner {
             grant: RwLock::new(Arc::new(grant)),
             refreshed: Notify::new(),
             client,
+            datagrams,
             tasks: TaskTracker::new(),
             writers,
             ended: CancellationToken::new(),

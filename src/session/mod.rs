@@ -4,6 +4,7 @@
 
 mod bell;
 mod control;
+mod datagram;
 mod handle;
 mod handshake;
 mod history;
@@ -37,6 +38,7 @@ use crate::{
     transport::{Connection, Permit},
     wire::{
         Code, LANES,
+        datagram::FEATURE,
         frame::{Frame, Limits, Welcome},
     },
 };
@@ -207,6 +209,8 @@ async fn open(
     writer.set_priority(CONTROL_PRIORITY);
 
     let lanes = hello.features.iter().any(|known| known == LANES);
+    let datagrams =
+        hello.features.iter().any(|known| known == FEATURE) && connection.takes_datagrams();
     let session = Session::new(Inner::new(
         connection.clone(),
         Arc::clone(context),
@@ -214,6 +218,7 @@ async fn open(
         grant,
         hello.client,
         lanes,
+        datagrams,
     ));
     let welcomed = async {
         let entry = context.sessions.enter(&session)?;
@@ -223,7 +228,10 @@ async fn open(
             session: session.inner().id,
             user: session.user().map(ToString::to_string),
             server: SERVER.to_owned(),
-            features: lanes.then(|| LANES.to_owned()).into_iter().collect(),
+            features: [(lanes, LANES), (datagrams, FEATURE)]
+                .into_iter()
+                .filter_map(|(both, name)| both.then(|| name.to_owned()))
+                .collect(),
             limits: context.config.limits,
             subscriptions: session.inner().writers.subscriptions(),
         };

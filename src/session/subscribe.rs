@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use super::{
     control::Refusal,
+    datagram::{self, Datagrams},
     history,
     inner::Inner,
     lanes::Way,
@@ -115,7 +116,8 @@ pub(super) fn read(
     channel: &ChannelName,
     start: Start,
 ) -> Result<(u64, Position), SubscribeError> {
-    let delivery = inner.context.rules.delivery(channel);
+    let delivery = datagram::delivery(inner, channel);
+    let start = datagram::start(inner, channel, start);
     open(inner, source, name, Until::Head, delivery, |due, key| {
         let broker = &inner.context.broker;
         let reader = broker
@@ -168,7 +170,9 @@ pub(super) fn open(
         epoch: position.epoch,
         first: position.offset + 1,
         recovered: reader.recovered(),
-        delivery: if delivery.is_fresh() {
+        delivery: if delivery.datagrams.is_some() {
+            frame::Delivery::DATAGRAM
+        } else if delivery.is_fresh() {
             frame::Delivery::FRESH
         } else {
             frame::Delivery::ORDERED
@@ -176,7 +180,10 @@ pub(super) fn open(
     };
     let header = Frame::from(header).encode();
     let first = prefix.into_iter().chain([header]);
-    let writer = Writer::new(way, reader, until, delivery, first);
+    let datagrams = delivery
+        .datagrams
+        .map(|keyframes| Datagrams::new(id, keyframes, reader.reached().1 > 0));
+    let writer = Writer::new(way, reader, until, delivery, first).with_datagrams(datagrams);
     if !place.keep(writer, position) {
         if let Way::Own(stream) = way {
             inner

@@ -5,7 +5,10 @@ use std::cmp::Reverse;
 
 use bytes::Bytes;
 
-use super::lanes::{Lanes, Way};
+use super::{
+    datagram::{Datagrams, Turn},
+    lanes::{Lanes, Way},
+};
 use crate::{
     auth::{Delivery, OnLag, Priority},
     broker::{Batch, Reader},
@@ -38,6 +41,8 @@ pub(super) struct Writer {
     whole: usize,
     /// The turn in which it last wrote, or began to write a fresh publication.
     served: u64,
+    /// Where its publications travel as datagrams.
+    datagrams: Option<Box<Datagrams>>,
 }
 
 /// How far a writer came.
@@ -92,7 +97,19 @@ impl Writer {
             left_out: None,
             whole: 0,
             served: 0,
+            datagrams: None,
         }
+    }
+
+    /// The same, whose publications travel as datagrams.
+    pub(super) fn with_datagrams(mut self, datagrams: Option<Box<Datagrams>>) -> Self {
+        self.datagrams = datagrams;
+        self
+    }
+
+    /// Whether they do.
+    pub(super) const fn sends_datagrams(&self) -> bool {
+        self.datagrams.is_some()
     }
 
     pub(super) const fn way(&self) -> Way {
@@ -161,12 +178,54 @@ impl Writer {
         self.delivery.priority
     }
 
-    /// Writes a batch of what there is in its `turn`, as far as its stream or its lane takes it. Whoever must come to an end while the
-    /// server `drains` ends at the head. `seat`: its place and its subscription.
+    /// Sends and writes a batch of what there is in its `turn`, as far as the network and its stream or its lane take it. Whoever must come
+    /// to an end while the server `drains` ends at the head. `seat`: its place and its subscription.
     ///
     /// # Errors
     /// [`Gone`]: the client does not want the stream any more.
     pub(super) fn fill(
+        &mut self,
+        seat: (u32, u64),
+        streams: &mut Streams<'_>,
+        lanes: &mut Lanes,
+        turn: u64,
+        drains: bool,
+    ) -> Result<Step, Gone> {
+        // The header before what it is about.
+        if self.datagrams.is_some() && !self.pending.is_empty() {
+            self.write(seat, streams, lanes, turn, drains)?;
+        }
+        let sent = self.send(streams, turn);
+        let written = self.write(seat, streams, lanes, turn, drains)?;
+        if let Some(datagrams) = &self.datagrams
+            && let Some(at) = datagrams.due_at()
+            && !self.blocked
+        {
+            streams.wake_at(at);
+        }
+        Ok(if sent == Step::AtHead { written } else { sent })
+    }
+
+    /// Sends a datagram.
+    fn send(&mut self, streams: &mut Streams<'_>, turn: u64) -> Step {
+        let (Some(datagrams), Some(reader)) = (&mut self.datagrams, &mut self.reader) else {
+            return Step::AtHead;
+        };
+        let idle = !self.blocked && self.pending.is_empty();
+        let priority = rank(self.delivery.priority);
+        match datagrams.turn(reader, streams, priority, idle, &mut self.pending) {
+            Turn::Sent => self.served = turn,
+            Turn::Stream(frame) => {
+                self.whole = frame.len();
+                self.pending.push(frame);
+            }
+            Turn::Late => return Step::Blocked,
+            Turn::AtHead => return Step::AtHead,
+        }
+        Step::More
+    }
+
+    fn write(
         &mut self,
         seat: (u32, u64),
         streams: &mut Streams<'_>,
@@ -278,6 +337,14 @@ impl Writer {
 
     /// The stream took no more for a while: a publication of which nothing is written yet is read again, if it is still wanted.
     fn reconsider(&mut self) {
+        if let Some(datagrams) = &mut self.datagrams {
+            let last = self.pending.last().map_or(0, Bytes::len);
+            if last > 0 && last == self.whole && datagrams.replaces() {
+                self.pending.pop();
+                self.whole = 0;
+            }
+            return;
+        }
         let Some(reader) = &mut self.reader else {
             return;
         };
@@ -298,6 +365,22 @@ impl Writer {
         self.behind = self.delivery.on_lag == OnLag::Latest;
     }
 
+    /// What the stream has where datagrams carry the rest; whether that is the end.
+    fn keyframe(&mut self, drains: bool) -> bool {
+        let (Some(datagrams), Some(reader)) = (&mut self.datagrams, &self.reader) else {
+            return true;
+        };
+        // Who drains is at the head of a log that nothing is added to: see below.
+        let at_end = || drains && self.until == Until::Head && reader.reached().1 == 0;
+        let end = datagrams.is_ended() || at_end();
+        let Some(frame) = datagrams.keyframe(end) else {
+            return end;
+        };
+        self.whole = frame.len();
+        self.pending.push(frame);
+        false
+    }
+
     /// The next batch; the code with which to end, where nothing follows.
     fn read(&mut self, drains: bool) -> Option<Code> {
         let ended = if drains {
@@ -305,6 +388,9 @@ impl Writer {
         } else {
             Code::ENDED
         };
+        if self.datagrams.is_some() {
+            return self.keyframe(drains).then_some(ended);
+        }
         let batch = match &mut self.reader {
             None => return Some(ended),
             Some(_) if self.delivery.is_fresh() => self.read_fresh(),

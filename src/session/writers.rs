@@ -412,6 +412,24 @@ impl Fill for Writers {
         self.bell.list(key);
     }
 
+    fn resume(&self) {
+        let keys: Vec<_> = {
+            let places = lock(&self.places);
+            let sends = |place: &Place| {
+                let writer = place.stream.as_ref().map(|(writer, _)| writer);
+                writer.is_some_and(Writer::sends_datagrams)
+            };
+            let taken = places.taken.iter();
+            taken
+                .filter(|(_, place)| sends(place))
+                .map(|(key, _)| key as u32)
+                .collect()
+        };
+        for key in keys {
+            self.bell.list(key);
+        }
+    }
+
     fn stopped(&self, stream: UniStream, streams: &mut Streams<'_>) {
         let mut places = lock(&self.places);
         if let Some((key, _)) = places.find(stream) {
