@@ -104,6 +104,7 @@ async fn read_header(stream: RecvStream, max_frame: usize) -> Option<First> {
             reader: Frames::Own(reader),
             // The registry knows.
             connection: 0,
+            datagrams: None,
         }),
         None => First::Lane(Lane::new(reader)),
     })

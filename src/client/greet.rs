@@ -19,6 +19,7 @@ use crate::{
     },
     wire::{
         ChannelName, Code, DecodeError, LANES, UserId, VERSION,
+        datagram::FEATURE,
         frame::{Frame, Hello, Welcome},
     },
 };
@@ -64,7 +65,7 @@ async fn greet(
         version: VERSION,
         token,
         client: settings.name.clone(),
-        features: vec![LANES.to_owned()],
+        features: [LANES, FEATURE].map(str::to_owned).into(),
     };
     // A server that refuses does not always read on: its reason stands in the close of the connection.
     let written = writer.write_all(&mut [Frame::from(hello).encode()]).await;

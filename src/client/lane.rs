@@ -222,6 +222,7 @@ impl Lane {
             header,
             reader: Frames::Lane(Part(part)),
             connection: 0,
+            datagrams: None,
         })
     }
 

@@ -45,6 +45,8 @@ const OUTGOING: usize = 256 * 1024;
 /// An open session.
 pub(super) struct Link {
     connection: Connection,
+    /// Among the connections of its registry.
+    number: u64,
     reader: FrameReader,
     writer: SendStream,
     outgoing: Vec<Bytes>,
@@ -109,6 +111,7 @@ impl Link {
     ) -> Self {
         Self {
             connection,
+            number: 0,
             reader,
             writer,
             outgoing: Vec::new(),
@@ -125,7 +128,7 @@ impl Link {
 
     /// Serves user code until the connection is over.
     pub(super) async fn run(&mut self, registry: &Registry, line: &Line) -> Over {
-        registry.connected(std::mem::take(&mut self.automatic));
+        self.number = registry.connected(std::mem::take(&mut self.automatic));
         self.sync(registry);
         loop {
             let room = self.outgoing.iter().map(Bytes::len).sum::<usize>() < OUTGOING;
@@ -155,6 +158,9 @@ impl Link {
                     Err(_) => return self.lost(registry).await,
                 },
                 arrived = self.arrivals.next() => self.arrived(registry, arrived),
+                datagram = registry.datagram(&self.connection, self.number) => if datagram.is_none() {
+                    return self.lost(registry).await;
+                },
                 Some(later) = self.later.next(), if !self.later.is_empty() => {
                     match later {
                         Later::Ask(name) => registry.ask_again(&name),
@@ -179,6 +185,8 @@ impl Link {
         while let Some(Ok(stream)) = self.connection.accept_uni().now_or_never() {
             self.arrivals.accept(stream);
         }
+        let datagram = || registry.datagram(&self.connection, self.number);
+        while let Some(Some(())) = datagram().now_or_never() {}
         while let Some(arrived) = unconstrained(self.arrivals.next()).now_or_never() {
             self.arrived(registry, arrived);
         }
@@ -217,7 +225,7 @@ impl Link {
 
     fn arrived(&mut self, registry: &Registry, arrived: Arrived) {
         match arrived {
-            Arrived::Stream(incoming) => registry.arrived(incoming),
+            Arrived::Stream(incoming) => registry.arrived(incoming, &self.connection),
             Arrived::Unwanted(subscription) => self.unsubscribe(subscription),
         }
     }

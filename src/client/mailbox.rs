@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::lane::Frames;
+use super::{datagram::Merge, lane::Frames};
 use crate::wire::{Code, Position, frame::Header};
 
 /// A stream with its header read.
@@ -17,6 +17,8 @@ pub(super) struct Incoming {
     pub(super) reader: Frames,
     /// Number of its connection: ids of subscriptions begin anew with each.
     pub(super) connection: u64,
+    /// Where its publications come as datagrams, too.
+    pub(super) datagrams: Option<Box<Merge>>,
 }
 
 impl Incoming {

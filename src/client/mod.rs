@@ -6,6 +6,7 @@
 mod arrivals;
 mod backoff;
 mod builder;
+mod datagram;
 mod driver;
 mod greet;
 mod lane;

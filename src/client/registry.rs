@@ -2,16 +2,26 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
 };
 
 use tokio::sync::{Notify, oneshot};
 
 use super::{
     ClientError,
+    datagram::{Inboxes, Merge},
     mailbox::{Feed, Incoming, Mailbox},
 };
-use crate::wire::{ChannelName, Code, Position, Retry, Start, frame::Source};
+use crate::{
+    transport::Connection,
+    wire::{
+        ChannelName, Code, Position, Retry, Start,
+        frame::{Delivery, Source},
+    },
+};
 
 pub(super) type Answer = oneshot::Sender<Result<Position, ClientError>>;
 /// Source and name of a stream.
@@ -39,6 +49,8 @@ struct State {
     orphans: HashSet<u64>,
     /// Streams that ended without a word; the connection may live on.
     cut: Vec<(Key, u64)>,
+    /// Of this connection.
+    inboxes: Inboxes,
     over: Option<(Code, String)>,
 }
 
@@ -63,7 +75,7 @@ struct Slot {
 /// User code's hold on a slot; dropping it gives the subscription up.
 #[derive(Debug)]
 pub(super) struct Claim {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     key: Key,
     number: u64,
     pub(super) mailbox: Arc<Mailbox>,
@@ -281,17 +293,18 @@ impl Registry {
         })
     }
 
-    /// A new connection: what the old one had is gone; these are subscribed already.
+    /// A new connection, and its number: what the old one had is gone; these are subscribed already.
     pub(super) fn connected(
         &self,
         automatic: impl IntoIterator<Item = (ChannelName, u64, Position)>,
-    ) {
+    ) -> u64 {
         let mut state = self.lock();
         state.connection += 1;
         state.unwanted.clear();
         state.asking.clear();
         state.orphans.clear();
         state.cut.clear();
+        state.inboxes = Inboxes::default();
         state.slots.retain(|_, slot| slot.claimed.is_some());
         for slot in state.slots.values_mut() {
             slot.current = None;
@@ -312,6 +325,7 @@ impl Registry {
             slot.asked = true;
             slot.settle(source);
         }
+        state.connection
     }
 
     /// What is to be told to the server now. What is asked for counts as asked.
@@ -443,7 +457,7 @@ impl Registry {
     }
 
     /// A stream arrived.
-    pub(super) fn arrived(&self, mut incoming: Incoming) {
+    pub(super) fn arrived(&self, mut incoming: Incoming, connection: &Connection) {
         let source = incoming.header.source;
         let id = incoming.header.subscription;
         let Ok(name) = ChannelName::parse(&incoming.header.name) else {
@@ -455,6 +469,11 @@ impl Registry {
             // Dropping the stream stops it.
             return;
         }
+        if incoming.header.delivery == Delivery::DATAGRAM {
+            let inbox = state.inboxes.open(id);
+            let number = state.connection;
+            incoming.datagrams = Some(Box::new(Merge::new(inbox, connection.clone(), number)));
+        }
         let position = incoming.position();
         let asking = source == Source::CHANNEL && state.asking.contains(&name);
         let slot = state.slots.entry((source.0, name)).or_default();
@@ -465,6 +484,24 @@ impl Registry {
         }
         slot.waiting.push(incoming);
         slot.settle(source.0);
+    }
+
+    /// Takes in the next datagram of the connection with this number; `None` where it is over, or another has taken its place. Nobody
+    /// sees the datagram in between: whoever finds none in the connection finds it where it went. Cancel safe.
+    pub(super) async fn datagram(&self, connection: &Connection, number: u64) -> Option<()> {
+        let mut next = pin!(connection.read_datagram());
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.connection != number {
+                return Poll::Ready(None);
+            }
+            let read = next.as_mut().poll(cx);
+            read.map(|datagram| {
+                state.inboxes.put(&datagram.ok()?);
+                Some(())
+            })
+        })
+        .await
     }
 
     /// Nothing will come any more.

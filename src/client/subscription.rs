@@ -11,8 +11,9 @@ use futures_util::{Stream, StreamExt, stream};
 
 use super::{
     Shared,
+    lane::Frames,
     mailbox::{Feed, Incoming},
-    registry::Claim,
+    registry::{Claim, Registry},
 };
 use crate::wire::{
     ChannelName, Code, Offset, Position, Publication, Retry, codec::RawFrame, frame::Frame,
@@ -32,7 +33,8 @@ pub enum Event {
         to: Offset,
     },
     /// The server left these offsets out, both ends included, as the channel's rule says: they were too old, or newer ones made them
-    /// worthless. The newest state follows, where there is one.
+    /// worthless. The newest state follows, where there is one. Of a channel whose publications travel as datagrams (PROTOCOL §5.6) this
+    /// also stands for what the network lost: gaps are its nature, and [`Event::missed`] counts them.
     Skipped {
         /// First offset left out.
         from: Offset,
@@ -94,6 +96,8 @@ struct Reading {
     /// Last position given.
     at: Option<Position>,
     start: Arc<std::sync::Mutex<Option<Position>>>,
+    /// What follows the gap that was told last.
+    after_gap: Option<Publication>,
 }
 
 impl Subscription {
@@ -105,6 +109,7 @@ impl Subscription {
             current: None,
             at: None,
             start: Arc::clone(&position),
+            after_gap: None,
         };
         let events = stream::unfold(reading, |mut reading| async move {
             let event = reading.next().await?;
@@ -170,6 +175,9 @@ impl fmt::Debug for Subscription {
 impl Reading {
     async fn next(&mut self) -> Option<Event> {
         loop {
+            if let Some(publication) = self.after_gap.take() {
+                return Some(Event::Publication(publication));
+            }
             let event = match &mut self.current {
                 None => {
                     let feed = self.claim.as_ref()?.mailbox.take().await;
@@ -177,7 +185,7 @@ impl Reading {
                 }
                 Some(current) => {
                     // What came over the connection before is read before what tells of its successor.
-                    match read(current).await {
+                    match current.next(&self.claim.as_ref()?.registry).await {
                         Some(frame) => self.frame(frame),
                         None => {
                             self.cut_off();
@@ -267,7 +275,31 @@ impl Reading {
         Ok(Some(next))
     }
 
+    /// The newest wins: what is older than what was given is left out, and what was passed over is told.
+    fn newer(&mut self, publication: Publication) -> Option<Event> {
+        let at = self.at.as_mut()?;
+        if publication.offset <= at.offset {
+            return None;
+        }
+        let (from, to) = (at.offset + 1, publication.offset - 1);
+        at.offset = publication.offset;
+        let at = *at;
+        self.reach(at);
+        if from > to {
+            return Some(Event::Publication(publication));
+        }
+        self.after_gap = Some(publication);
+        Some(Event::Skipped { from, to })
+    }
+
     fn frame(&mut self, frame: Frame) -> Option<Event> {
+        let by_datagram = |current: &Incoming| current.datagrams.is_some();
+        let frame = match frame {
+            Frame::Publication(publication) if self.current.as_ref().is_some_and(by_datagram) => {
+                return self.newer(publication);
+            }
+            frame => frame,
+        };
         let (from, to) = match &frame {
             Frame::Publication(publication) => (publication.offset, publication.offset),
             Frame::Lagged(lagged) => (lagged.from, lagged.to),
@@ -311,15 +343,25 @@ impl Reading {
 /// A stream that passes over something in silence.
 struct Gap;
 
-/// The next known frame; `None` where the stream was cut off: the connection is over or will be.
-async fn read(incoming: &mut Incoming) -> Option<Frame> {
+impl Incoming {
+    /// The next known frame, or publication of a datagram; `None` where the stream was cut off. Cancel safe.
+    async fn next(&mut self, registry: &Registry) -> Option<Frame> {
+        match &mut self.datagrams {
+            Some(datagrams) => datagrams.next(&mut self.reader, registry).await,
+            None => read(&mut self.reader).await,
+        }
+    }
+}
+
+/// The next known frame; `None` where the stream was cut off: the connection is over or will be. Cancel safe.
+pub(super) async fn read(stream: &mut Frames) -> Option<Frame> {
     loop {
-        match incoming.reader.next().await {
+        match stream.next().await {
             Ok(Some(raw)) => match decode(&raw) {
                 Ok(Some(frame)) => return Some(frame),
                 Ok(None) => {}
                 Err(()) => {
-                    incoming.reader.stop(Code::PROTOCOL_VIOLATION);
+                    stream.stop(Code::PROTOCOL_VIOLATION);
                     return None;
                 }
             },

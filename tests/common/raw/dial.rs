@@ -39,6 +39,7 @@ pub(crate) struct Dial {
     window: u32,
     /// The same for all streams together.
     total: VarInt,
+    datagrams: bool,
 }
 
 /// What the server takes for HTTP/3 of the streams that a client permits: one, for its SETTINGS.
@@ -57,6 +58,7 @@ impl Dial {
             streams: 100 + HTTP3_STREAMS,
             window: 1 << 20,
             total: VarInt::MAX,
+            datagrams: true,
         }
     }
 
@@ -87,6 +89,12 @@ impl Dial {
 
     pub(crate) fn window(mut self, bytes: u32) -> Self {
         self.window = bytes;
+        self
+    }
+
+    /// Takes no QUIC datagrams.
+    pub(crate) fn no_datagrams(mut self) -> Self {
+        self.datagrams = false;
         self
     }
 
@@ -121,6 +129,9 @@ impl Dial {
             .max_concurrent_uni_streams(VarInt::from_u32(self.streams))
             .stream_receive_window(VarInt::from_u32(self.window))
             .receive_window(self.total);
+        if !self.datagrams {
+            settings.datagram_receive_buffer_size(None);
+        }
         config.transport_config(Arc::new(settings));
         endpoint
             .connect_with(config, self.address, "localhost")
