@@ -14,8 +14,8 @@ use tidings::{
     Message, Start,
     client::{Client, ClientError, Event, Trust},
     wire::{
-        ALPN, Code, Decoder, Epoch, HistoryQuery, Position, Publication,
-        frame::{Delivery, Frame, Header, HistoryPage, Limits, Source, Subscribed, Welcome},
+        ALPN, Code, Decoder, Epoch, HistoryQuery, Position, Publication, datagram,
+        frame::{Delivery, End, Frame, Header, HistoryPage, Limits, Source, Subscribed, Welcome},
     },
 };
 
@@ -112,6 +112,18 @@ impl Peer {
 
     /// Answers a subscription that begins after `offset`, and opens its stream.
     async fn subscribed(&mut self, request: u64, subscription: u64, offset: u64) -> SendStream {
+        let delivery = Delivery::ORDERED;
+        self.subscribed_as(request, subscription, offset, delivery)
+            .await
+    }
+
+    async fn subscribed_as(
+        &mut self,
+        request: u64,
+        subscription: u64,
+        offset: u64,
+        delivery: Delivery,
+    ) -> SendStream {
         let position = Position {
             epoch: EPOCH,
             offset,
@@ -130,7 +142,7 @@ impl Peer {
             epoch: EPOCH,
             first: offset + 1,
             recovered: true,
-            delivery: Delivery::ORDERED,
+            delivery,
         };
         write(&mut stream, header).await;
         stream
@@ -207,6 +219,60 @@ async fn a_gap_in_a_stream_is_not_passed_on() {
         }
         assert_eq!(text(&publication(&mut room).await), "2");
         assert_eq!(text(&publication(&mut room).await), "3");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn datagrams_that_are_none_are_passed_over() {
+    bounded(async {
+        let server = Server::start();
+        let (client, mut peer) = server.meet().await;
+        let (room, mut stream) = tokio::join!(client.subscribe("chat-room-1"), async {
+            let Frame::Subscribe(asked) = peer.read().await else {
+                panic!("no Subscribe");
+            };
+            peer.subscribed_as(asked.request, 1, 0, Delivery::DATAGRAM)
+                .await
+        });
+        let mut room = room.unwrap();
+        let frame = |offset| Frame::from(numbered(offset)).encode();
+        let send = |bytes: Vec<u8>| peer.connection.send_datagram(bytes.into()).unwrap();
+        let say = |subscription, offset| send([&[subscription], &frame(offset)[..]].concat());
+        let whole = [&[1], &frame(9)[..]].concat();
+        (0..whole.len()).for_each(|cut| send(whole[..cut].to_vec()));
+        (0..whole.len()).for_each(|at| {
+            let mut spoilt = whole.clone();
+            // Neither what says that it is none of these nor where it ends, whatever comes of it.
+            spoilt[at] = 255;
+            if !matches!(datagram::decode(&spoilt.clone().into()), Ok((1, Some(_)))) {
+                send(spoilt);
+            }
+        });
+        send([&whole[..], &[0]].concat());
+        send(vec![255; 1_000]);
+        (0..200).for_each(|offset| say(77, offset));
+        // Older than what was given, and again.
+        say(1, 2);
+        let skipped = |from, to| Some(Event::Skipped { from, to });
+        assert_eq!(room.next().await, skipped(1, 1));
+        assert_eq!(publication(&mut room).await.offset, 2);
+        [2, 1, 0].into_iter().for_each(|offset| say(1, offset));
+        for offset in [3, 2, 5] {
+            write(&mut stream, numbered(offset)).await;
+        }
+        assert_eq!(publication(&mut room).await.offset, 3);
+        assert_eq!(room.next().await, skipped(4, 4));
+        assert_eq!(publication(&mut room).await.offset, 5);
+        say(1, u64::MAX);
+        assert_eq!(room.next().await, skipped(6, u64::MAX - 1));
+        assert_eq!(publication(&mut room).await.offset, u64::MAX);
+        let end = End {
+            code: Code::ENDED,
+            reason: String::new(),
+        };
+        write(&mut stream, end).await;
+        assert!(matches!(room.next().await, Some(Event::End { .. })));
     })
     .await;
 }

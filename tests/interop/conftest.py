@@ -20,7 +20,7 @@ POLL = 0.05
 
 
 class Server:
-    def __init__(self, binary, folder):
+    def __init__(self, binary, folder, settings):
         self.folder = Path(folder)
         self.log = self.folder / "output.txt"
         with self.log.open("wb") as output:
@@ -29,7 +29,7 @@ class Server:
                 [binary, "serve", "--dev", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"],
                 cwd=self.folder,
                 # The server reads TIDINGS_... as settings, and refuses those that it does not know.
-                env={name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")},
+                env={name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")} | settings,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -121,7 +121,7 @@ class Server:
         return await asyncio.to_thread(self._post, path, body)
 
 
-def start(folder):
+def start(folder, **settings):
     binary = os.environ.get("TIDINGS_BIN")
     if not binary:
         pytest.fail(
@@ -132,7 +132,7 @@ def start(folder):
     path = Path(binary).resolve()
     if not path.is_file():
         pytest.fail(f"TIDINGS_BIN names {path}, which is no file: run `cargo build`; tests/run.sh does it", pytrace=False)
-    return Server(str(path), folder)
+    return Server(str(path), folder, settings)
 
 
 @pytest.fixture(scope="session")
@@ -149,6 +149,22 @@ def server(tmp_path_factory):
 def own_server(tmp_path):
     """A server for one test, which may stop it or fill it up."""
     server = start(tmp_path)
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def state_server(tmp_path_factory):
+    """A server whose channels `state-*` travel as datagrams, §5.6, with a keyframe every three publications and none by the clock."""
+    rule = {
+        "pattern": "state-{name}", "subscribe": "everyone", "publish": "everyone",
+        "delivery": "datagram", "keyframe_messages": 3, "keyframe_interval_milliseconds": 3_600_000,
+    }
+    text = ", ".join(f"{key} = {json.dumps(value)}" for key, value in rule.items())
+    server = start(tmp_path_factory.mktemp("states"), TIDINGS_RULES=f"[{{ {text} }}]")
     try:
         yield server
         server.stop()

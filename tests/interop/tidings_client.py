@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.buffer import Buffer, BufferReadError, encode_uint_var
 from aioquic.h3.connection import H3Connection, Setting
-from aioquic.h3.events import DataReceived, HeadersReceived, WebTransportStreamDataReceived
+from aioquic.h3.events import DatagramReceived, DataReceived, HeadersReceived, WebTransportStreamDataReceived
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
@@ -747,7 +747,15 @@ class Stream:
             return
         if self.end is not None:
             raise Fault(f"{item} follows End on stream {self.number}")
-        if isinstance(item, Publication):
+        if self.header.delivery == 2:
+            # §5.6: offsets only grow.
+            if not isinstance(item, (Publication, End)):
+                raise Fault(f"{item} on stream {self.number}, which goes with datagrams")
+            if isinstance(item, Publication):
+                if item.offset < self.expected:
+                    raise Fault(f"offset {item.offset} on stream {self.number} after {self.expected - 1}")
+                self.expected = item.offset + 1
+        elif isinstance(item, Publication):
             if item.offset != self.expected:
                 raise Fault(f"offset {item.offset} on stream {self.number}, {self.expected} was next")
             self.expected = item.offset + 1
@@ -776,6 +784,8 @@ class Client:
         self.pages = []
         self.answers = {}
         self.streams = {}
+        # Subscription and publication of each, §5.6.
+        self.datagrams = []
         self.status = None
         self.headers = None
         self.control = None
@@ -993,6 +1003,26 @@ class Client:
             self._on_stream(number, event.data, event.end_stream)
         elif isinstance(event, events.StreamReset):
             self._reset(number, event.error_code)
+        elif isinstance(event, events.DatagramFrameReceived):
+            self._on_datagram(event.data)
+
+    def _on_datagram(self, data):
+        """§5.6."""
+        reader = Reader(data, canonical=True)
+        subscription = reader.integer()
+        rest = data[reader.at :]
+        frames = FrameReader(canonical=True)
+        items = frames.feed(rest)
+        if frames.buffer or len(items) != 1 or not isinstance(items[0], Publication):
+            raise Fault(f"a datagram that is no publication: {data.hex()}")
+        self.datagrams.append((subscription, items[0]))
+
+    def send_datagram(self, data):
+        if self._h3 is not None:
+            self._h3.send_datagram(self._session, data)
+        else:
+            self._quic.send_datagram_frame(data)
+        self._flush()
 
     def _terminated(self, event):
         if self._keep_alive is not None:
@@ -1077,6 +1107,10 @@ class Client:
             if item.session_id != self._session:
                 raise Fault(f"a stream of session {item.session_id}")
             self._on_stream(item.stream_id, item.data, item.stream_ended)
+        elif isinstance(item, DatagramReceived):
+            if item.stream_id != self._session:
+                raise Fault(f"a datagram of session {item.stream_id}")
+            self._on_datagram(item.data)
         elif isinstance(item, HeadersReceived) and item.stream_id == self._session:
             self.headers = {key.decode("ascii"): value.decode("ascii") for key, value in item.headers}
             self.status = int(self.headers[":status"])
@@ -1172,6 +1206,7 @@ async def connect(
     alpn=None,
     window=1 << 20,
     permitted_streams=None,
+    datagrams=False,
 ):
     """Connects to `quic://HOST:PORT` or `https://HOST:PORT/tidings` and yields a client that has not said Hello."""
     address = urlsplit(url)
@@ -1184,7 +1219,7 @@ async def connect(
         cafile=str(certificate),
         max_stream_data=window,
         max_data=max(16 * window, 1 << 20),
-        max_datagram_frame_size=65_536 if webtransport else None,
+        max_datagram_frame_size=65_536 if webtransport or datagrams else None,
     )
     quic = _Quic(configuration=configuration, permitted_streams=permitted_streams)
     loop = asyncio.get_running_loop()

@@ -195,6 +195,29 @@ fn rules_that_cannot_be_meant_are_named() {
         ),
         (
             vec![
+                rule("cut", Everyone, Nobody)
+                    .datagrams(Keyframes::default())
+                    .on_lag(OnLag::Cut),
+            ],
+            InvalidRule::DatagramLag(named("cut")),
+        ),
+        (
+            vec![
+                rule("old", Everyone, Nobody)
+                    .datagrams(Keyframes::default())
+                    .max_age(Duration::from_secs(1)),
+            ],
+            InvalidRule::DatagramLag(named("old")),
+        ),
+        (
+            vec![
+                rule("often", Everyone, Nobody)
+                    .datagrams(Keyframes::default().interval(Duration::ZERO)),
+            ],
+            InvalidRule::KeyframeInterval(named("often")),
+        ),
+        (
+            vec![
                 rule("a", Everyone, Nobody),
                 rule("b", Everyone, Nobody),
                 rule("a", Nobody, Nobody),

@@ -287,6 +287,63 @@ fn what_contradicts_itself_is_told() {
 }
 
 #[test]
+fn delivery_by_datagram_is_what_its_keys_are_for() {
+    let rule = |more: &str| {
+        format!(
+            "[[rules]]\npattern = \"a\"\nsubscribe = \"everyone\"\npublish = \"nobody\"\n{more}"
+        )
+    };
+    for (more, wanted) in [
+        (
+            "delivery = \"pigeon\"",
+            "rules[0].delivery: unknown variant `pigeon`, expected `stream` or `datagram`",
+        ),
+        (
+            "keyframe_messages = 5",
+            "rules[0].keyframe_messages: it needs `delivery = \"datagram\"`",
+        ),
+        (
+            "keyframe_interval_milliseconds = 5",
+            "rules[0].keyframe_interval_milliseconds: it needs",
+        ),
+        (
+            "delivery = \"datagram\"\nkeyframe_messages = 0",
+            "rules[0].keyframe_messages: invalid value: integer `0`, expected a whole number from 1",
+        ),
+        (
+            "delivery = \"datagram\"\nkeyframe_messages = 5000000000",
+            "rules[0].keyframe_messages: 5000000000 is above 4294967295",
+        ),
+        (
+            "delivery = \"datagram\"\nkeyframe_interval_milliseconds = 0",
+            "rules[0].keyframe_interval_milliseconds: invalid value",
+        ),
+        (
+            "delivery = \"datagram\"\non_lag = \"cut\"",
+            "rules: the rule for \"a\": by datagram the newest",
+        ),
+        (
+            "delivery = \"datagram\"\nmax_age_milliseconds = 5",
+            "rules: the rule for \"a\": by datagram the newest",
+        ),
+    ] {
+        let told = match load(&rule(more), &[]) {
+            Ok(loaded) => loaded.plan().unwrap_err().join("\n"),
+            Err(problems) => problems.join("\n"),
+        };
+        assert!(told.contains(wanted), "{more}: {wanted}\n--\n{told}");
+    }
+    let good =
+        "delivery = \"datagram\"\nkeyframe_messages = 5\nkeyframe_interval_milliseconds = 250";
+    let all = load(&rule(good), &[])
+        .unwrap()
+        .plan()
+        .unwrap_err()
+        .join("\n");
+    assert!(!all.contains("rules"), "{all}");
+}
+
+#[test]
 fn what_is_printed_reads_as_the_same() {
     let all = Settings::specimen();
     let text = toml::to_string(&all).unwrap();
