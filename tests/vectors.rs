@@ -5,15 +5,15 @@ use std::{collections::BTreeSet, fmt::Write};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tidings::wire::{
-    Announcement, Code, Data, DecodeError, Decoder, Epoch, HistoryQuery, Kept, Message,
-    Notification, Position, Publication, Start,
+    Announcement, Code, Data, DecodeError, Decoder, Epoch, HistoryQuery, Kept, Member, Message,
+    Notification, Position, Presence, Publication, Start,
     codec::RawFrame,
     datagram,
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
-        Lane, Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce,
-        ReadHistory, Refresh, Refreshed, Skipped, Source, Subscribe, SubscribeFrom, Subscribed,
-        Turn, Unsubscribe, Unsubscribed, Welcome,
+        Lane, Level, Limits, Ping, Pong, PresencePage, Publish, PublishOnce, Published,
+        PublishedOnce, ReadHistory, ReadPresence, Refresh, Refreshed, Skipped, Source, Subscribe,
+        SubscribeFrom, Subscribed, Turn, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -376,6 +376,10 @@ structs! {
     Notification { text, timestamp }
     Announcement { text, timestamp }
     Data { content_type, bytes }
+    Presence { joined, left, connections, users, complete }
+    Member { id, user }
+    ReadPresence { request, channel, limit }
+    PresencePage { request, position, connections, users, members, complete }
 }
 
 impl Json for Message {
@@ -384,6 +388,7 @@ impl Json for Message {
             Self::Notification(inside) => ("Notification", inside.to_json()),
             Self::Announcement(inside) => ("Announcement", inside.to_json()),
             Self::Data(inside) => ("Data", inside.to_json()),
+            Self::Presence(inside) => ("Presence", inside.to_json()),
         };
         Value::Object(Map::from_iter([(variant.to_owned(), inside)]))
     }
@@ -393,6 +398,7 @@ impl Json for Message {
             "Notification" => Self::Notification(Json::from_json(inside)),
             "Announcement" => Self::Announcement(Json::from_json(inside)),
             "Data" => Self::Data(Json::from_json(inside)),
+            "Presence" => Self::Presence(Json::from_json(inside)),
             _ => panic!("a message of {variant}"),
         }
     }
@@ -441,5 +447,5 @@ macro_rules! frames {
 }
 frames! {
     Hello Welcome GoAway Subscribe SubscribeFrom ReadHistory HistoryPage PublishOnce PublishedOnce Unsubscribe Publish Ping Failed Subscribed Unsubscribed Published Pong Header Publication Lagged
-    Skipped Lane Turn Refresh Refreshed End
+    Skipped Lane Turn Refresh Refreshed ReadPresence PresencePage End
 }

@@ -51,6 +51,9 @@ pub struct Rule {
     pub delivery: Delivery,
     /// Whether subscribers are not told which user published a message. The server's own messages never say one.
     pub hide_publisher: bool,
+    /// Whether the sessions that are subscribed are told of each other (PROTOCOL §4.15). Where [`hide_publisher`](Self::hide_publisher) is
+    /// set they are told that there is a session, not which, nor whose.
+    pub presence: bool,
 }
 
 impl Rule {
@@ -70,6 +73,7 @@ impl Rule {
                 datagrams: None,
             },
             hide_publisher: false,
+            presence: false,
         }
     }
 
@@ -91,6 +95,13 @@ impl Rule {
     #[must_use]
     pub const fn hide_publisher(mut self) -> Self {
         self.hide_publisher = true;
+        self
+    }
+
+    /// The same, where those who are subscribed are told of each other.
+    #[must_use]
+    pub const fn presence(mut self) -> Self {
+        self.presence = true;
         self
     }
 
@@ -136,6 +147,11 @@ impl Rule {
             [Some(self.subscribe), Some(self.publish), self.history].contains(&Some(Who::Owner));
         if owned && !self.pattern.variables().any(|name| name == USER) {
             return Err(InvalidRule::OwnerWithoutUser(pattern()));
+        }
+        let newest_alone =
+            self.delivery.on_lag == OnLag::Latest || self.delivery.datagrams.is_some();
+        if self.presence && newest_alone {
+            return Err(InvalidRule::PresenceLatest(pattern()));
         }
         if !self.auto_subscribe {
             return Ok(());
@@ -193,6 +209,11 @@ pub enum InvalidRule {
     /// Every publication would be a keyframe.
     #[error("the rule for {0:?}: the interval of keyframes is a millisecond at least")]
     KeyframeInterval(String),
+    /// Who came and went would take the place of the newest state.
+    #[error(
+        "the rule for {0:?}: presence contradicts on_lag \"latest\" and delivery by datagram, where a reader that lags gets the newest publication alone"
+    )]
+    PresenceLatest(String),
     /// The second of two rules with one pattern would never be used.
     #[error("two rules for {0:?}: only the first would ever be used")]
     Repeated(String),
@@ -344,6 +365,7 @@ impl Default for Rules {
                         auto_subscribe,
                         delivery: Delivery::default(),
                         hide_publisher: false,
+                        presence: false,
                     })
                 })
                 .collect(),

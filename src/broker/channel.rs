@@ -14,9 +14,11 @@ use super::{
     list::List,
     listener::Listener,
     log::{Log, Page, Read, Retention, Wanted},
+    presence::{Members, Shown},
 };
 use crate::wire::{
-    ChannelName, Epoch, HistoryQuery, Offset, Position, Start, Timestamp, draft::Draft,
+    Attendance, ChannelName, Epoch, HistoryQuery, Message, Offset, Position, Start, Timestamp,
+    UserId, draft::Draft,
 };
 
 #[derive(Debug)]
@@ -38,6 +40,8 @@ struct State {
     keys: Option<Box<Keys>>,
     /// Shared, so that publishing clones a pointer and calls them without the lock.
     listeners: List<Listener>,
+    /// Those who are told of each other, and those who left and were not told; most channels have none.
+    members: Option<Box<Members>>,
     /// When a sweep first found nobody here; publishing and subscribing clear it.
     idle_since: Option<Timestamp>,
     life: Life,
@@ -110,6 +114,7 @@ impl Channel {
                 sections: List::new(),
                 keys: None,
                 listeners: List::new(),
+                members: None,
                 idle_since: None,
                 life: Life::Open,
             }),
@@ -117,7 +122,7 @@ impl Channel {
         }
     }
 
-    /// No code of ours or of users runs under this lock but `Vec` and `Bytes` operations, so a poisoned state is still whole.
+    /// No code of ours or of users runs under this lock but operations on `Vec`, `Bytes` and hash tables, so a poisoned state is still whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -256,6 +261,70 @@ impl Channel {
         self.lock().listeners.remove(listener);
     }
 
+    /// A session is in the channel, which it reads; whether the next round is to be told, and is not to come here yet.
+    pub(super) fn enter(&self, shown: Shown, session: u64, user: Option<&UserId>) -> bool {
+        let mut state = self.lock();
+        let members = state
+            .members
+            .get_or_insert_with(|| Box::new(Members::new(shown)));
+        members.enter(session, user);
+        !std::mem::replace(&mut members.listed, true)
+    }
+
+    /// The same for one that leaves.
+    pub(super) fn exit(&self, session: u64) -> bool {
+        let mut state = self.lock();
+        let Some(members) = &mut state.members else {
+            return false;
+        };
+        members.leave(session);
+        !std::mem::replace(&mut members.listed, true)
+    }
+
+    /// Publishes who came and went since the last time; whether that was anybody.
+    pub(super) fn tell_presence(&self, now: Timestamp, closed: &AtomicBool) -> bool {
+        let (sections, listeners) = {
+            let mut state = self.lock();
+            let Some(members) = &mut state.members else {
+                return false;
+            };
+            members.listed = false;
+            // As for `publish`.
+            if closed.load(Ordering::SeqCst) {
+                return false;
+            }
+            let change = members.tell();
+            state.members.take_if(|members| members.is_empty());
+            let Some(change) = change else {
+                return false;
+            };
+            let draft = Draft::new(None, &Message::Presence(change));
+            state.idle_since = None;
+            state
+                .log
+                .append(now, |offset, time| draft.seal(offset, time));
+            (state.sections.clone(), state.listeners.clone())
+        };
+        self.wake(&sections);
+        for listener in listeners.iter() {
+            listener.pump(self);
+        }
+        true
+    }
+
+    /// Who is in the channel, as the log up to its head tells it.
+    pub(super) fn presence(&self, limit: u64) -> Attendance {
+        let state = self.lock();
+        let position = Position {
+            epoch: self.epoch,
+            offset: state.log.head(),
+        };
+        match &state.members {
+            Some(members) => members.page(position, limit),
+            None => Attendance::new(Some(position), 0, 0, Vec::new(), true),
+        }
+    }
+
     pub(super) fn read(&self, cursor: Offset, wanted: Wanted, out: &mut Vec<Bytes>) -> Next {
         let state = self.lock();
         match state.log.read(cursor, wanted, out) {
@@ -292,7 +361,7 @@ impl Channel {
             state.idle_since = None;
             return false;
         }
-        if state.subscribers > 0 || !state.listeners.is_empty() {
+        if state.subscribers > 0 || !state.listeners.is_empty() || state.members.is_some() {
             return false;
         }
         let since = *state.idle_since.get_or_insert(now);

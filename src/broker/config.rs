@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::log::Retention;
+use super::{log::Retention, presence::Shows};
 use crate::wire::{ChannelName, Epoch, Timestamp};
 
 /// Bounds of a [`Broker`](super::Broker), and what it takes from outside so that a test can play it.
@@ -20,6 +20,8 @@ pub struct Config {
     pub idle: Duration,
     /// How much of which channel is kept.
     pub retention: Arc<dyn Fn(&ChannelName) -> Retention + Send + Sync>,
+    /// In which channels sessions are told of each other, and what. Default: in none.
+    pub presence: Arc<Shows>,
     /// Milliseconds since 1970-01-01 UTC.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// Where epochs come from: 64 random bits.
@@ -33,6 +35,7 @@ impl Default for Config {
             max_message: 64 * 1024,
             idle: Duration::from_secs(60),
             retention: Arc::new(|_| Retention::default()),
+            presence: Arc::new(|_| None),
             clock: Arc::new(system_time),
             epochs: Arc::new(|| Epoch(rand::random())),
         }

@@ -31,6 +31,9 @@ pub enum PublishError {
     /// The publisher has used the key for another message.
     #[error("another message was published with this key")]
     KeyReused,
+    /// The message is of a kind that only the server itself makes.
+    #[error("messages of the kind {0} are made by the server alone")]
+    Reserved(&'static str),
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Closed,
@@ -48,6 +51,7 @@ impl PublishError {
             Self::TooManyChannels { .. } => Code::TOO_MANY_CHANNELS,
             Self::InvalidKey { .. } => Code::INVALID_KEY,
             Self::KeyReused => Code::KEY_REUSED,
+            Self::Reserved(_) => Code::RESERVED_MESSAGE,
             Self::Closed => Code::GOING_AWAY,
             Self::Ended => Code::ENDED,
         }

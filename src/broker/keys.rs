@@ -43,6 +43,8 @@ impl Tokens {
             Message::Data(inside) => self
                 .first
                 .hash_one((2, &inside.content_type, &inside.bytes)),
+            // Refused before anybody asks for its token.
+            Message::Presence(_) => 0,
         };
         Token {
             key: halves[0] << 64 | halves[1],

@@ -13,6 +13,7 @@ mod list;
 mod listener;
 mod log;
 mod poster;
+mod presence;
 mod reader;
 mod subscription;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use self::{
     hub::{Counters, Hub},
     keys::{Token, Tokens},
     listener::Listener,
+    presence::Changed,
     reader::Cursor,
 };
 pub use self::{
@@ -45,6 +47,7 @@ pub use self::{
     error::{PublishError, TooManyChannels},
     listener::ListenerGuard,
     log::Retention,
+    presence::{Shown, Shows},
     subscription::{Delivery, Subscription},
 };
 
@@ -63,6 +66,8 @@ struct Inner {
     hub: Hub,
     counters: Arc<Counters>,
     tokens: Tokens,
+    /// Channels whose members are to be told.
+    changed: Arc<Changed>,
     config: Config,
     closed: AtomicBool,
 }
@@ -102,6 +107,7 @@ impl Broker {
                 hub: Hub::new(config.max_channels),
                 counters: Arc::default(),
                 tokens: Tokens::default(),
+                changed: Arc::default(),
                 config,
                 closed: AtomicBool::new(false),
             }),
@@ -180,6 +186,7 @@ impl Broker {
         if !(1..=max).contains(&length) {
             return Err(PublishError::InvalidKey { length, max });
         }
+        refuse_reserved(message)?;
         let owner = owner.map(UserId::as_str);
         let token = self.inner.tokens.token(owner, key, message);
         self.append(channel, publisher, message, Some(token))
@@ -192,6 +199,7 @@ impl Broker {
         message: &Message,
         once: Option<Token>,
     ) -> Result<Published, PublishError> {
+        refuse_reserved(message)?;
         self.check_size(message)?;
         let mut draft = Draft::new(publisher.map(UserId::as_str), message);
         loop {
@@ -412,6 +420,14 @@ impl Broker {
             .map_err(|hub::Full| TooManyChannels {
                 max: config.max_channels,
             })
+    }
+}
+
+/// What the server alone makes nobody publishes, whoever it is.
+fn refuse_reserved(message: &Message) -> Result<(), PublishError> {
+    match message {
+        Message::Presence(_) => Err(PublishError::Reserved(message.kind())),
+        _ => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     channel::{Begin, Channel, Next},
     hub::Counters,
     log::{Read, Wanted},
+    presence::Present,
 };
 use crate::wire::{ChannelName, Offset, Position, Timestamp};
 
@@ -108,6 +109,8 @@ pub(crate) struct Reader {
     cursor: Cursor,
     seat: Seat,
     expiry: Option<Box<Expiry>>,
+    /// Its session is seen in the channel for as long.
+    present: Option<Box<Present>>,
 }
 
 /// When a publication is too old for a reader.
@@ -124,6 +127,7 @@ impl Reader {
             cursor,
             seat,
             expiry: None,
+            present: None,
         }
     }
 
@@ -135,6 +139,12 @@ impl Reader {
     ) -> Self {
         let max_age = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
         self.expiry = Some(Box::new(Expiry { clock, max_age }));
+        self
+    }
+
+    /// The same reader, for as long as which somebody is in the channel.
+    pub(super) fn present(mut self, enter: impl FnOnce(&Arc<Channel>) -> Present) -> Self {
+        self.present = Some(Box::new(enter(&self.cursor.channel)));
         self
     }
 

@@ -13,6 +13,7 @@ mod dev;
 mod files;
 mod history;
 mod output;
+mod presence;
 mod publish;
 mod serve;
 mod settings;
@@ -136,6 +137,7 @@ enum Command {
     Serve(serve::Arguments),
     Sub(sub::Arguments),
     History(history::Arguments),
+    Presence(presence::Arguments),
     Pub(publish::PubArguments),
     Notify(publish::NotifyArguments),
     Announce(publish::AnnounceArguments),
@@ -192,6 +194,7 @@ async fn brief(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Serve(_) | Command::Sub(_) | Command::Bench(_) => Ok(()),
         Command::History(arguments) => history::run(arguments, context).await,
+        Command::Presence(arguments) => presence::run(arguments, context).await,
         Command::Pub(arguments) => publish::publish(arguments, context).await,
         Command::Notify(arguments) => publish::notify(arguments, context).await,
         Command::Announce(arguments) => publish::announce(arguments, context).await,

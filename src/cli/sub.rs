@@ -24,8 +24,8 @@ use crate::{
 /// Subscribes to the named channels, and to those that the server gives to the user unasked: with the default rules user-ID
 /// and global. One line on standard output is one publication; all else is on standard error. ctrl-C ends it.
 ///
-/// A JSON line has the keys channel, epoch, offset, kind (notification, announcement or data), text (or content_type and data in
-/// base64, where it is no text), timestamp (of the server, in milliseconds since 1970) and user (who published it, or null).
+/// A JSON line has the keys channel, epoch, offset, kind (notification, announcement, data or presence), text (or content_type and data in
+/// base64, where it is no text; or presence, with joined, left, connections, users and complete), timestamp (of the server, in milliseconds since 1970) and user (who published it, or null).
 /// What is missing is a line too: kind lagged (this reader was too slow: from and to are lost), break (the connection was
 /// made again: before and after are positions, missed a number or null) and end (code and reason).
 #[derive(Debug, clap::Args)]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     transport::dial::Dialer,
-    wire::{ChannelName, Code, History, HistoryQuery, Message, Retry, Timestamp},
+    wire::{Attendance, ChannelName, Code, History, HistoryQuery, Message, Retry, Timestamp},
 };
 
 /// What user code asks of the task.
@@ -31,6 +31,11 @@ pub(super) enum Command {
     },
     /// The registry has a claim that is to be asked for.
     Subscribe,
+    Presence {
+        name: ChannelName,
+        limit: u64,
+        answer: oneshot::Sender<Result<Attendance, ClientError>>,
+    },
     History {
         name: ChannelName,
         query: HistoryQuery,

@@ -26,10 +26,10 @@ use super::{
 use crate::{
     transport::{Closed, Connection, FrameError, FrameReader, SendStream},
     wire::{
-        ChannelName, Code, DecodeError, History, Position, Retry, Start, Timestamp,
+        Attendance, ChannelName, Code, DecodeError, History, Position, Retry, Start, Timestamp,
         frame::{
-            Frame, Limits, Ping, Publish, PublishOnce, ReadHistory, Refresh, Subscribe,
-            SubscribeFrom, Unsubscribe,
+            Frame, Limits, Ping, Publish, PublishOnce, ReadHistory, ReadPresence, Refresh,
+            Subscribe, SubscribeFrom, Unsubscribe,
         },
     },
 };
@@ -81,6 +81,7 @@ enum Pending {
     Publish(oneshot::Sender<Result<Acknowledgement, ClientError>>),
     Subscribe(ChannelName),
     History(oneshot::Sender<Result<History, ClientError>>),
+    Presence(oneshot::Sender<Result<Attendance, ClientError>>),
     Refresh(
         String,
         oneshot::Sender<Result<Option<Timestamp>, ClientError>>,
@@ -208,6 +209,7 @@ impl Link {
             match pending {
                 Pending::Publish(answer) => drop(answer.send(Err(error))),
                 Pending::History(answer) => drop(answer.send(Err(error))),
+                Pending::Presence(answer) => drop(answer.send(Err(error))),
                 Pending::Refresh(_, answer) => drop(answer.send(Err(error))),
                 Pending::Ping(answer) => drop(answer.send(Err(error))),
                 // The registry asks again on the next connection.
@@ -288,6 +290,21 @@ impl Link {
                     .into()
                 });
             }
+            Command::Presence {
+                name,
+                limit,
+                answer,
+            } => {
+                let channel = name.to_string();
+                self.request(Pending::Presence(answer), |request| {
+                    ReadPresence {
+                        request,
+                        channel,
+                        limit,
+                    }
+                    .into()
+                });
+            }
             Command::Refresh { token, answer } => {
                 self.request(Pending::Refresh(token.clone(), answer), |request| {
                     Refresh { request, token }.into()
@@ -360,6 +377,17 @@ impl Link {
                 });
                 self.turn_page();
             }
+            Frame::PresencePage(page) => {
+                if let Some(Pending::Presence(answer)) = self.pending.remove(&page.request) {
+                    let _ = answer.send(Ok(Attendance::new(
+                        page.position,
+                        page.connections,
+                        page.users,
+                        page.members,
+                        page.complete,
+                    )));
+                }
+            }
             Frame::Subscribed(subscribed) => {
                 if let Some(Pending::Subscribe(name)) = self.pending.remove(&subscribed.request) {
                     registry.subscribed(&name, subscribed.subscription, subscribed.position);
@@ -409,6 +437,9 @@ impl Link {
                         let _ = answer.send(Err(ClientError::Request { code, reason }));
                     }
                     Some(Pending::History(answer)) => {
+                        let _ = answer.send(Err(ClientError::Request { code, reason }));
+                    }
+                    Some(Pending::Presence(answer)) => {
                         let _ = answer.send(Err(ClientError::Request { code, reason }));
                     }
                     Some(Pending::Refresh(_, answer)) => {

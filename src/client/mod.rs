@@ -28,7 +28,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::wire::{
-    ChannelName, Code, History, HistoryQuery, InvalidChannel, Message, Position, Start, UserId,
+    Attendance, ChannelName, Code, History, HistoryQuery, InvalidChannel, Message, Position, Start,
+    UserId,
     frame::{Level, Limits, Source},
 };
 
@@ -324,6 +325,23 @@ impl Client {
         let _place = self.ask(Command::History {
             name,
             query,
+            answer,
+        })?;
+        answered.await.map_err(|_| self.over())?
+    }
+
+    /// Asks who is in a channel, `limit` and 256 of them listed at most. The client must be allowed to subscribe; it need not have done
+    /// so. [`Attendance::apply`] keeps it up to date with what a subscription hears.
+    ///
+    /// # Errors
+    /// [`ClientError::Channel`], [`Request`](ClientError::Request) with the server's code, which is [`Code::PERMISSION_DENIED`] also where
+    /// the channel's rule has no presence, [`Interrupted`](ClientError::Interrupted), [`Closed`](ClientError::Closed).
+    pub async fn presence(&self, channel: &str, limit: u64) -> Result<Attendance, ClientError> {
+        let name = parse(channel)?;
+        let (answer, answered) = oneshot::channel();
+        let _place = self.ask(Command::Presence {
+            name,
+            limit,
             answer,
         })?;
         answered.await.map_err(|_| self.over())?

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     auth::{Authenticator, Rules},
-    broker::{self, Broker, Retention},
+    broker::{self, Broker, Retention, Shown, Shows},
     endpoint::Endpoint,
     session::{self, Context},
     transport::{
@@ -292,6 +292,7 @@ impl Builder {
             max_message: self.limits.message,
             idle: self.channel_idle,
             retention: self.retention,
+            presence: shown(self.rules.clone()),
             ..broker::Config::default()
         });
         let context = Context {
@@ -335,6 +336,18 @@ impl Builder {
             http,
         })
     }
+}
+
+/// What the rules tell of who is in a channel.
+fn shown(rules: Rules) -> Arc<Shows> {
+    Arc::new(move |channel| {
+        let rule = rules.matching(channel).filter(|rule| rule.presence)?;
+        Some(if rule.hide_publisher {
+            Shown::Numbers
+        } else {
+            Shown::Users
+        })
+    })
 }
 
 /// A worker for each core: it sleeps where nothing is to be done, and there is no more to share out.

@@ -31,6 +31,10 @@ use worker::Workers;
 /// How often idle channels are looked for. A channel so lives up to this much longer than its idle time; a sweep of
 /// 100,000 channels takes a few milliseconds.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How long those who come and go are gathered before they are told: a channel has four such publications a second at most.
+const PRESENCE: Duration = Duration::from_millis(250);
+/// Channels that are told of in one go, a few microseconds each, before other tasks have their turn.
+const PRESENCE_BATCH: usize = 64;
 /// For requests of the HTTP API in flight: what the API itself gives them, and a little more.
 const HTTP_GRACE: Duration = Duration::from_secs(6);
 /// Beyond the grace: for last words of sessions and of connections.
@@ -152,6 +156,7 @@ impl Server {
         let mut tasks = JoinSet::new();
         let stop = CancellationToken::new();
         tasks.spawn(sweep(context.broker.clone(), stop.clone()));
+        tasks.spawn(presence(context.broker.clone(), stop.clone()));
         tasks.spawn(certificates.watch(Arc::clone(&listener), stop.clone()));
         #[cfg(feature = "http")]
         if let Some(http) = self.http {
@@ -196,4 +201,23 @@ async fn sweep(broker: Broker, stop: CancellationToken) {
             tracing::debug!(evicted, "idle channels evicted");
         }
     }
+}
+
+/// Sleeps while nobody comes or goes.
+async fn presence(broker: Broker, stop: CancellationToken) {
+    let rounds = async {
+        loop {
+            broker.presence_changed().await;
+            tokio::time::sleep(PRESENCE).await;
+            // What changes from here on is of the next round.
+            let mut due = broker.presence_due();
+            while due > 0 {
+                let batch = due.min(PRESENCE_BATCH);
+                broker.tell_presence(batch);
+                due -= batch;
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    stop.run_until_cancelled(rounds).await;
 }

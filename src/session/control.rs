@@ -5,7 +5,8 @@ use std::{pin::pin, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Close, Session, handshake::protocol_fault, history, inner::Inner, publish, refresh, subscribe,
+    Close, Session, handshake::protocol_fault, history, inner::Inner, presence, publish, refresh,
+    subscribe,
 };
 use crate::{
     transport::{FrameError, FrameReader, SendStream, StreamError},
@@ -147,6 +148,7 @@ fn handle(
             Ok(()) => return Ok(None),
             Err(refusal) => (wanted.request, Err(refusal)),
         },
+        Frame::ReadPresence(wanted) => (wanted.request, presence::read(inner, &wanted)),
         Frame::Refresh(refresh) => return Ok(Some(refresh)),
         Frame::Ping(ping) => (
             ping.request,

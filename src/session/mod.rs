@@ -11,6 +11,7 @@ mod history;
 mod inner;
 mod lanes;
 mod places;
+mod presence;
 mod publish;
 mod refresh;
 mod roster;

@@ -123,6 +123,11 @@ pub(super) fn read(
         let reader = broker
             .read(channel, &inner.home.audience, due, key, start)
             .map_err(|_| SubscribeError::TooManyChannels)?;
+        let reader = if source == Source::CHANNEL {
+            broker.attended(reader, inner.id, inner.user.as_ref())
+        } else {
+            reader
+        };
         Ok(match delivery.max_age {
             Some(max_age) => broker.expiring(reader, max_age),
             None => reader,

@@ -68,6 +68,7 @@ codes! {
     115 NO_STREAM_LEFT "no_stream_left" "The client permits no further stream from the server, and knows no lanes."
     116 INVALID_KEY "invalid_key" "The key of a publication is empty or too long."
     117 KEY_REUSED "key_reused" "The publisher has used the key for another message."
+    119 RESERVED_MESSAGE "reserved_message" "A message of a kind that only the server itself makes."
     200 UNAUTHENTICATED "unauthenticated" "No token, and this server asks for one."
     201 INVALID_TOKEN "invalid_token" "The token does not verify, or is not meant for this server."
     202 TOKEN_EXPIRED "token_expired" "The token's time is over."

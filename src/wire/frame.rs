@@ -9,6 +9,7 @@ use super::{
     history::{HistoryQuery, Kept},
     message::{Message, Publication},
     position::{Epoch, Offset, Position, Start, Timestamp},
+    presence::Member,
 };
 
 macro_rules! frames {
@@ -72,6 +73,7 @@ frames! {
     0x15 ReadHistory "PROTOCOL §4.11"
     0x16 PublishOnce "PROTOCOL §4.12"
     0x17 Refresh "PROTOCOL §4.13"
+    0x19 ReadPresence "PROTOCOL §4.15"
     0x40 Failed "PROTOCOL §4.8"
     0x41 Subscribed "PROTOCOL §4.4"
     0x42 Unsubscribed "PROTOCOL §4.5"
@@ -80,6 +82,7 @@ frames! {
     0x45 HistoryPage "PROTOCOL §4.11"
     0x46 PublishedOnce "PROTOCOL §4.12"
     0x47 Refreshed "PROTOCOL §4.13"
+    0x48 PresencePage "PROTOCOL §4.15"
     0x60 Header "PROTOCOL §5.1"
     0x61 Publication "PROTOCOL §5.2"
     0x62 Lagged "PROTOCOL §5.3"
@@ -347,6 +350,34 @@ pub struct Refreshed {
     pub request: u64,
     /// When the session ends unless it is refreshed again; absent for never.
     pub expires: Option<Timestamp>,
+}
+
+/// Request: who is in a channel (PROTOCOL §4.15).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadPresence {
+    /// Id of the request.
+    pub request: u64,
+    /// The channel.
+    pub channel: String,
+    /// Most members that are wanted. An answer lists fewer where the server's own bound is lower.
+    pub limit: u64,
+}
+
+/// Answer to [`ReadPresence`] (PROTOCOL §4.15).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresencePage {
+    /// Id of the request.
+    pub request: u64,
+    /// As of when; absent where there is no such channel now.
+    pub position: Option<Position>,
+    /// Sessions in the channel.
+    pub connections: u64,
+    /// Different users of theirs.
+    pub users: u64,
+    /// Those that are listed.
+    pub members: Vec<Member>,
+    /// Whether that is everybody.
+    pub complete: bool,
 }
 
 /// A request was refused (PROTOCOL §4.8).

@@ -7,6 +7,7 @@ use super::{
     codec,
     codec::DecodeError,
     position::{Offset, Timestamp},
+    presence::Presence,
 };
 
 /// What an application sends.
@@ -18,6 +19,8 @@ pub enum Message {
     Announcement(Announcement),
     /// Anything else: opaque to the server.
     Data(Data),
+    /// Who came and went, in a channel whose rule has presence. Only the server makes it.
+    Presence(Presence),
 }
 
 /// A line for one user.
@@ -118,27 +121,30 @@ impl Message {
             {
                 std::str::from_utf8(&data.bytes).ok()
             }
-            Self::Data(_) => None,
+            Self::Data(_) | Self::Presence(_) => None,
         }
     }
 
-    /// `notification`, `announcement` or `data`.
+    /// `notification`, `announcement`, `data` or `presence`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Notification(_) => "notification",
             Self::Announcement(_) => "announcement",
             Self::Data(_) => "data",
+            Self::Presence(_) => "presence",
         }
     }
 
-    /// What counts against the message limit, in bytes: its text, or its content type and bytes (PROTOCOL §3.4).
+    /// What counts against the message limit, in bytes: its text, or its content type and bytes (PROTOCOL §3.4). It
+    /// does not count what the server alone makes.
     #[must_use]
     pub fn size(&self) -> usize {
         match self {
             Self::Notification(Notification { text, .. })
             | Self::Announcement(Announcement { text, .. }) => text.len(),
             Self::Data(data) => data.content_type.len() + data.bytes.len(),
+            Self::Presence(_) => 0,
         }
     }
 }

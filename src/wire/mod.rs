@@ -14,6 +14,7 @@ pub mod history;
 pub mod message;
 pub mod pattern;
 pub mod position;
+pub mod presence;
 mod reader;
 
 pub use channel::{ChannelName, InvalidChannel, UserId};
@@ -23,6 +24,7 @@ pub use history::{History, HistoryQuery, Kept};
 pub use message::{Announcement, Data, Message, Notification, Publication};
 pub use pattern::{InvalidPattern, Pattern};
 pub use position::{Epoch, Offset, Position, Start, Timestamp};
+pub use presence::{Attendance, Member, Presence};
 
 /// ALPN of the protocol over raw QUIC (PROTOCOL §2.1).
 pub const ALPN: &str = "tidings/1";

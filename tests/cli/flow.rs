@@ -303,6 +303,60 @@ fn history_prints_what_is_kept() {
 }
 
 #[test]
+fn presence_prints_who_is_there_and_sub_who_comes_and_goes() {
+    let place = Place::new();
+    let rule = "[[rules]]\npattern = \"room\"\nsubscribe = \"authenticated\"\npublish = \"authenticated\"\n";
+    let rules = format!("{rule}presence = true\n{}", rule.replace("room", "quiet"));
+    place.write("tidings.toml", &rules);
+    let _server = place.serve_with(&[], &["--config", "tidings.toml"]);
+    let ask = |more: &[&str]| {
+        let args = [&["presence", "room", "--user", "43"][..], more].concat();
+        place.run(&args)
+    };
+    assert_eq!(ask(&[]).ok(), "room  connections: 0, users: 0\n");
+    let first = place.start(&["sub", "room", "--user", "42"]);
+    assert_eq!(
+        first.out_until("presence"),
+        "room #1 presence  joined: 42; connections: 1, users: 1"
+    );
+    let second = place.start(&["sub", "room", "--user", "42", "--json"]);
+    let line = second.json();
+    assert_eq!(
+        (&line["kind"], &line["user"]),
+        (&json!("presence"), &json!(null))
+    );
+    let told = &line["presence"];
+    assert_eq!(
+        (&told["connections"], &told["users"]),
+        (&json!(2), &json!(1))
+    );
+    let id = told["joined"][0]["id"].as_str().unwrap();
+    let lines = ask(&[]).ok();
+    let mut lines = lines.lines();
+    assert_eq!(lines.next(), Some("room  connections: 2, users: 1"));
+    assert_eq!(lines.clone().count(), 2);
+    assert!(lines.any(|line| line == format!("42 {id}")));
+    let page: Value = serde_json::from_str(&ask(&["--json", "--limit", "1"]).ok()).unwrap();
+    assert_eq!(
+        (&page["channel"], &page["epoch"], &page["offset"]),
+        (&json!("room"), &line["epoch"], &json!(2))
+    );
+    assert_eq!(page["members"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&page["complete"], &page["connections"]),
+        (&json!(false), &json!(2))
+    );
+    second.signal("INT");
+    assert_eq!(
+        first.out_until("left"),
+        "room #3 presence  left: 42; connections: 1, users: 1"
+    );
+    place
+        .run(&["presence", "quiet", "--user", "43"])
+        .failed(1, &["quiet: ", "permission_denied (203)", "no presence"]);
+}
+
+#[test]
 fn a_token_says_what_it_allows() {
     let place = Place::new();
     let _server = place.serve();

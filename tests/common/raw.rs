@@ -11,8 +11,8 @@ use tidings::{
     wire::{
         Decoder, HistoryQuery, Publication, Start, VERSION,
         frame::{
-            Frame, Header, Hello, HistoryPage, Ping, Publish, Published, ReadHistory, Subscribe,
-            SubscribeFrom, Subscribed, Unsubscribe, Welcome,
+            Frame, Header, Hello, HistoryPage, Ping, PresencePage, Publish, Published, ReadHistory,
+            ReadPresence, Subscribe, SubscribeFrom, Subscribed, Unsubscribe, Welcome,
         },
     },
 };
@@ -266,6 +266,23 @@ impl Raw {
             }
         }
         Ok((page, publications))
+    }
+
+    pub(crate) async fn presence(
+        &mut self,
+        channel: &str,
+        limit: u64,
+    ) -> Result<PresencePage, Refusal> {
+        let request = self.request();
+        let read = ReadPresence {
+            request,
+            channel: channel.to_owned(),
+            limit,
+        };
+        match self.ask(request, read).await? {
+            Frame::PresencePage(page) if page.request == request => Ok(page),
+            other => panic!("not an answer to ReadPresence: {other:?}"),
+        }
     }
 
     pub(crate) async fn unsubscribe(&mut self, subscription: u64) -> Result<(), Refusal> {

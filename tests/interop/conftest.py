@@ -20,16 +20,20 @@ POLL = 0.05
 
 
 class Server:
-    def __init__(self, binary, folder, settings):
+    def __init__(self, binary, folder, settings=None):
         self.folder = Path(folder)
+        options = []
+        if settings is not None:
+            (self.folder / "tidings.toml").write_text(settings, encoding="utf-8")
+            options = ["--config", "tidings.toml"]
         self.log = self.folder / "output.txt"
         with self.log.open("wb") as output:
             self.terminated = False
             self.process = subprocess.Popen(
-                [binary, "serve", "--dev", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"],
+                [binary, "serve", "--dev", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", *options],
                 cwd=self.folder,
                 # The server reads TIDINGS_... as settings, and refuses those that it does not know.
-                env={name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")} | settings,
+                env={name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -121,7 +125,7 @@ class Server:
         return await asyncio.to_thread(self._post, path, body)
 
 
-def start(folder, **settings):
+def start(folder, settings=None):
     binary = os.environ.get("TIDINGS_BIN")
     if not binary:
         pytest.fail(
@@ -156,15 +160,53 @@ def own_server(tmp_path):
         server.kill()
 
 
+STATES = """
+[[rules]]
+pattern = "state-{name}"
+subscribe = "everyone"
+publish = "everyone"
+delivery = "datagram"
+keyframe_messages = 3
+keyframe_interval_milliseconds = 3600000
+"""
+
+
 @pytest.fixture(scope="session")
 def state_server(tmp_path_factory):
     """A server whose channels `state-*` travel as datagrams, §5.6, with a keyframe every three publications and none by the clock."""
-    rule = {
-        "pattern": "state-{name}", "subscribe": "everyone", "publish": "everyone",
-        "delivery": "datagram", "keyframe_messages": 3, "keyframe_interval_milliseconds": 3_600_000,
-    }
-    text = ", ".join(f"{key} = {json.dumps(value)}" for key, value in rule.items())
-    server = start(tmp_path_factory.mktemp("states"), TIDINGS_RULES=f"[{{ {text} }}]")
+    server = start(tmp_path_factory.mktemp("states"), STATES)
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
+PRESENCE = """
+[[rules]]
+pattern = "room-{room}"
+subscribe = "authenticated"
+publish = "authenticated"
+presence = true
+
+[[rules]]
+pattern = "vote-{vote}"
+subscribe = "authenticated"
+publish = "authenticated"
+presence = true
+hide_publisher = true
+
+[[rules]]
+pattern = "quiet"
+subscribe = "authenticated"
+publish = "authenticated"
+"""
+
+
+@pytest.fixture(scope="session")
+def presence_server(tmp_path_factory):
+    """A server whose rules have presence."""
+    server = start(tmp_path_factory.mktemp("presence"), PRESENCE)
     try:
         yield server
         server.stop()

@@ -54,6 +54,7 @@ class Code(IntEnum):
     NO_STREAM_LEFT = 115
     INVALID_KEY = 116
     KEY_REUSED = 117
+    RESERVED_MESSAGE = 119
     UNAUTHENTICATED = 200
     INVALID_TOKEN = 201
     TOKEN_EXPIRED = 202
@@ -255,7 +256,22 @@ class Data:
     bytes: bytes = wire(BYTES)
 
 
-MESSAGE = Enum(Notification, Announcement, Data)
+@dataclass(frozen=True)
+class Member:
+    id: int = wire(U64)
+    user: str | None = wire(Option(STRING))
+
+
+@dataclass(frozen=True)
+class Presence:
+    joined: list = wire(List(Struct(Member)))
+    left: list = wire(List(Struct(Member)))
+    connections: int = wire(U64)
+    users: int = wire(U64)
+    complete: bool = wire(BOOL)
+
+
+MESSAGE = Enum(Notification, Announcement, Data, Presence)
 
 
 @dataclass(frozen=True)
@@ -419,6 +435,23 @@ class Refreshed:
     expires: int | None = wire(Option(U64))
 
 
+@frame(0x19)
+class ReadPresence:
+    request: int = wire(U64)
+    channel: str = wire(STRING)
+    limit: int = wire(U64)
+
+
+@frame(0x48)
+class PresencePage:
+    request: int = wire(U64)
+    position: Position | None = wire(Option(Struct(Position)))
+    connections: int = wire(U64)
+    users: int = wire(U64)
+    members: list = wire(List(Struct(Member)))
+    complete: bool = wire(BOOL)
+
+
 @frame(0x45)
 class HistoryPage:
     request: int = wire(U64)
@@ -507,7 +540,7 @@ class End:
     reason: str = wire(STRING)
 
 
-ANSWERS = (Failed, Subscribed, Unsubscribed, Published, PublishedOnce, Refreshed, Pong, HistoryPage)
+ANSWERS = (Failed, Subscribed, Unsubscribed, Published, PublishedOnce, Refreshed, Pong, HistoryPage, PresencePage)
 
 
 @dataclass(frozen=True)
@@ -933,6 +966,9 @@ class Client:
         publications = next(found for known, found in self.pages if known is page)
         await self.until(lambda: len(publications) == page.count, "the publications of a page")
         return page, publications
+
+    async def presence(self, channel, limit=256):
+        return await self._ask(ReadPresence, PresencePage, channel, limit)
 
     async def unsubscribe(self, subscription):
         return await self._ask(Unsubscribe, Unsubscribed, subscription)

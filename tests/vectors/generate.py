@@ -119,6 +119,18 @@ def data(content_type, content):
     return {"Data": {"content_type": content_type, "bytes": content}}
 
 
+def member(number, user=None):
+    return {"id": str(number), "user": user}
+
+
+def presence(joined=(), left=(), connections=0, users=0, complete=True):
+    return {
+        "Presence": {
+            "joined": list(joined), "left": list(left), "connections": str(connections), "users": str(users), "complete": complete,
+        }
+    }
+
+
 MESSAGES = [
     ("an empty notification", notification("", 0)),
     ("a notification in UTF-8", notification(TEXT)),
@@ -130,6 +142,9 @@ MESSAGES = [
     ("every byte as data", data("application/octet-stream", ALL_BYTES)),
     ("data of 250 bytes", data("a/b", "00" * 250)),
     ("data of 251 bytes", data("a/b", "ff" * 251)),
+    ("nobody came or went", presence()),
+    ("one came and two went", presence([member(EPOCH, NAME)], [member(2**64 - 1), member(0, "")], 251, 250, False)),
+    ("251 came", presence([member(index, f"u{index}") for index in range(251)], [], 2**64 - 1, 2**32)),
 ]
 
 
@@ -227,6 +242,20 @@ def frames():
     for edge in EDGES:
         yield f"until {edge}", "Refreshed", {"request": "3", "expires": str(edge)}
     yield "for ever", "Refreshed", {"request": "3", "expires": None}
+
+    for edge in EDGES:
+        yield f"at most {edge}", "ReadPresence", {"request": "4", "channel": "c", "limit": str(edge)}
+
+    def present(where, connections, users, members, complete=True):
+        return {
+            "request": "4", "position": where, "connections": str(connections), "users": str(users), "members": members,
+            "complete": complete,
+        }
+
+    yield "nobody, and no such channel", "PresencePage", present(None, 0, 0, [])
+    for edge in EDGES:
+        yield f"{edge} connections", "PresencePage", present(position(EPOCH, edge), edge, EDGES[-1] - edge, [member(edge, "42")], False)
+    yield "256 members", "PresencePage", present(position(EPOCH, 1), 256, 1, [member(index, NAME) for index in range(256)])
 
     for edge in EDGES:
         yield f"subscription {edge}", "Unsubscribe", {"request": "1", "subscription": str(edge)}
@@ -383,7 +412,7 @@ def invalid():
         yield bad(f"no UTF-8: {name} as text", "Body", frame(NUMBERS["Publish"], b"\1\1c\0" + text + b"\0"))
         yield bad(f"no UTF-8: {name} in a list", "Body", frame(NUMBERS["Hello"], b"\1\0\0\1" + text))
 
-    for number in [3, 250, 251, 2**32, 2**32 + 2, 2**64 - 1]:
+    for number in [4, 250, 251, 2**32, 2**32 + 2, 2**64 - 1]:
         body = b"\1\1c" + integer(number) + b"\0\0"
         yield bad(f"variant {number} of Message", "Body", frame(NUMBERS["Publish"], body))
     for value in [2, 255]:

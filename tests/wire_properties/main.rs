@@ -142,6 +142,7 @@ proptest! {
             Frame::ReadHistory(body) => Some(body.request),
             Frame::PublishOnce(body) => Some(body.request),
             Frame::Refresh(body) => Some(body.request),
+            Frame::ReadPresence(body) => Some(body.request),
             _ => None,
         };
         prop_assert_eq!(Frame::request_id(&only(&frame.encode())), id);

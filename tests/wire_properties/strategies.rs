@@ -8,12 +8,12 @@ use proptest::{
     strategy::Union,
 };
 use tidings::wire::{
-    Code, Epoch, HistoryQuery, Kept, Message, Position, Publication, Start,
+    Code, Epoch, HistoryQuery, Kept, Member, Message, Position, Presence, Publication, Start,
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
-        Lane, Level, Limits, Ping, Pong, Publish, PublishOnce, Published, PublishedOnce,
-        ReadHistory, Refresh, Refreshed, Skipped, Source, Subscribe, SubscribeFrom, Subscribed,
-        Turn, Unsubscribe, Unsubscribed, Welcome,
+        Lane, Level, Limits, Ping, Pong, PresencePage, Publish, PublishOnce, Published,
+        PublishedOnce, ReadHistory, ReadPresence, Refresh, Refreshed, Skipped, Source, Subscribe,
+        SubscribeFrom, Subscribed, Turn, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -76,6 +76,15 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         PublishOnce { request: id(), channel: text(), key: text(), message: message() }
         Refresh { request: id(), token: text() }
         Refreshed { request: id(), expires: option::of(number()) }
+        ReadPresence { request: id(), channel: text(), limit: number() }
+        PresencePage {
+            request: id(),
+            position: option::of(positions()),
+            connections: number(),
+            users: number(),
+            members: vec(member(), 0..4),
+            complete: any::<bool>(),
+        }
         Failed { request: id(), code: code(), reason: text() }
         Subscribed { request: id(), subscription: id(), position: positions() }
         Unsubscribed { request: id() }
@@ -209,10 +218,28 @@ fn start() -> impl Strategy<Value = Start> {
     ]
 }
 
+fn member() -> impl Strategy<Value = Member> {
+    any!(Member {
+        id: number(),
+        user: option::of(text())
+    })
+}
+
+fn presence() -> impl Strategy<Value = Presence> {
+    any!(Presence {
+        joined: vec(member(), 0..4),
+        left: vec(member(), 0..4),
+        connections: number(),
+        users: number(),
+        complete: any::<bool>(),
+    })
+}
+
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         (text(), number()).prop_map(|(text, time)| Message::notification(text, time)),
         (text(), number()).prop_map(|(text, time)| Message::announcement(text, time)),
         (text(), vec(any::<u8>(), 0..2_000)).prop_map(|(kind, bytes)| Message::data(kind, bytes)),
+        presence().prop_map(Message::Presence),
     ]
 }

@@ -246,6 +246,7 @@ fn rules(
                 let mut made = auth::Rule::new(pattern, rule.subscribe, rule.publish);
                 made.history = rule.history;
                 made.hide_publisher = rule.hide_publisher;
+                made.presence = rule.presence;
                 if let Err((key, what)) = delivery::fill(rule, &mut made.delivery) {
                     problems.push(sources.complain(&format!("rules[{index}].{key}"), what));
                 }

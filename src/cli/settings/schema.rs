@@ -113,6 +113,8 @@ pub(super) struct Rule {
     pub(super) keyframe_interval_milliseconds: Option<Count>,
     #[serde(default)]
     pub(super) hide_publisher: bool,
+    #[serde(default)]
+    pub(super) presence: bool,
     pub(super) retention: Option<RuleRetention>,
 }
 
@@ -222,6 +224,7 @@ impl From<&auth::Rule> for Rule {
             keyframe_interval_milliseconds: keyframes
                 .map(|keyframes| milliseconds(keyframes.interval)),
             hide_publisher: rule.hide_publisher,
+            presence: rule.presence,
             retention: None,
         }
     }
@@ -327,6 +330,7 @@ impl Settings {
                 keyframe_messages: count,
                 keyframe_interval_milliseconds: count,
                 hide_publisher: false,
+                presence: false,
                 retention: Some(RuleRetention {
                     count,
                     bytes: count,

@@ -6,10 +6,11 @@ use serde::Serialize;
 use crate::{
     cli::output::{CHANNEL, Colours, FAINT, LABEL, visible},
     client::Event,
-    wire::{ChannelName, Epoch, Message, Position, Publication},
+    wire::{ChannelName, Epoch, Member, Message, Position, Presence, Publication},
 };
 
-/// A publication as `global #3 announcement  hello`, `room #4 data from 42  hi`; `None` for what is none.
+/// A publication as `global #3 announcement  hello`, `room #4 data from 42  hi` or
+/// `room #5 presence  joined: 42; connections: 1, users: 1`; `None` for what is none.
 pub(in crate::cli) fn human(
     channel: &ChannelName,
     event: &Event,
@@ -28,6 +29,7 @@ pub(in crate::cli) fn human(
                 data.bytes.len()
             ),
         ),
+        (None, Message::Presence(change)) => who(change),
         (None, _) => String::new(),
     };
     let from = publication.publisher.as_deref();
@@ -38,6 +40,36 @@ pub(in crate::cli) fn human(
         colours.paint(FAINT, &format!("#{}", publication.offset)),
         colours.paint(LABEL, publication.message.kind()),
     ))
+}
+
+/// Who came and went.
+fn who(change: &Presence) -> String {
+    let mut text = String::new();
+    for (label, members) in [("joined", &change.joined), ("left", &change.left)] {
+        if !members.is_empty() {
+            let names: Vec<_> = members.iter().map(member).collect();
+            text += &format!("{label}: {}; ", names.join(", "));
+        }
+    }
+    if !change.complete {
+        text += "and more; ";
+    }
+    text + &format!(
+        "connections: {}, users: {}",
+        change.connections, change.users
+    )
+}
+
+/// A member by its user, or by its number where it has none that is told.
+pub(in crate::cli) fn member(member: &Member) -> String {
+    match &member.user {
+        Some(user) => visible(user),
+        None => id(member),
+    }
+}
+
+pub(in crate::cli) fn id(member: &Member) -> String {
+    format!("{:016x}", member.id)
 }
 
 /// One JSON object.
@@ -84,6 +116,10 @@ fn published<'a>(
         Message::Data(data) if text.is_none() => Some(data),
         _ => None,
     };
+    let presence = match &publication.message {
+        Message::Presence(change) => Some(change.into()),
+        _ => None,
+    };
     Published {
         channel: channel.as_str(),
         epoch: epoch.to_string(),
@@ -92,6 +128,7 @@ fn published<'a>(
         text,
         content_type: data.map(|data| data.content_type.as_str()),
         data: data.map(|data| BASE64_STANDARD.encode(&data.bytes)),
+        presence,
         timestamp: publication.time,
         user: publication.publisher.as_deref(),
     }
@@ -116,8 +153,47 @@ struct Published<'a> {
     content_type: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence: Option<Change<'a>>,
     timestamp: u64,
     user: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Change<'a> {
+    joined: Vec<Who<'a>>,
+    left: Vec<Who<'a>>,
+    connections: u64,
+    users: u64,
+    complete: bool,
+}
+
+/// A member, as JSON.
+#[derive(Serialize)]
+pub(in crate::cli) struct Who<'a> {
+    id: String,
+    user: Option<&'a str>,
+}
+
+impl<'a> From<&'a Member> for Who<'a> {
+    fn from(member: &'a Member) -> Self {
+        Self {
+            id: id(member),
+            user: member.user.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a Presence> for Change<'a> {
+    fn from(change: &'a Presence) -> Self {
+        Self {
+            joined: change.joined.iter().map(Who::from).collect(),
+            left: change.left.iter().map(Who::from).collect(),
+            connections: change.connections,
+            users: change.users,
+            complete: change.complete,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -202,6 +278,30 @@ mod tests {
         assert_eq!(
             json,
             r#"{"channel":"room","epoch":"000000000000002a","offset":3,"kind":"data","content_type":"image/png","data":"iVBORw==","timestamp":1700000000000,"user":null}"#
+        );
+    }
+
+    #[test]
+    fn who_came_and_went_is_a_line() {
+        let member = |id, user: Option<&str>| Member {
+            id,
+            user: user.map(str::to_owned),
+        };
+        let change = Presence {
+            joined: vec![member(1, Some("42")), member(0x2b, None)],
+            left: vec![member(2, Some("a"))],
+            connections: 70,
+            users: 9,
+            complete: false,
+        };
+        let (human, json) = both(&event(Message::Presence(change), None));
+        assert_eq!(
+            human.unwrap(),
+            "room #3 presence  joined: 42, 000000000000002b; left: a; and more; connections: 70, users: 9"
+        );
+        assert_eq!(
+            json,
+            r#"{"channel":"room","epoch":"000000000000002a","offset":3,"kind":"presence","presence":{"joined":[{"id":"0000000000000001","user":"42"},{"id":"000000000000002b","user":null}],"left":[{"id":"0000000000000002","user":"a"}],"connections":70,"users":9,"complete":false},"timestamp":1700000000000,"user":null}"#
         );
     }
 

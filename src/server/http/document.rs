@@ -15,7 +15,7 @@ use utoipa::{
 use super::{
     Config,
     body::{Shape, parse},
-    history,
+    history, presence,
     rejection::{ErrorBody, ErrorDetail, Rejection},
     routes, sessions,
 };
@@ -39,6 +39,7 @@ use crate::{
         routes::announce,
         routes::publish,
         history::history,
+        presence::presence,
         sessions::list,
         sessions::subscribe,
         sessions::unsubscribe,
@@ -153,6 +154,24 @@ impl IntoResponses for HistoryErrors {
     }
 }
 
+/// What `GET /v1/presence` may answer but success.
+pub(super) struct PresenceErrors;
+
+impl IntoResponses for PresenceErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let channel = ChannelName::parse("a b").map_err(Rejection::Channel);
+        let own = [
+            Rejection::NoKey,
+            Rejection::WrongKey,
+            presence::missing("channel"),
+            Rejection::NoPresence,
+            Rejection::Timeout(Config::default().request),
+            Rejection::Panicked,
+        ];
+        by_status(own.into_iter().chain(channel.err()))
+    }
+}
+
 /// What an order for sessions may answer but success.
 pub(super) struct SessionErrors<T>(PhantomData<T>);
 /// What `POST /v1/revoke` may answer but success.
@@ -211,12 +230,17 @@ fn responses<T: Shape>(
         Rejection::Panicked,
     ];
     let bodies = ["{", "{}"].map(|body| parse::<T>(body.as_bytes()).err());
+    by_status(
+        common
+            .into_iter()
+            .chain(bodies.into_iter().flatten())
+            .chain(own),
+    )
+}
+
+fn by_status(rejections: impl IntoIterator<Item = Rejection>) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status = BTreeMap::<StatusCode, Vec<Rejection>>::new();
-    for rejection in common
-        .into_iter()
-        .chain(bodies.into_iter().flatten())
-        .chain(own)
-    {
+    for rejection in rejections {
         by_status
             .entry(rejection.status())
             .or_default()

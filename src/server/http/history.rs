@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::{
     body::{Authorized, Shape},
     document::HistoryErrors,
+    presence::Changes,
     rejection::Rejection,
     routes::Api,
 };
@@ -89,7 +90,7 @@ struct Entry {
     timestamp: u64,
     /// The user who published it; null where that was the server or this API.
     user: Option<String>,
-    /// `notification`, `announcement` or `data`.
+    /// `notification`, `announcement`, `data` or `presence`.
     kind: &'static str,
     /// The message, where it is text.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,12 +102,19 @@ struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(content_encoding = "base64")]
     data: Option<String>,
+    /// Who came and went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence: Option<Changes>,
 }
 
 impl From<Publication> for Entry {
     fn from(publication: Publication) -> Self {
         let kind = publication.message.kind();
         let text = publication.message.as_text().map(str::to_owned);
+        let presence = match &publication.message {
+            Message::Presence(change) => Some(change.into()),
+            _ => None,
+        };
         let (content_type, data) = match publication.message {
             Message::Data(data) if text.is_none() => (
                 Some(data.content_type),
@@ -122,6 +130,7 @@ impl From<Publication> for Entry {
             text,
             content_type,
             data,
+            presence,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! | `POST /v1/announce` | the API key | posts an announcement to everybody |
 //! | `POST /v1/publish` | the API key | posts text, JSON or bytes to a channel |
 //! | `POST /v1/history` | the API key | reads what is kept of a channel |
+//! | `GET /v1/presence` | the API key | reads who is in a channel |
 //! | `POST /v1/sessions` | the API key | lists who is connected, to what, and how far behind |
 //! | `POST /v1/subscribe`, `/v1/unsubscribe` | the API key | changes what live sessions are subscribed to |
 //! | `POST /v1/disconnect`, `/v1/revoke` | the API key | ends live sessions, and refuses a user's tokens |
@@ -21,6 +22,8 @@ mod connection;
 mod document;
 mod history;
 mod key;
+mod presence;
+mod query;
 mod rejection;
 mod routes;
 mod sessions;

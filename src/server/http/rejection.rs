@@ -33,6 +33,12 @@ pub(super) enum Rejection {
     NotJson { reason: String, shape: &'static str },
     #[error("the body does not fit: {reason}; send {shape}")]
     Unfit { reason: String, shape: &'static str },
+    #[error("the query does not fit: {reason}; send {shape}")]
+    Query { reason: String, shape: &'static str },
+    #[error(
+        "the channel's rule has no presence: who is in it is not known; give its rule `presence = true`"
+    )]
+    NoPresence,
     #[error("`channel` is not a channel's name: {0}")]
     Channel(InvalidChannel),
     #[error("`user` is not a user's identity: {0}")]
@@ -83,18 +89,22 @@ impl Rejection {
         match self {
             Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
             Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Incomplete | Self::NotJson { .. } | Self::Unfit { .. } => StatusCode::BAD_REQUEST,
+            Self::Incomplete | Self::NotJson { .. } | Self::Unfit { .. } | Self::Query { .. } => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Channel(_)
             | Self::User(_)
             | Self::Base64 { .. }
-            | Self::Publish(PublishError::InvalidKey { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
+            | Self::Publish(PublishError::InvalidKey { .. } | PublishError::Reserved(_)) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::Publish(PublishError::KeyReused) => StatusCode::CONFLICT,
             Self::BodyTooLarge { .. } | Self::Publish(PublishError::TooLarge { .. }) => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::Publish(PublishError::TooManyChannels { .. } | PublishError::Closed)
             | Self::Revocations(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::NotFound { .. } | Self::NoPresence => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Publish(PublishError::Ended) | Self::Panicked => {
@@ -116,7 +126,8 @@ impl Rejection {
             Self::ContentType { .. } => return Err("unsupported_content_type"),
             Self::Incomplete => return Err("incomplete_body"),
             Self::NotJson { .. } => return Err("invalid_json"),
-            Self::Unfit { .. } => return Err("invalid_request"),
+            Self::Unfit { .. } | Self::Query { .. } => return Err("invalid_request"),
+            Self::NoPresence => return Err("no_presence"),
             Self::User(_) => return Err("invalid_user"),
             Self::Base64 { .. } => return Err("invalid_base64"),
             Self::NotFound { .. } => return Err("not_found"),

@@ -23,6 +23,7 @@ use super::{
     document::{self, AnnounceErrors, NotifyErrors, PublishErrors},
     history::history,
     key::ApiKey,
+    presence::presence,
     rejection::Rejection,
     sessions,
 };
@@ -57,6 +58,7 @@ pub(super) fn router(broker: Broker, live: Sessions, key: ApiKey, config: &Confi
         .route("/v1/announce", post(announce))
         .route("/v1/publish", post(publish))
         .route("/v1/history", post(history))
+        .route("/v1/presence", get(presence))
         .route("/v1/sessions", post(sessions::list))
         .route("/v1/subscribe", post(sessions::subscribe))
         .route("/v1/unsubscribe", post(sessions::unsubscribe))

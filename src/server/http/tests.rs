@@ -5,6 +5,7 @@ mod document;
 mod errors;
 mod history;
 mod key;
+mod presence;
 mod publish;
 
 use std::{io, net::SocketAddr, time::Duration};

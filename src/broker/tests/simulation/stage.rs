@@ -106,6 +106,7 @@ impl Stage {
                     plan.retention(log)
                 })
             },
+            presence: Arc::new(|_| None),
             clock: Arc::new(move || clock.now()),
             epochs: Arc::new(move || {
                 let epoch = epochs.lock().unwrap()();

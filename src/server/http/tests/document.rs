@@ -24,6 +24,7 @@ async fn the_document_describes_every_route_and_needs_no_key() {
         "/v1/disconnect",
         "/v1/history",
         "/v1/notify",
+        "/v1/presence",
         "/v1/publish",
         "/v1/revoke",
         "/v1/sessions",
@@ -80,6 +81,17 @@ async fn the_document_describes_every_route_and_needs_no_key() {
         }
         assert_eq!(statuses, wanted, "{route}");
     }
+    let operation = &document["paths"]["/v1/presence"]["get"];
+    assert_eq!(
+        operation["security"],
+        json!([{"bearer": []}, {"x-api-key": []}])
+    );
+    let statuses: Vec<_> = operation["responses"].as_object().unwrap().keys().collect();
+    assert_eq!(
+        statuses,
+        ["200", "400", "401", "404", "408", "422", "500"],
+        "{operation}"
+    );
     for name in ["NotFound", "MethodNotAllowed"] {
         assert!(
             document["components"]["responses"][name].is_object(),
