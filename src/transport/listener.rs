@@ -46,6 +46,10 @@ const BIDI_STREAMS: u32 = 3;
 /// HTTP/3's control stream and two of QPACK. quinn allocates a slot for each permitted stream.
 const UNI_STREAMS: u32 = 3;
 
+/// Least time between two stateless resets of a worker: a server that came back tells all clients of the one before within a second. A
+/// reset is smaller than the packet that it answers.
+const RESET_INTERVAL: Duration = Duration::from_micros(100);
+
 /// Bytes of a datagram that clients are told to send at most, the least that QUIC allows (RFC 9000 §18.2). Clients send little; told
 /// more, those with quinn look for the path's limit with four large datagrams each, which cost us 20 µs of a handshake's 150.
 const LARGEST_FROM_CLIENTS: u16 = 1200;
@@ -123,6 +127,7 @@ impl Listener {
         config: Config,
         workers: u8,
     ) -> Result<(Self, Vec<Binding>), BindError> {
+        let reset_key = Arc::new(certificate.reset_key());
         let certificates = Arc::new(CertificateStore::new(certificate));
         let crypto = server_crypto(Arc::clone(&certificates))?;
         let crypto = ServerCrypto::new(crypto).map_err(InvalidTls::Rustls)?;
@@ -135,7 +140,8 @@ impl Listener {
         let server = Arc::new(server);
         let config = Arc::new(config);
         // With one key for all, so that each worker's stateless resets are those of the port.
-        let mut endpoint = quinn_proto::EndpointConfig::default();
+        let mut endpoint = quinn_proto::EndpointConfig::new(reset_key);
+        endpoint.min_reset_interval(RESET_INTERVAL);
         endpoint.supported_versions(vec![QUIC_V1]);
         endpoint
             .max_udp_payload_size(LARGEST_FROM_CLIENTS)

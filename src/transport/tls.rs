@@ -110,6 +110,7 @@ mod server {
         time::{Duration, SystemTime},
     };
 
+    use aws_lc_rs::hmac;
     use rustls::{
         ServerConfig,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -124,6 +125,8 @@ mod server {
     #[derive(Clone)]
     pub struct Certificate {
         key: Arc<CertifiedKey>,
+        /// Known to whoever has the private key, and to nobody else.
+        secret: [u8; 32],
     }
 
     impl Certificate {
@@ -139,12 +142,19 @@ mod server {
                 return Err(InvalidTls::NoCertificate);
             }
             let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| InvalidTls::NoKey)?;
+            let derive = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
+            let derived = hmac::sign(&derive, b"tidings stateless reset");
+            let mut secret = [0; 32];
+            secret.copy_from_slice(derived.as_ref());
             let key =
                 CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
                     rustls::Error::InconsistentKeys(_) => InvalidTls::Mismatch,
                     other => InvalidTls::Rustls(other),
                 })?;
-            Ok(Self { key: Arc::new(key) })
+            Ok(Self {
+                key: Arc::new(key),
+                secret,
+            })
         }
 
         /// Makes a self-signed P-256 certificate for `names` (host names or IP addresses), valid from one hour before `now`, for
@@ -186,6 +196,12 @@ mod server {
     }
 
     impl Certificate {
+        /// The key of stateless resets (RFC 9000 §10.3): the same after a restart, so that a server that came back can tell the clients of
+        /// the one before that their connections are over.
+        pub(in crate::transport) fn reset_key(&self) -> hmac::Key {
+            hmac::Key::new(hmac::HMAC_SHA256, &self.secret)
+        }
+
         /// SHA-256 of the whole chain.
         pub(crate) fn chain_sha256(&self) -> Sha256 {
             let chain: Vec<u8> = self

@@ -92,6 +92,33 @@ async fn nothing_is_lost_whoever_is_killed_over_webtransport() {
     rounds(Transport::WebTransport).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_hears_from_the_successor_that_its_server_is_gone() {
+    for transport in [Transport::Quic, Transport::WebTransport] {
+        let mut server = Server::start(3600).await;
+        let client = client(&server, transport).await;
+        server.kill().await;
+        server.start_again().await;
+        let mut states = client.states();
+        let asked = tokio::spawn({
+            let client = client.clone();
+            async move { client.ping().await }
+        });
+        let away = |state: &State| !matches!(state, State::Connected(_));
+        let state = states.wait_for(away).await.expect("it is not closed");
+        let State::Reconnecting { reason, .. } = state.clone() else {
+            panic!("{:?}", *state);
+        };
+        // And not that nothing came for half a minute.
+        assert!(reason.contains("reset by peer"), "{reason}");
+        drop(state);
+        drop(asked.await);
+        let back = |state: &State| matches!(state, State::Connected(_));
+        let connected = timeout(PATIENCE, states.wait_for(back)).await;
+        drop(connected.expect("in time").expect("it is not closed"));
+    }
+}
+
 async fn rounds(transport: Transport) {
     let seed = variable("TIDINGS_SEED").unwrap_or_else(|| rand::rng().random());
     let rounds = variable("TIDINGS_ROUNDS").unwrap_or(10);
@@ -100,7 +127,8 @@ async fn rounds(transport: Transport) {
     let begin = Instant::now();
     let recorder = Recorder::default();
     recorder.note(Event::Started);
-    let mut server = Server::start().await;
+    // A client that says nothing learns by silence that its server is gone.
+    let mut server = Server::start(1).await;
     let progress = Progress::new();
 
     let first = client(&server, transport).await;

@@ -115,12 +115,14 @@ pub(crate) struct Server {
     place: TempDir,
     process: Process,
     address: SocketAddr,
+    idle: u32,
 }
 
 impl Server {
-    pub(crate) async fn start() -> Self {
+    /// One that gives up whom it has not heard of for so many seconds, as its clients do.
+    pub(crate) async fn start(idle: u32) -> Self {
         let place = tempfile::tempdir().expect("a folder");
-        let process = serve(place.path(), "127.0.0.1:0")
+        let process = serve(place.path(), "127.0.0.1:0", idle)
             .await
             .expect("the first server starts");
         let note = std::fs::read(place.path().join("certs/dev/server.json")).expect("its note");
@@ -131,6 +133,7 @@ impl Server {
             address: address.parse().expect("an address"),
             place,
             process,
+            idle,
         }
     }
 
@@ -172,7 +175,7 @@ impl Server {
         let address = self.address.to_string();
         let again = async {
             loop {
-                match serve(self.place.path(), &address).await {
+                match serve(self.place.path(), &address, self.idle).await {
                     Some(process) => return process,
                     // Somebody else has the port for a moment.
                     None => sleep(Duration::from_millis(50)).await,
@@ -186,7 +189,7 @@ impl Server {
 }
 
 /// A server that is up; `None` where it did not come up.
-async fn serve(place: &Path, listen: &str) -> Option<Process> {
+async fn serve(place: &Path, listen: &str, idle: u32) -> Option<Process> {
     let mut command = tidings(
         place,
         &[
@@ -200,8 +203,7 @@ async fn serve(place: &Path, listen: &str) -> Option<Process> {
     );
     command
         .stderr(Stdio::null())
-        // A client learns by silence that its server is gone.
-        .env("TIDINGS_TIMEOUTS__IDLE", "1")
+        .env("TIDINGS_TIMEOUTS__IDLE", idle.to_string())
         .env("TIDINGS_RETENTION__COUNT", super::KEPT.to_string())
         .env("TIDINGS_RETENTION__BYTES", "1000000000")
         .env("TIDINGS_RETENTION__AGE_SECONDS", "3600");

@@ -47,13 +47,17 @@ const HTTP3_STREAMS: u32 = 1;
 
 impl Dial {
     pub(crate) fn new(server: &TestServer, transport: Transport) -> Self {
+        Self::at(server.address(), transport)
+    }
+
+    pub(crate) fn at(address: SocketAddr, transport: Transport) -> Self {
         let alpn = match transport {
             Transport::Quic => ALPN,
             _ => web_transport_quinn::ALPN,
         };
         Self {
             transport,
-            address: server.address(),
+            address,
             alpn: vec![alpn.into()],
             streams: 100 + HTTP3_STREAMS,
             window: 1 << 20,
