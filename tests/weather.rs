@@ -140,9 +140,8 @@ async fn crowd(
     {
         let last = publish(recorder, client, channel, None, "last").await;
         let last = last.expect("the connection lives");
-        for (_, reading) in readings.extract_if(.., |(of, _)| of == channel) {
-            reading.finish(last).await;
-        }
+        let of_channel = readings.extract_if(.., |(of, _)| of == channel);
+        Reading::finish_all(of_channel.map(|(_, reading)| reading), last).await;
     }
     for recorder in recorders {
         let history = recorder.history();

@@ -115,10 +115,15 @@ impl Reading {
         }
     }
 
-    /// Waits until the reader has seen this position, but not for ever: what is missing then is for the checker to find.
-    pub(crate) async fn finish(self, last: Position) {
-        self.end.send_replace(End::At(last));
-        self.task.await.expect("a reader does not panic");
+    /// Waits until the readers have seen this position, but not for ever: what is missing then is for the checker to find.
+    pub(crate) async fn finish_all(readings: impl IntoIterator<Item = Self>, last: Position) {
+        let readings: Vec<_> = readings.into_iter().collect();
+        for reading in &readings {
+            reading.end.send_replace(End::At(last));
+        }
+        for reading in readings {
+            reading.task.await.expect("a reader does not panic");
+        }
     }
 
     /// Gives the subscription up; who it was and where, to be resumed.

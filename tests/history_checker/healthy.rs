@@ -198,9 +198,7 @@ pub(crate) async fn run(transport: Transport) -> Vec<Event> {
         .await
         .unwrap();
     let last = load(&recorder, &publishers, "last", 5).await;
-    for reading in [stays, comes, slow] {
-        reading.finish(last).await;
-    }
+    Reading::finish_all([stays, comes, slow], last).await;
     // Their events are in; what they tell of a closed client is not.
     recorder.history()
 }

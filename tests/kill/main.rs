@@ -222,9 +222,7 @@ async fn rounds(transport: Transport) {
     let end = publish(&recorder, &first, CHANNEL, Some(text), text).await;
     let end = end.expect("the server is up");
     last.send_replace(Some(end));
-    for reading in readings {
-        reading.finish(end).await;
-    }
+    Reading::finish_all(readings, end).await;
     let processes = reader.await.expect("it does not panic");
     drop(server);
 
