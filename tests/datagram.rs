@@ -359,6 +359,53 @@ async fn over_a_slow_way_the_newest_comes(transport: Transport) {
     assert!(server.broker().stats().skipped > 300);
 }
 
+both!(a_stream_and_datagrams_share_a_slow_way);
+async fn a_stream_and_datagrams_share_a_slow_way(transport: Transport) {
+    let server = serve(keyframes()).await;
+    let relay = Relay::start(server.address(), 100_000).await;
+    let client = client_at(&server, transport, relay.address).await;
+    let mut state = client.subscribe("state").await.unwrap();
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    // Eighteen seconds of the way.
+    let bulk = 30;
+    for _ in 0..bulk {
+        post(
+            &server,
+            "chat-room-1",
+            Message::data("a/b", vec![7; 60_000]),
+        );
+    }
+    hears(&mut room, 1).await;
+    let (done, mut seen) = tokio::sync::watch::channel(1);
+    let reading = tokio::spawn(async move {
+        for offset in 2..=bulk {
+            hears(&mut room, offset).await;
+            done.send_replace(offset);
+        }
+    });
+    // A state does not wait for what stands before it on the stream.
+    for offset in 1..=10 {
+        post(&server, "state", Message::data("a/b", vec![7; 1_000]));
+        hears(&mut state, offset).await;
+    }
+    assert!(
+        *seen.borrow() < bulk / 2,
+        "the states waited for {} of {bulk}",
+        *seen.borrow()
+    );
+    // Nor the stream for states that never end.
+    let flood = tokio::spawn(async move {
+        loop {
+            post(&server, "state", Message::data("a/b", vec![7; 1_000]));
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    let before = *seen.borrow();
+    seen.wait_for(|done| *done >= before + 3).await.unwrap();
+    flood.abort();
+    reading.abort();
+}
+
 both!(whatever_datagrams_a_client_sends_the_server_passes_over);
 async fn whatever_datagrams_a_client_sends_the_server_passes_over(transport: Transport) {
     let server = serve(keyframes()).await;

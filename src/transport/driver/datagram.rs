@@ -47,10 +47,11 @@ impl Datagrams {
         }
     }
 
-    /// Bytes of `window` that streams leave to datagrams: as many as those of late need, and half of it at most. Streams and datagrams
-    /// so share what the network holds, and neither waits for the other to end.
-    pub(super) fn share(&self, window: u64) -> u64 {
-        self.sent.max(self.before).min(window / 2)
+    /// Bytes of `window` that streams leave to datagrams: as many as those of late need, more where some wait, and half of it at most.
+    /// Streams and datagrams so share what the network holds, and neither waits for the other to end.
+    pub(super) fn share(&self, window: u64, packet: u64) -> u64 {
+        let waiting = self.late.map_or(0, |_| QUEUE * packet);
+        (self.sent.max(self.before) + waiting).min(window / 2)
     }
 }
 
@@ -146,16 +147,22 @@ mod tests {
             sent: 3_000,
             ..Datagrams::default()
         };
-        assert_eq!(datagrams.share(10_000), 3_000);
-        assert_eq!(datagrams.share(4_000), 2_000);
+        assert_eq!(datagrams.share(10_000, 1_000), 3_000);
+        assert_eq!(datagrams.share(4_000, 1_000), 2_000);
         datagrams.turn(begin + ROUND_TRIP / 2, ROUND_TRIP);
         datagrams.turn(begin + ROUND_TRIP, ROUND_TRIP);
-        assert_eq!(datagrams.share(10_000), 3_000, "for another round trip");
+        assert_eq!(
+            datagrams.share(10_000, 1_000),
+            3_000,
+            "for another round trip"
+        );
         datagrams.sent = 500;
         datagrams.turn(begin + 2 * ROUND_TRIP, ROUND_TRIP);
-        assert_eq!(datagrams.share(10_000), 500);
+        assert_eq!(datagrams.share(10_000, 1_000), 500);
         datagrams.turn(begin + 5 * ROUND_TRIP, ROUND_TRIP);
-        assert_eq!(datagrams.share(10_000), 0, "nothing was sent since");
+        assert_eq!(datagrams.share(10_000, 1_000), 0, "nothing was sent since");
         assert_eq!(datagrams.round, None);
+        datagrams.late = Some(0);
+        assert_eq!(datagrams.share(10_000, 1_000), 2_000, "somebody waits");
     }
 }

@@ -62,7 +62,10 @@ impl Hurry {
     /// The same for streams, which leave datagrams their share.
     pub(super) fn stream_window(&self, priority: i32) -> u64 {
         let window = self.window(priority);
-        let share = self.datagrams.as_ref().map(|known| known.share(window));
+        let share = self
+            .datagrams
+            .as_ref()
+            .map(|known| known.share(window, self.packet));
         (window - share.unwrap_or(0)).max(2 * self.packet)
     }
 }
