@@ -11,9 +11,9 @@ use tidings::wire::{
     datagram,
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
-        Lane, Level, Limits, Ping, Pong, PresencePage, Publish, PublishOnce, Published,
-        PublishedOnce, ReadHistory, ReadPresence, Refresh, Refreshed, Skipped, Source, Subscribe,
-        SubscribeFrom, Subscribed, Turn, Unsubscribe, Unsubscribed, Welcome,
+        Lane, Level, Limits, Own, Ping, Pong, PresencePage, Publish, PublishOnce, PublishWith,
+        Published, PublishedOnce, ReadHistory, ReadPresence, Refresh, Refreshed, Skipped, Source,
+        Subscribe, SubscribeFrom, Subscribed, Turn, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -360,6 +360,7 @@ structs! {
     Publish { request, channel, message }
     Published { request, position, level }
     PublishOnce { request, channel, key, message }
+    PublishWith { request, channel, key, conflation_key, echo, message }
     PublishedOnce { request, position, level, duplicate }
     Ping { request }
     Pong { request, time }
@@ -368,6 +369,7 @@ structs! {
     Publication { offset, time, publisher, message }
     Lagged { from, to }
     Skipped { from, to }
+    Own { from, to }
     Lane { lane }
     Turn { subscription }
     Refresh { request, token }
@@ -447,5 +449,5 @@ macro_rules! frames {
 }
 frames! {
     Hello Welcome GoAway Subscribe SubscribeFrom ReadHistory HistoryPage PublishOnce PublishedOnce Unsubscribe Publish Ping Failed Subscribed Unsubscribed Published Pong Header Publication Lagged
-    Skipped Lane Turn Refresh Refreshed ReadPresence PresencePage End
+    Skipped Own Lane Turn PublishWith Refresh Refreshed ReadPresence PresencePage End
 }

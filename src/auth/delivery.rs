@@ -16,6 +16,10 @@ pub enum OnLag {
     /// It goes on with the newest publication when its stream takes more again; what is left out is told as `Skipped` (PROTOCOL §5.5).
     /// While the stream takes everything, everything is delivered, without a delay. For states of which each replaces the one before.
     Latest,
+    /// The same for each conflation key (PROTOCOL §4.14): of the publications with one key it goes on with the newest, and gets all that
+    /// have none. For many states in one channel.
+    #[serde(rename = "latest_per_key")]
+    LatestPerKey,
     /// It ends with [`Code::LAGGED`](crate::wire::Code::LAGGED) instead of going on with a gap (PROTOCOL §5.4). For readers that rather begin anew.
     Cut,
 }
@@ -94,7 +98,8 @@ pub struct Delivery {
 impl Delivery {
     /// Whether publications may be left out because they are no longer worth their way.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.on_lag == OnLag::Latest || self.max_age.is_some() || self.datagrams.is_some()
+        let conflates = matches!(self.on_lag, OnLag::Latest | OnLag::LatestPerKey);
+        conflates || self.max_age.is_some() || self.datagrams.is_some()
     }
 
     /// Whether it matters how much waits for the network behind what was written.

@@ -136,7 +136,8 @@ impl Rule {
     fn check(&self) -> Result<(), InvalidRule> {
         let pattern = || self.pattern.to_string();
         if let Some(keyframes) = self.delivery.datagrams {
-            if self.delivery.on_lag == OnLag::Cut || self.delivery.max_age.is_some() {
+            let contradicts = matches!(self.delivery.on_lag, OnLag::Cut | OnLag::LatestPerKey);
+            if contradicts || self.delivery.max_age.is_some() {
                 return Err(InvalidRule::DatagramLag(pattern()));
             }
             if keyframes.interval < Duration::from_millis(1) {
@@ -203,7 +204,7 @@ pub enum InvalidRule {
     AutoSubscribeNobody(String),
     /// Delivery by datagram goes on with the newest publication, however old, and ends no reader.
     #[error(
-        "the rule for {0:?}: by datagram the newest publication is what a reader goes on with; on_lag = \"cut\" and a highest age contradict that"
+        "the rule for {0:?}: by datagram the newest publication is what a reader goes on with; on_lag = \"cut\" or \"latest_per_key\" and a highest age contradict that"
     )]
     DatagramLag(String),
     /// Every publication would be a keyframe.

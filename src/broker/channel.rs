@@ -14,6 +14,7 @@ use super::{
     list::List,
     listener::Listener,
     log::{Log, Page, Read, Retention, Wanted},
+    marks::Mark,
     presence::{Members, Shown},
 };
 use crate::wire::{
@@ -64,12 +65,20 @@ pub(super) struct Evicted;
 /// Why a channel took nothing.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// Look the name up again; here is the draft.
-    Evicted(Draft),
+    /// Look the name up again; here is what was to be published.
+    Evicted(Box<(Draft, Given)>),
     /// The broker takes nothing any more.
     Closed,
     /// Another message was published with this key.
     KeyReused,
+}
+
+/// What is said of a publication beside its content.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Given {
+    /// It is stored once.
+    pub(super) once: Option<Token>,
+    pub(super) mark: Mark,
 }
 
 /// What became of a publication.
@@ -136,18 +145,20 @@ impl Channel {
         &self,
         now: Timestamp,
         draft: Draft,
-        once: Option<Token>,
+        given: Given,
         closed: &AtomicBool,
     ) -> Result<Accepted, Refused> {
         let (offset, sections, listeners) = {
             let mut state = self.lock();
             if state.life != Life::Open {
-                return Err(Refused::Evicted(draft));
+                return Err(Refused::Evicted(Box::new((draft, given))));
             }
             if closed.load(Ordering::SeqCst) {
                 return Err(Refused::Closed);
             }
-            let known = once.and_then(|token| Some(state.keys.as_ref()?.find(token)));
+            let known = given
+                .once
+                .and_then(|token| Some(state.keys.as_ref()?.find(token)));
             match known {
                 Some(Known::Same(offset)) => return Ok(self.accepted(offset, true)),
                 Some(Known::Other) => return Err(Refused::KeyReused),
@@ -156,8 +167,8 @@ impl Channel {
             state.idle_since = None;
             let offset = state
                 .log
-                .append(now, |offset, time| draft.seal(offset, time));
-            if let Some(token) = once {
+                .append(now, given.mark, |offset, time| draft.seal(offset, time));
+            if let Some(token) = given.once {
                 let keys = state.keys.get_or_insert_default();
                 keys.insert(now, token, offset);
             }
@@ -300,9 +311,9 @@ impl Channel {
             };
             let draft = Draft::new(None, &Message::Presence(change));
             state.idle_since = None;
-            state
-                .log
-                .append(now, |offset, time| draft.seal(offset, time));
+            state.log.append(now, Mark::default(), |offset, time| {
+                draft.seal(offset, time)
+            });
             (state.sections.clone(), state.listeners.clone())
         };
         self.wake(&sections);

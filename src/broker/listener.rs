@@ -86,7 +86,10 @@ impl Listener {
                     self.call(channel, Delivery::Lagged { from, to });
                 }
                 // It wants everything.
-                Next::Read(Read::AtHead | Read::Skipped { .. }) | Next::Ended => return,
+                Next::Read(Read::AtHead | Read::Skipped { .. } | Read::Own { .. })
+                | Next::Ended => {
+                    return;
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
+use super::marks::{Left, Mark, Marks, View};
 use crate::wire::{Epoch, HistoryQuery, Kept, Offset, Position, Start, Timestamp};
 
 /// How much of a channel is kept: the first bound that is reached trims the oldest. The newest publication is always kept,
@@ -46,6 +47,8 @@ pub(super) struct Log {
     entries: VecDeque<Entry>,
     bytes: usize,
     retention: Retention,
+    /// Where there is anything to remember beside the frames.
+    marks: Option<Box<Marks>>,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,8 @@ pub(super) enum Read {
     Lagged { from: Offset, to: Offset },
     /// The reader does not want these; the cursor moves to `to`.
     Skipped { from: Offset, to: Offset },
+    /// The reader's session published these and did not want them back; the cursor moves to `to`.
+    Own { from: Offset, to: Offset },
 }
 
 /// What a reader wants of what it has not read.
@@ -72,18 +77,30 @@ pub(super) enum Read {
 pub(super) struct Wanted {
     /// Nothing that was published before.
     pub(super) since: Timestamp,
-    /// Nothing but the newest.
-    pub(super) newest: bool,
+    pub(super) leave: Leave,
     /// Most publications at once.
     pub(super) count: usize,
+    /// The session that reads, if one does.
+    pub(super) session: Option<u64>,
+}
+
+/// What a reader leaves out because something newer makes it worthless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    Nothing,
+    /// Everything but the newest.
+    AllButNewest,
+    /// Of the publications with one conflation key all but the newest.
+    Superseded,
 }
 
 impl Wanted {
     /// As much as one read gives.
     pub(super) const ALL: Self = Self {
         since: 0,
-        newest: false,
+        leave: Leave::Nothing,
         count: BATCH_COUNT,
+        session: None,
     };
 }
 
@@ -117,6 +134,7 @@ impl Log {
             entries: VecDeque::new(),
             bytes: 0,
             retention,
+            marks: None,
         }
     }
 
@@ -129,6 +147,7 @@ impl Log {
     pub(super) fn append(
         &mut self,
         now: Timestamp,
+        mark: Mark,
         seal: impl FnOnce(Offset, Timestamp) -> Bytes,
     ) -> Offset {
         let time = self
@@ -137,8 +156,11 @@ impl Log {
             .map_or(now, |newest| now.max(newest.time));
         let offset = self.head() + 1;
         let frame = seal(offset, time);
-        self.bytes += frame.len();
+        self.bytes += frame.len() + mark.bytes();
         self.entries.push_back(Entry { time, frame });
+        if self.marks.is_some() || !mark.is_empty() {
+            self.marks.get_or_insert_default().push(offset, mark);
+        }
         self.trim(now);
         offset
     }
@@ -160,7 +182,11 @@ impl Log {
             self.bytes -= oldest.frame.len();
             self.entries.pop_front();
             self.first += 1;
+            if let Some(marks) = &mut self.marks {
+                self.bytes -= marks.trim(self.first);
+            }
         }
+        self.marks.take_if(|marks| marks.is_empty());
     }
 
     /// The cursor of a reader that begins at `start`, and whether that is where it asked to continue.
@@ -219,7 +245,7 @@ impl Log {
         if cursor >= self.head() {
             return Read::AtHead;
         }
-        if wanted.newest && cursor + 1 < self.head() {
+        if wanted.leave == Leave::AllButNewest && cursor + 1 < self.head() {
             return Read::Skipped {
                 from: cursor + 1,
                 to: self.head() - 1,
@@ -242,10 +268,25 @@ impl Log {
                 return Read::Skipped { from, to };
             }
         }
+        let mut most = wanted.count;
+        if let Some(marks) = &self.marks {
+            let from = cursor + 1;
+            let view = View {
+                session: wanted.session,
+                conflated: wanted.leave == Leave::Superseded,
+            };
+            match marks.left(from, view) {
+                Left::Superseded(to) => return Read::Skipped { from, to },
+                Left::Own(to) => return Read::Own { from, to },
+                Left::Until(until) => {
+                    most = most.min(usize::try_from(until - from).unwrap_or(usize::MAX));
+                }
+            }
+        }
         let mut bytes = 0;
         let mut cursor = cursor;
         let skip = (cursor + 1 - self.first) as usize;
-        for entry in self.entries.range(skip..).take(wanted.count) {
+        for entry in self.entries.range(skip..).take(most) {
             bytes += entry.frame.len();
             if bytes > BATCH_BYTES && bytes != entry.frame.len() {
                 break;
@@ -256,7 +297,7 @@ impl Log {
         Read::Frames { cursor }
     }
 
-    /// Bytes of the frames held.
+    /// Bytes of the frames held, and of their conflation keys.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }

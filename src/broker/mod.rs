@@ -12,8 +12,10 @@ mod keys;
 mod list;
 mod listener;
 mod log;
+mod marks;
 mod poster;
 mod presence;
+mod publishing;
 mod reader;
 mod subscription;
 #[cfg(test)]
@@ -30,14 +32,14 @@ use std::{
 
 pub(crate) use self::{
     audience::{Audience, Due},
-    log::Page,
+    log::{Leave, Page},
     poster::Poster,
     reader::{Batch, Reader},
 };
 use self::{
     channel::{Begin, Channel},
     hub::{Counters, Hub},
-    keys::{Token, Tokens},
+    keys::Tokens,
     listener::Listener,
     presence::Changed,
     reader::Cursor,
@@ -48,13 +50,11 @@ pub use self::{
     listener::ListenerGuard,
     log::Retention,
     presence::{Shown, Shows},
+    publishing::{Published, Terms},
     subscription::{Delivery, Subscription},
 };
 
-use crate::wire::{
-    ChannelName, History, HistoryQuery, Message, Position, Start, Timestamp, UserId,
-    draft::{self, Draft},
-};
+use crate::wire::{ChannelName, History, HistoryQuery, Position, Start, Timestamp, draft};
 
 /// The local front door: publish, subscribe, listen. Cloning shares it.
 #[derive(Clone)]
@@ -70,16 +70,6 @@ struct Inner {
     changed: Arc<Changed>,
     config: Config,
     closed: AtomicBool,
-}
-
-/// What became of a publication with a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Published {
-    /// Where it stands.
-    pub position: Position,
-    /// It stood there already.
-    pub duplicate: bool,
 }
 
 /// How much there is, and what happened since the start.
@@ -111,119 +101,6 @@ impl Broker {
                 config,
                 closed: AtomicBool::new(false),
             }),
-        }
-    }
-
-    /// Publishes in the server's name. Returns when the publication stands in the log; delivery goes on by itself.
-    ///
-    /// # Errors
-    /// [`PublishError`]: nothing was published.
-    pub fn post(
-        &self,
-        channel: &ChannelName,
-        message: impl Into<Message>,
-    ) -> Result<Position, PublishError> {
-        self.publish(channel, None, &message.into())
-    }
-
-    /// Posts a [`Notification`](crate::wire::Notification) to `user-{user}`: every device of the user gets it.
-    ///
-    /// # Errors
-    /// [`PublishError`]: nothing was published.
-    pub fn notify(&self, user: &UserId, text: impl Into<String>) -> Result<Position, PublishError> {
-        let message = Message::notification(text, self.now());
-        self.publish(&ChannelName::of_user(user), None, &message)
-    }
-
-    /// Posts an [`Announcement`](crate::wire::Announcement) to `global`: everybody gets it.
-    ///
-    /// # Errors
-    /// [`PublishError`]: nothing was published.
-    pub fn announce(&self, text: impl Into<String>) -> Result<Position, PublishError> {
-        let message = Message::announcement(text, self.now());
-        self.publish(&ChannelName::global(), None, &message)
-    }
-
-    /// Publishes in a user's name, or in the server's (`None`). Whether the publisher may is the caller's to check.
-    ///
-    /// # Errors
-    /// [`PublishError`]: nothing was published.
-    pub fn publish(
-        &self,
-        channel: &ChannelName,
-        publisher: Option<&UserId>,
-        message: &Message,
-    ) -> Result<Position, PublishError> {
-        let published = self.append(channel, publisher, message, None)?;
-        Ok(published.position)
-    }
-
-    /// The same with a key of the publisher's own, 1 to 128 bytes, with which it may try again: within five minutes, or the channel's
-    /// next 16,383 such publications, the message is stored once, and the later calls get the position of the first.
-    ///
-    /// # Errors
-    /// [`PublishError`]: nothing was published. [`PublishError::KeyReused`] where the publisher has used the key for another message.
-    pub fn publish_once(
-        &self,
-        channel: &ChannelName,
-        publisher: Option<&UserId>,
-        key: &str,
-        message: &Message,
-    ) -> Result<Published, PublishError> {
-        self.publish_once_as(channel, publisher, publisher, key, message)
-    }
-
-    /// The same where subscribers are told another publisher than the key's owner.
-    pub(crate) fn publish_once_as(
-        &self,
-        channel: &ChannelName,
-        publisher: Option<&UserId>,
-        owner: Option<&UserId>,
-        key: &str,
-        message: &Message,
-    ) -> Result<Published, PublishError> {
-        let (length, max) = (key.len(), keys::MAX_KEY);
-        if !(1..=max).contains(&length) {
-            return Err(PublishError::InvalidKey { length, max });
-        }
-        refuse_reserved(message)?;
-        let owner = owner.map(UserId::as_str);
-        let token = self.inner.tokens.token(owner, key, message);
-        self.append(channel, publisher, message, Some(token))
-    }
-
-    fn append(
-        &self,
-        channel: &ChannelName,
-        publisher: Option<&UserId>,
-        message: &Message,
-        once: Option<Token>,
-    ) -> Result<Published, PublishError> {
-        refuse_reserved(message)?;
-        self.check_size(message)?;
-        let mut draft = Draft::new(publisher.map(UserId::as_str), message);
-        loop {
-            let found = self
-                .channel(channel)
-                .map_err(|TooManyChannels { max }| PublishError::TooManyChannels { max })?;
-            match found.publish(self.now(), draft, once, &self.inner.closed) {
-                Ok(channel::Accepted {
-                    position,
-                    duplicate,
-                }) => {
-                    if !duplicate {
-                        self.inner.counters.published();
-                    }
-                    return Ok(Published {
-                        position,
-                        duplicate,
-                    });
-                }
-                // Evicted since the look-up: the next one finds or makes its successor.
-                Err(channel::Refused::Evicted(back)) => draft = back,
-                Err(channel::Refused::Closed) => return Err(PublishError::Closed),
-                Err(channel::Refused::KeyReused) => return Err(PublishError::KeyReused),
-            }
         }
     }
 
@@ -402,14 +279,6 @@ impl Broker {
         (self.inner.config.clock)()
     }
 
-    fn check_size(&self, message: &Message) -> Result<(), PublishError> {
-        let (size, max) = (message.size(), self.inner.config.max_message);
-        if size > max {
-            return Err(PublishError::TooLarge { size, max });
-        }
-        Ok(())
-    }
-
     fn channel(&self, name: &ChannelName) -> Result<Arc<Channel>, TooManyChannels> {
         let config = &self.inner.config;
         self.inner
@@ -420,14 +289,6 @@ impl Broker {
             .map_err(|hub::Full| TooManyChannels {
                 max: config.max_channels,
             })
-    }
-}
-
-/// What the server alone makes nobody publishes, whoever it is.
-fn refuse_reserved(message: &Message) -> Result<(), PublishError> {
-    match message {
-        Message::Presence(_) => Err(PublishError::Reserved(message.kind())),
-        _ => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{
 use super::{
     Broker, PublishError,
     audience::{Audience, Due},
-    channel::{Channel, Refused},
+    channel::{Channel, Given, Refused},
     reader::Reader,
 };
 use crate::wire::{Message, Position, Start, draft::Draft};
@@ -76,7 +76,7 @@ impl Poster {
             .publish(
                 self.broker.now(),
                 Draft::new(publisher, message),
-                None,
+                Given::default(),
                 closed,
             )
             .map(|accepted| accepted.position)

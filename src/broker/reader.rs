@@ -8,7 +8,7 @@ use super::{
     audience::Seat,
     channel::{Begin, Channel, Next},
     hub::Counters,
-    log::{Read, Wanted},
+    log::{Leave, Read, Wanted},
     presence::Present,
 };
 use crate::wire::{ChannelName, Offset, Position, Timestamp};
@@ -22,6 +22,8 @@ pub(crate) enum Batch {
     Lagged { from: Offset, to: Offset },
     /// The reader does not want these.
     Skipped { from: Offset, to: Offset },
+    /// The reader's session published these and did not want them back.
+    Own { from: Offset, to: Offset },
     /// Nothing will follow.
     Ended,
 }
@@ -83,6 +85,10 @@ impl Cursor {
                 self.counters.skipped(to - from + 1);
                 Some(Batch::Skipped { from, to })
             }
+            Next::Read(Read::Own { from, to }) => {
+                self.at = to;
+                Some(Batch::Own { from, to })
+            }
             Next::Ended => Some(Batch::Ended),
         }
     }
@@ -109,6 +115,8 @@ pub(crate) struct Reader {
     cursor: Cursor,
     seat: Seat,
     expiry: Option<Box<Expiry>>,
+    /// The session that reads.
+    session: Option<u64>,
     /// Its session is seen in the channel for as long.
     present: Option<Box<Present>>,
 }
@@ -127,6 +135,7 @@ impl Reader {
             cursor,
             seat,
             expiry: None,
+            session: None,
             present: None,
         }
     }
@@ -139,6 +148,12 @@ impl Reader {
     ) -> Self {
         let max_age = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
         self.expiry = Some(Box::new(Expiry { clock, max_age }));
+        self
+    }
+
+    /// The same reader, which is not given what was published without an echo to this session.
+    pub(crate) const fn of_session(mut self, session: u64) -> Self {
+        self.session = Some(session);
         self
     }
 
@@ -164,19 +179,24 @@ impl Reader {
 
     /// The next frames, shared with every other reader; `None` at the head.
     pub(crate) fn try_batch(&mut self, out: &mut Vec<Bytes>) -> Option<Batch> {
-        self.cursor.try_batch(Wanted::ALL, out)
+        let wanted = Wanted {
+            session: self.session,
+            ..Wanted::ALL
+        };
+        self.cursor.try_batch(wanted, out)
     }
 
-    /// The next frame of those that are not too old, or, with `newest`, that one alone; `None` at the head.
-    pub(crate) fn try_one(&mut self, newest: bool, out: &mut Vec<Bytes>) -> Option<Batch> {
+    /// The next frame of those that are not too old and not left out for newer ones; `None` at the head.
+    pub(crate) fn try_one(&mut self, leave: Leave, out: &mut Vec<Bytes>) -> Option<Batch> {
         let since = self
             .expiry
             .as_ref()
             .map_or(0, |expiry| (expiry.clock)().saturating_sub(expiry.max_age));
         let wanted = Wanted {
             since,
-            newest,
+            leave,
             count: 1,
+            session: self.session,
         };
         self.cursor.try_batch(wanted, out)
     }

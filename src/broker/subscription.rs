@@ -131,7 +131,7 @@ impl Stream for Subscription {
                     return Poll::Ready(Some(Delivery::Lagged { from, to }));
                 }
                 // It wants everything.
-                Batch::Skipped { .. } => {}
+                Batch::Skipped { .. } | Batch::Own { .. } => {}
                 Batch::Ended => return Poll::Ready(None),
             }
         }

@@ -8,7 +8,7 @@ use std::sync::{
 use futures_util::{FutureExt, StreamExt};
 
 use super::*;
-use crate::wire::{Code, Epoch};
+use crate::wire::{Code, Epoch, Message, UserId};
 
 mod audience;
 mod simulation;

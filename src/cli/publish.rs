@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use super::{Context, Failure, api, connect};
 use crate::{
     client::Client,
-    wire::{ChannelName, Message, UserId},
+    wire::{ChannelName, Message, PublishOptions, UserId},
 };
 
 /// Publish to a channel
@@ -25,6 +25,12 @@ pub(super) struct PubArguments {
     /// The media type to publish it as. Default: plain text.
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
+    /// A key of your own with which you may try again: the message is stored once. For one message, not for lines of standard input.
+    #[arg(long)]
+    key: Option<String>,
+    /// Which of the channel's states the message is: the next with the same takes its place where a reader lags.
+    #[arg(long, value_name = "KEY")]
+    conflation_key: Option<String>,
     #[command(flatten)]
     connection: connect::Arguments,
     #[command(flatten)]
@@ -107,9 +113,16 @@ pub(super) async fn publish(arguments: PubArguments, context: &Context) -> Resul
         channel,
         message,
         content_type,
+        key,
+        conflation_key,
         connection,
         api,
     } = arguments;
+    if message == "-" && key.is_some() {
+        return Err(Failure::usage(
+            "--key is one message's own, and `-` reads many: publish each with a key of its own",
+        ));
+    }
     if connection.any() && api.any() {
         return Err(Failure::usage(
             "--url, --token and --user publish over a connection, --http and --api-key-file over the HTTP API: pass one or the other",
@@ -124,6 +137,8 @@ pub(super) async fn publish(arguments: PubArguments, context: &Context) -> Resul
         },
         channel,
         content_type,
+        key,
+        conflation_key,
     };
     let published = if message == "-" {
         lines(&publisher, context).await
@@ -162,6 +177,8 @@ struct Publisher {
     way: Way,
     channel: ChannelName,
     content_type: Option<String>,
+    key: Option<String>,
+    conflation_key: Option<String>,
 }
 
 enum Way {
@@ -177,6 +194,10 @@ impl Publisher {
             text: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             content_type: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            key: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            conflation_key: Option<&'a str>,
         }
         let channel = self.channel.as_str();
         let content_type = self.content_type.as_deref();
@@ -186,7 +207,10 @@ impl Publisher {
                     Some(content_type) => Message::data(content_type, text.to_owned()),
                     None => Message::text(text),
                 };
-                let published = client.publish(channel, message).await;
+                let mut options = PublishOptions::new();
+                options.key.clone_from(&self.key);
+                options.conflation_key.clone_from(&self.conflation_key);
+                let published = client.publish_with(channel, message, options).await;
                 let published =
                     published.map_err(|error| Failure::new(format!("{channel}: {error}")))?;
                 format!("{channel} {}", published.position)
@@ -196,6 +220,8 @@ impl Publisher {
                     channel,
                     text,
                     content_type,
+                    key: self.key.as_deref(),
+                    conflation_key: self.conflation_key.as_deref(),
                 };
                 api.post("/v1/publish", &body).await?.to_string()
             }

@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     transport::dial::Dialer,
-    wire::{Attendance, ChannelName, Code, History, HistoryQuery, Message, Retry, Timestamp},
+    wire::{
+        Attendance, ChannelName, Code, History, HistoryQuery, Message, PublishOptions, Retry,
+        Timestamp,
+    },
 };
 
 /// What user code asks of the task.
@@ -25,7 +28,7 @@ use crate::{
 pub(super) enum Command {
     Publish {
         name: ChannelName,
-        key: Option<String>,
+        options: PublishOptions,
         message: Message,
         answer: oneshot::Sender<Result<Acknowledgement, ClientError>>,
     },

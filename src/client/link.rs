@@ -21,6 +21,7 @@ use super::{
     driver::Command,
     greet::CLOSE,
     line::Line,
+    publish,
     registry::{Key, Registry},
 };
 use crate::{
@@ -28,8 +29,8 @@ use crate::{
     wire::{
         Attendance, ChannelName, Code, DecodeError, History, Position, Retry, Start, Timestamp,
         frame::{
-            Frame, Limits, Ping, Publish, PublishOnce, ReadHistory, ReadPresence, Refresh,
-            Subscribe, SubscribeFrom, Unsubscribe,
+            Frame, Limits, Ping, ReadHistory, ReadPresence, Refresh, Subscribe, SubscribeFrom,
+            Unsubscribe,
         },
     },
 };
@@ -254,27 +255,12 @@ impl Link {
             }
             Command::Publish {
                 name,
-                key,
+                options,
                 message,
                 answer,
-            } => {
-                let channel = name.to_string();
-                self.request(Pending::Publish(answer), |request| match key {
-                    None => Publish {
-                        request,
-                        channel,
-                        message,
-                    }
-                    .into(),
-                    Some(key) => PublishOnce {
-                        request,
-                        channel,
-                        key,
-                        message,
-                    }
-                    .into(),
-                });
-            }
+            } => self.request(Pending::Publish(answer), |request| {
+                publish::request(request, &name, options, message)
+            }),
             Command::History {
                 name,
                 query,

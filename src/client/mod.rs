@@ -13,6 +13,7 @@ mod lane;
 mod line;
 mod link;
 mod mailbox;
+mod publish;
 mod registry;
 mod subscription;
 
@@ -28,8 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::wire::{
-    Attendance, ChannelName, Code, History, HistoryQuery, InvalidChannel, Message, Position, Start,
-    UserId,
+    Attendance, ChannelName, Code, History, HistoryQuery, InvalidChannel, Position, Start, UserId,
     frame::{Level, Limits, Source},
 };
 
@@ -243,70 +243,6 @@ impl Client {
             .claim(Source::ENDPOINT, &name, Start::Head, None)
             .ok_or(ClientError::AlreadySubscribed(name))?;
         Ok(Subscription::new(claim, Arc::clone(&self.shared)))
-    }
-
-    /// Publishes a message and waits for the acknowledgement. While the client is between two connections this waits for the
-    /// next one; it never sends twice.
-    ///
-    /// Any number of calls may be in flight. The server gets their messages in the order in which the calls were first polled,
-    /// from one task or several: nothing of a call happens before. A call that is dropped is not sent if it still waits for the
-    /// connection; otherwise it is carried out and its acknowledgement lost.
-    ///
-    /// # Errors
-    /// [`ClientError::Channel`], [`TooLarge`](ClientError::TooLarge), [`Request`](ClientError::Request) with the server's
-    /// code, [`Interrupted`](ClientError::Interrupted), [`Closed`](ClientError::Closed).
-    pub async fn publish(
-        &self,
-        channel: &str,
-        message: impl Into<Message>,
-    ) -> Result<Acknowledgement, ClientError> {
-        self.publish_as(parse(channel)?, None, message.into()).await
-    }
-
-    /// The same with a key of the caller's own, 1 to 128 bytes, that no other message of this user in the channel has: the message is
-    /// stored once, however often this is called, within five minutes or the channel's next 16,383 such publications. So it is sent
-    /// again over the next connection where one breaks before the acknowledgement came.
-    ///
-    /// # Errors
-    /// As for [`publish`](Self::publish), but for [`Interrupted`](ClientError::Interrupted).
-    pub async fn publish_once(
-        &self,
-        channel: &str,
-        key: &str,
-        message: impl Into<Message>,
-    ) -> Result<Acknowledgement, ClientError> {
-        let (name, message) = (parse(channel)?, message.into());
-        loop {
-            let key = Some(key.to_owned());
-            match self.publish_as(name.clone(), key, message.clone()).await {
-                Err(ClientError::Interrupted(_)) => {}
-                done => return done,
-            }
-        }
-    }
-
-    async fn publish_as(
-        &self,
-        name: ChannelName,
-        key: Option<String>,
-        message: Message,
-    ) -> Result<Acknowledgement, ClientError> {
-        if let State::Connected(welcomed) = &*self.shared.state.borrow()
-            && message.size() as u64 > welcomed.limits.message
-        {
-            return Err(ClientError::TooLarge {
-                size: message.size(),
-                max: welcomed.limits.message,
-            });
-        }
-        let (answer, answered) = oneshot::channel();
-        let _place = self.ask(Command::Publish {
-            name,
-            key,
-            message,
-            answer,
-        })?;
-        answered.await.map_err(|_| self.over())?
     }
 
     /// Reads a part of a channel's log: 256 publications and 256 KiB at most, and the next from [`History::next`] on. A subscription is

@@ -304,6 +304,7 @@ impl Reading {
             Frame::Publication(publication) => (publication.offset, publication.offset),
             Frame::Lagged(lagged) => (lagged.from, lagged.to),
             Frame::Skipped(skipped) => (skipped.from, skipped.to),
+            Frame::Own(own) => (own.from, own.to),
             _ => return self.other(frame),
         };
         let next = match self.advance(from, to) {
@@ -320,6 +321,8 @@ impl Reading {
         match frame {
             Frame::Publication(publication) => Some(Event::Publication(publication)),
             Frame::Skipped(_) => Some(Event::Skipped { from: next, to }),
+            // As it was wanted.
+            Frame::Own(_) => None,
             _ => Some(Event::Lagged { from: next, to }),
         }
     }

@@ -128,6 +128,7 @@ fn handle(
     let (request, answer) = match frame {
         Frame::Publish(publish) => (publish.request, publish::publish(inner, publish)),
         Frame::PublishOnce(publish) => (publish.request, publish::publish_once(inner, publish)),
+        Frame::PublishWith(publish) => (publish.request, publish::publish_with(inner, publish)),
         Frame::Subscribe(Subscribe { request, channel }) => {
             (request, subscribed(inner, request, &channel, Start::Head))
         }

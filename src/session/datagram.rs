@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::inner::Inner;
 use crate::{
     auth::{Delivery, Keyframes, OnLag},
-    broker::{Batch, Reader},
+    broker::{Batch, Leave, Reader},
     transport::Streams,
     wire::{ChannelName, Start, datagram::Head},
 };
@@ -73,11 +73,15 @@ impl Datagrams {
             self.behind = true;
             return Turn::Late;
         }
+        let leave = match self.behind {
+            true => Leave::AllButNewest,
+            false => Leave::Nothing,
+        };
         let frame = loop {
-            match reader.try_one(self.behind, scratch) {
+            match reader.try_one(leave, scratch) {
                 Some(Batch::Frames) => break scratch.pop(),
                 // The offset of what follows tells it.
-                Some(Batch::Lagged { .. } | Batch::Skipped { .. }) => {}
+                Some(Batch::Lagged { .. } | Batch::Skipped { .. } | Batch::Own { .. }) => {}
                 Some(Batch::Ended) => {
                     self.ended = true;
                     break None;

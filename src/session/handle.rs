@@ -63,6 +63,12 @@ impl Session {
         format!("{:016x}", self.inner.id)
     }
 
+    /// The same as a number: what [`Terms::exclude`](crate::broker::Terms::exclude) asks for.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.inner.id
+    }
+
     /// The authenticated user, or `None` for an anonymous session.
     #[must_use]
     pub fn user(&self) -> Option<&UserId> {
@@ -189,7 +195,7 @@ impl Session {
                         tracing::warn!(channel = %source.channel(), from, to, "a forwarder lags");
                     }
                     // It wants everything.
-                    Batch::Skipped { .. } => {}
+                    Batch::Skipped { .. } | Batch::Own { .. } => {}
                     Batch::Ended => return,
                 }
                 for frame in frames.drain(..) {

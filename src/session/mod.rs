@@ -231,7 +231,8 @@ async fn open(
             server: SERVER.to_owned(),
             features: [(lanes, LANES), (datagrams, FEATURE)]
                 .into_iter()
-                .filter_map(|(both, name)| both.then(|| name.to_owned()))
+                .filter(|(both, _)| *both)
+                .map(|(_, name)| name.to_owned())
                 .collect(),
             limits: context.config.limits,
             subscriptions: session.inner().writers.subscriptions(),

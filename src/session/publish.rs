@@ -1,11 +1,11 @@
-//! `Publish` and `PublishOnce` (PROTOCOL §4.6, §4.12).
+//! `Publish`, `PublishOnce` and `PublishWith` (PROTOCOL §4.6, §4.12, §4.14).
 
 use super::{control::Refusal, inner::Inner};
 use crate::{
-    broker::PublishError,
+    broker::{PublishError, Terms},
     wire::{
-        ChannelName, Code, UserId,
-        frame::{Frame, Level, Publish, PublishOnce, Published, PublishedOnce},
+        ChannelName, Code, Message, UserId,
+        frame::{Frame, Level, Publish, PublishOnce, PublishWith, Published, PublishedOnce},
     },
 };
 
@@ -25,20 +25,35 @@ pub(super) fn publish(inner: &Inner, publish: Publish) -> Result<Frame, Refusal>
 }
 
 pub(super) fn publish_once(inner: &Inner, publish: PublishOnce) -> Result<Frame, Refusal> {
-    let channel = permitted(inner, &publish.channel)?;
-    let (key, owner) = (&publish.key, inner.user.as_ref());
+    let terms = Terms::new().key(&publish.key);
+    let (request, channel) = (publish.request, &publish.channel);
+    on_terms(inner, request, channel, terms, &publish.message)
+}
+
+pub(super) fn publish_with(inner: &Inner, publish: PublishWith) -> Result<Frame, Refusal> {
+    let mut terms = Terms::new();
+    terms.key = publish.key.as_deref();
+    terms.conflation_key = publish.conflation_key.as_deref();
+    terms.exclude = (!publish.echo).then_some(inner.id);
+    let (request, channel) = (publish.request, &publish.channel);
+    on_terms(inner, request, channel, terms, &publish.message)
+}
+
+fn on_terms(
+    inner: &Inner,
+    request: u64,
+    channel: &str,
+    terms: Terms<'_>,
+    message: &Message,
+) -> Result<Frame, Refusal> {
+    let channel = permitted(inner, channel)?;
+    let (publisher, owner) = (shown(inner, &channel), inner.user.as_ref());
     let broker = &inner.context.broker;
     let published = broker
-        .publish_once_as(
-            &channel,
-            shown(inner, &channel),
-            owner,
-            key,
-            &publish.message,
-        )
+        .publish_as(&channel, publisher, owner, message, terms)
         .map_err(refusal)?;
     Ok(PublishedOnce {
-        request: publish.request,
+        request,
         position: published.position,
         level: Level::MEMORY,
         duplicate: published.duplicate,

@@ -122,7 +122,8 @@ pub(super) fn read(
         let broker = &inner.context.broker;
         let reader = broker
             .read(channel, &inner.home.audience, due, key, start)
-            .map_err(|_| SubscribeError::TooManyChannels)?;
+            .map_err(|_| SubscribeError::TooManyChannels)?
+            .of_session(inner.id);
         let reader = if source == Source::CHANNEL {
             broker.attended(reader, inner.id, inner.user.as_ref())
         } else {

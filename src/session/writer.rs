@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{
     auth::{Delivery, OnLag, Priority},
-    broker::{Batch, Reader},
+    broker::{Batch, Leave, Reader},
     transport::{Gone, Streams, UniStream},
     wire::{
         Code, Offset,
-        frame::{End, Frame, Lagged, Skipped},
+        frame::{End, Frame, Lagged, Own, Skipped},
     },
 };
 
@@ -308,8 +308,13 @@ impl Writer {
     /// One publication, with what is left out before it: what is not read can still be left out.
     fn read_fresh(&mut self) -> Option<Batch> {
         let reader = self.reader.as_mut()?;
+        let leave = match self.delivery.on_lag {
+            OnLag::Latest if self.behind => Leave::AllButNewest,
+            OnLag::LatestPerKey if self.behind => Leave::Superseded,
+            _ => Leave::Nothing,
+        };
         let batch = loop {
-            match reader.try_one(self.behind, &mut self.pending) {
+            match reader.try_one(leave, &mut self.pending) {
                 Some(Batch::Skipped { from, to }) => {
                     let from = self.left_out.map_or(from, |(from, _)| from);
                     self.left_out = Some((from, to));
@@ -331,7 +336,8 @@ impl Writer {
             }
             None => self.left_out = None,
         }
-        self.behind = false;
+        // What follows the newest is new; what follows the newest of one key may not be.
+        self.behind &= leave == Leave::Superseded;
         batch
     }
 
@@ -362,7 +368,7 @@ impl Writer {
                 self.left_out = told;
             }
         }
-        self.behind = self.delivery.on_lag == OnLag::Latest;
+        self.behind = true;
     }
 
     /// What the stream has where datagrams carry the rest; whether that is the end.
@@ -409,6 +415,10 @@ impl Writer {
             }
             // It is told with what follows.
             Some(Batch::Skipped { .. }) => None,
+            Some(Batch::Own { from, to }) => {
+                self.pending.push(Frame::from(Own { from, to }).encode());
+                None
+            }
             Some(Batch::Ended) => Some(ended),
             // The broker was closed before the sessions were told: who is at the head now has everything.
             None if drains && self.until == Until::Head => Some(Code::GOING_AWAY),

@@ -15,6 +15,7 @@ pub mod message;
 pub mod pattern;
 pub mod position;
 pub mod presence;
+pub mod publish;
 mod reader;
 
 pub use channel::{ChannelName, InvalidChannel, UserId};
@@ -25,6 +26,7 @@ pub use message::{Announcement, Data, Message, Notification, Publication};
 pub use pattern::{InvalidPattern, Pattern};
 pub use position::{Epoch, Offset, Position, Start, Timestamp};
 pub use presence::{Attendance, Member, Presence};
+pub use publish::PublishOptions;
 
 /// ALPN of the protocol over raw QUIC (PROTOCOL §2.1).
 pub const ALPN: &str = "tidings/1";

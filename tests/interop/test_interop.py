@@ -26,6 +26,7 @@ from tidings_client import (
     Lagged,
     AfterOrOldest,
     Latest,
+    Own,
     Notification,
     Ping,
     Pong,
@@ -537,6 +538,31 @@ def test_history(server, transport):
                 assert (page.kept, page.complete, found) == (Kept(epoch, 1, 300), False, [])
             await failure(two.history("user-nobody", HistoryQuery(None, 1, False)), Code.PERMISSION_DENIED)
             await usable(two)
+
+    run(test())
+
+
+def test_publish_without_echo(server, transport):
+    """§4.14, §5.8: who publishes is told its offset, and others get the message."""
+
+    async def test():
+        async with server.connect(transport) as one, server.connect(transport) as two:
+            for client in (one, two):
+                await login(server, client)
+            room = new_room()
+            _, own = await one.subscribe(room)
+            _, other = await two.subscribe(room)
+            silent = await one.publish_with(room, text("a"), key="k", conflation_key="c", echo=False)
+            assert (silent.position.offset, silent.duplicate) == (1, False)
+            again = await one.publish_with(room, text("a"), key="k", echo=False)
+            assert (again.position.offset, again.duplicate) == (1, True)
+            await one.publish_with(room, text("b"))
+            for stream, messages in [(own, [text("b")]), (other, [text("a"), text("b")])]:
+                client = one if stream is own else two
+                await client.until(lambda: len(stream.messages) == len(messages), "the messages")
+                assert stream.messages == messages
+            assert own.frames[0] == Own(1, 1)
+            await failure(one.publish_with(room, text("b"), conflation_key=""), Code.INVALID_KEY)
 
     run(test())
 

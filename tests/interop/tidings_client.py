@@ -415,6 +415,16 @@ class PublishOnce:
     message: object = wire(MESSAGE)
 
 
+@frame(0x18)
+class PublishWith:
+    request: int = wire(U64)
+    channel: str = wire(STRING)
+    key: str | None = wire(Option(STRING))
+    conflation_key: str | None = wire(Option(STRING))
+    echo: bool = wire(BOOL)
+    message: object = wire(MESSAGE)
+
+
 @frame(0x46)
 class PublishedOnce:
     request: int = wire(U64)
@@ -520,6 +530,12 @@ class Lagged:
 
 @frame(0x64)
 class Skipped:
+    from_: int = wire(U64)
+    to: int = wire(U64)
+
+
+@frame(0x67)
+class Own:
     from_: int = wire(U64)
     to: int = wire(U64)
 
@@ -794,7 +810,7 @@ class Stream:
             self.expected = item.offset + 1
         elif isinstance(item, Skipped) and self.header.delivery == 0:
             raise Fault(f"{item} on stream {self.number}, which delivers every publication")
-        elif isinstance(item, (Lagged, Skipped)):
+        elif isinstance(item, (Lagged, Skipped, Own)):
             if item.from_ != self.expected or item.to < item.from_:
                 raise Fault(f"{item} on stream {self.number}, {self.expected} was next")
             self.expected = item.to + 1
@@ -978,6 +994,9 @@ class Client:
 
     async def publish_once(self, channel, key, message):
         return await self._ask(PublishOnce, PublishedOnce, channel, key, message)
+
+    async def publish_with(self, channel, message, key=None, conflation_key=None, echo=True):
+        return await self._ask(PublishWith, PublishedOnce, channel, key, conflation_key, echo, message)
 
     async def refresh(self, token):
         return await self._ask(Refresh, Refreshed, token)

@@ -232,6 +232,16 @@ def frames():
         yield f"a key of {len(key)} characters", "PublishOnce", {
             "request": "2", "channel": "c", "key": key, "message": notification("n"),
         }
+    for name, message in MESSAGES:
+        yield name, "PublishWith", {
+            "request": "1", "channel": "chat-room-7", "key": None, "conflation_key": None, "echo": True, "message": message,
+        }
+    for key in ["", TEXT, "k" * 250, "k" * 251]:
+        for keys in [{"key": key, "conflation_key": None}, {"key": None, "conflation_key": key}, {"key": "k", "conflation_key": key}]:
+            what = " and ".join(name for name in keys if keys[name] is not None)
+            yield f"{what} of {len(key)} characters", "PublishWith", {
+                "request": "2", "channel": "c", **keys, "echo": False, "message": notification("n"),
+            }
     for edge in EDGES:
         yield f"offset {edge}", "PublishedOnce", {
             "request": "2", "position": position(EPOCH, edge), "level": 0, "duplicate": edge % 2 == 1,
@@ -319,6 +329,7 @@ def frames():
         yield f"to {edge}", "Lagged", {"from": "1", "to": str(edge)}
         yield f"to {edge}", "Skipped", {"from": "1", "to": str(edge)}
         yield f"number {edge}", "Lane", {"lane": str(edge)}
+        yield f"to {edge}", "Own", {"from": "1", "to": str(edge)}
         yield f"of {edge}", "Turn", {"subscription": str(edge)}
     yield "from 2^53+1", "Lagged", {"from": str(2**53 + 1), "to": str(2**53 + 2)}
 

@@ -141,6 +141,7 @@ proptest! {
             Frame::SubscribeFrom(body) => Some(body.request),
             Frame::ReadHistory(body) => Some(body.request),
             Frame::PublishOnce(body) => Some(body.request),
+            Frame::PublishWith(body) => Some(body.request),
             Frame::Refresh(body) => Some(body.request),
             Frame::ReadPresence(body) => Some(body.request),
             _ => None,

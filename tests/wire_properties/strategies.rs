@@ -11,9 +11,9 @@ use tidings::wire::{
     Code, Epoch, HistoryQuery, Kept, Member, Message, Position, Presence, Publication, Start,
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
-        Lane, Level, Limits, Ping, Pong, PresencePage, Publish, PublishOnce, Published,
-        PublishedOnce, ReadHistory, ReadPresence, Refresh, Refreshed, Skipped, Source, Subscribe,
-        SubscribeFrom, Subscribed, Turn, Unsubscribe, Unsubscribed, Welcome,
+        Lane, Level, Limits, Own, Ping, Pong, PresencePage, Publish, PublishOnce, PublishWith,
+        Published, PublishedOnce, ReadHistory, ReadPresence, Refresh, Refreshed, Skipped, Source,
+        Subscribe, SubscribeFrom, Subscribed, Turn, Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -74,6 +74,7 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         Publish { request: id(), channel: text(), message: message() }
         Ping { request: id() }
         PublishOnce { request: id(), channel: text(), key: text(), message: message() }
+        PublishWith { request: id(), channel: text(), key: option::of(text()), conflation_key: option::of(text()), echo: any::<bool>(), message: message() }
         Refresh { request: id(), token: text() }
         Refreshed { request: id(), expires: option::of(number()) }
         ReadPresence { request: id(), channel: text(), limit: number() }
@@ -103,6 +104,7 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         Publication { offset: number(), time: number(), publisher: option::of(text()), message: message() }
         Lagged { from: number(), to: number() }
         Skipped { from: number(), to: number() }
+        Own { from: number(), to: number() }
         Lane { lane: number() }
         Turn { subscription: id() }
         End { code: code(), reason: text() }

@@ -11,7 +11,9 @@ fn log(count: usize, bytes: usize, age: u64) -> Log {
 }
 
 fn append(log: &mut Log, now: Timestamp, size: usize) -> Offset {
-    log.append(now, |offset, _| Bytes::from(vec![offset as u8; size]))
+    log.append(now, Mark::default(), |offset, _| {
+        Bytes::from(vec![offset as u8; size])
+    })
 }
 
 #[test]
@@ -209,7 +211,7 @@ fn what_a_reader_does_not_want_is_skipped_and_told() {
     assert_eq!(read(1, since(1000)), (Read::Lagged { from: 2, to: 3 }, 0));
     assert_eq!(read(8, since(1000)), (Read::AtHead, 0));
     let newest = Wanted {
-        newest: true,
+        leave: Leave::AllButNewest,
         ..Wanted::ALL
     };
     assert_eq!(read(1, newest), skipped(2, 7), "lost or not");
@@ -218,8 +220,9 @@ fn what_a_reader_does_not_want_is_skipped_and_told() {
     assert_eq!(read(8, newest), (Read::AtHead, 0));
     let both = Wanted {
         since: 85,
-        newest: true,
+        leave: Leave::AllButNewest,
         count: 1,
+        ..Wanted::ALL
     };
     assert_eq!(read(7, both), skipped(8, 8));
     let one = Wanted {
@@ -234,7 +237,7 @@ fn time_does_not_run_backwards() {
     let mut log = log(10, 1000, 1000);
     append(&mut log, 50, 1);
     let mut seen = 0;
-    log.append(20, |_, time| {
+    log.append(20, Mark::default(), |_, time| {
         seen = time;
         Bytes::from_static(b"x")
     });

@@ -28,7 +28,7 @@ use super::{
     sessions,
 };
 use crate::{
-    broker::Broker,
+    broker::{Broker, Terms},
     session::Sessions,
     wire::{ChannelName, Message, Position, UserId, message},
 };
@@ -134,10 +134,22 @@ pub(super) struct Publish {
     /// messages with keys. The same key with another message is refused.
     #[schema(min_length = 1, max_length = 128, example = "order-17")]
     key: Option<String>,
+    /// Which of the channel's states the message is: where its rule says `on_lag = "latest_per_key"`, a subscriber that lags gets the newest
+    /// message with each.
+    #[schema(min_length = 1, max_length = 128, example = "player-17")]
+    conflation_key: Option<String>,
+    /// A session that is not sent the message, by its id: the one that caused it and knows.
+    #[schema(
+        min_length = 16,
+        max_length = 16,
+        pattern = "^[0-9a-f]{16}$",
+        example = "7d1e6ee08f3a0c5d"
+    )]
+    exclude_session: Option<String>,
 }
 
 impl Shape for Publish {
-    const SHAPE: &'static str = r#"{"channel": "chat-room-7", "text": "..."}, or "json": any value or "base64": "..." in place of "text", and "content_type": "..." and "key": "..." if you like"#;
+    const SHAPE: &'static str = r#"{"channel": "chat-room-7", "text": "..."}, or "json": any value or "base64": "..." in place of "text", and "content_type", "key", "conflation_key" and "exclude_session" if you like"#;
 }
 
 /// A field that is there counts, also when it is `null`.
@@ -272,19 +284,28 @@ pub(super) async fn publish(
     Authorized(mut request): Authorized<Publish>,
 ) -> Result<Json<Published>, Rejection> {
     let channel = ChannelName::parse(&request.channel).map_err(Rejection::Channel)?;
-    if let Some(key) = request.key.take() {
-        let message = request.message()?;
-        let published = api.broker.publish_once(&channel, None, &key, &message);
-        let published = published.map_err(Rejection::Publish)?;
-        let Json(answer) = Published::new(&channel, published.position);
-        return Ok(Json(Published {
-            duplicate: Some(published.duplicate),
-            ..answer
-        }));
-    }
-    let position = api.broker.post(&channel, request.message()?);
-    let position = position.map_err(Rejection::Publish)?;
-    Ok(Published::new(&channel, position))
+    let (key, conflation_key) = (request.key.take(), request.conflation_key.take());
+    let exclude = request.exclude_session.take();
+    let mut terms = Terms::new();
+    terms.key = key.as_deref();
+    terms.conflation_key = conflation_key.as_deref();
+    terms.exclude = exclude.map(|text| session_id(&text)).transpose()?;
+    let message = request.message()?;
+    let published = api.broker.publish_with(&channel, None, &message, terms);
+    let published = published.map_err(Rejection::Publish)?;
+    let Json(answer) = Published::new(&channel, published.position);
+    Ok(Json(Published {
+        duplicate: key.is_some().then_some(published.duplicate),
+        ..answer
+    }))
+}
+
+fn session_id(text: &str) -> Result<u64, Rejection> {
+    let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+    id.ok_or_else(|| {
+        Publish::unfit("`exclude_session` is no id of a session: 16 hexadecimal digits")
+    })
 }
 
 /// Health

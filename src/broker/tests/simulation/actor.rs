@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt};
 
-use super::super::super::{Batch, Delivery, Reader, Subscription};
+use super::super::super::{Batch, Delivery, Leave, Reader, Subscription};
 use super::{
     event::{Event, Key, ReaderId, Seen, Told, Via, opened},
     plan::Dice,
@@ -129,7 +129,11 @@ impl Actor {
                     Habit::All | Habit::Cut => hand.try_batch(&mut frames),
                     Habit::Newest | Habit::Fresh(_) => {
                         stage.record(wants(reader, newest, self.habit, stage));
-                        hand.try_one(newest, &mut frames)
+                        let leave = match newest {
+                            true => Leave::AllButNewest,
+                            false => Leave::Nothing,
+                        };
+                        hand.try_one(leave, &mut frames)
                     }
                 };
                 batch.map(|batch| found(reader, batch, &frames))
@@ -224,6 +228,7 @@ fn found(reader: ReaderId, batch: Batch, frames: &[Bytes]) -> Event {
         },
         Batch::Lagged { from, to } => Event::Lagged { reader, from, to },
         Batch::Skipped { from, to } => Event::Skipped { reader, from, to },
+        Batch::Own { .. } => unreachable!("nobody reads for a session here"),
         Batch::Ended => Event::Ended { reader },
     }
 }

@@ -170,6 +170,40 @@ async fn health_counts_and_needs_no_key() {
 }
 
 #[tokio::test]
+async fn a_message_may_name_its_state_and_whom_it_is_not_for() {
+    let server = Server::start().await;
+    let mut subscription = subscribe(&server, "chat-room-7");
+    let ask = async |name: &str, value: &str| {
+        let body = json!({"channel": "chat-room-7", "text": "one", name: value});
+        server.post("/v1/publish", &body).await
+    };
+    for (offset, (name, value)) in (1..).zip([
+        ("conflation_key", "player-17"),
+        ("exclude_session", "00c0ffee00c0ffee"),
+    ]) {
+        let answer = ask(name, value).await;
+        let wanted = wanted(&subscription, offset);
+        assert_eq!((answer.status, answer.json()), (200, wanted));
+        assert_eq!(next(&mut subscription).await.message.as_text(), Some("one"));
+    }
+    let long = "k".repeat(129);
+    for (name, value, code) in [
+        ("conflation_key", "", "invalid_key"),
+        ("conflation_key", &long, "invalid_key"),
+        ("exclude_session", "", "invalid_request"),
+        ("exclude_session", "c0ffee", "invalid_request"),
+        ("exclude_session", "00c0ffee00c0ffe+", "invalid_request"),
+    ] {
+        let answer = ask(name, value).await;
+        assert_eq!(answer.json()["error"]["code"], code, "{answer:?}");
+        let status = if code == "invalid_key" { 422 } else { 400 };
+        assert_eq!(answer.status, status);
+    }
+    assert_eq!(server.broker.stats().publications, 2);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_message_with_a_key_is_stored_once() {
     let server = Server::start().await;
     let mut subscription = subscribe(&server, "chat-room-7");

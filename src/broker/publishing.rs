@@ -1,0 +1,222 @@
+//! What the broker takes, and on which terms.
+
+use std::sync::Arc;
+
+use super::{
+    Broker, PublishError, TooManyChannels,
+    channel::{Accepted, Given, Refused},
+    keys,
+    marks::Mark,
+};
+use crate::wire::{ChannelName, Message, Position, UserId, draft::Draft};
+
+/// What is said of a publication beside its channel, its publisher and its message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Terms<'a> {
+    /// A key of the publisher's own, 1 to 128 bytes, with which it may try again: within five minutes, or the channel's next 16,383 such
+    /// publications, the message is stored once, and later calls get the position of the first (PROTOCOL §4.12).
+    pub key: Option<&'a str>,
+    /// Which of the channel's states the message is, 1 to 128 bytes. Where the rule says
+    /// [`OnLag::LatestPerKey`](crate::auth::OnLag::LatestPerKey), a reader that lags gets the newest message with each (PROTOCOL §5.5).
+    pub conflation_key: Option<&'a str>,
+    /// The session that is not sent it, by [`Session::number`](crate::endpoint::Session::number): the one that caused it and knows (PROTOCOL §5.8).
+    pub exclude: Option<u64>,
+}
+
+impl<'a> Terms<'a> {
+    /// Nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            key: None,
+            conflation_key: None,
+            exclude: None,
+        }
+    }
+
+    /// The same with a key.
+    #[must_use]
+    pub const fn key(mut self, key: &'a str) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The same with a conflation key.
+    #[must_use]
+    pub const fn conflation_key(mut self, key: &'a str) -> Self {
+        self.conflation_key = Some(key);
+        self
+    }
+
+    /// The same without an echo to this session.
+    #[must_use]
+    pub const fn exclude(mut self, session: u64) -> Self {
+        self.exclude = Some(session);
+        self
+    }
+}
+
+/// What became of a publication with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// Where it stands.
+    pub position: Position,
+    /// It stood there already.
+    pub duplicate: bool,
+}
+
+impl Broker {
+    /// Publishes in the server's name. Returns when the publication stands in the log; delivery goes on by itself.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published.
+    pub fn post(
+        &self,
+        channel: &ChannelName,
+        message: impl Into<Message>,
+    ) -> Result<Position, PublishError> {
+        self.publish(channel, None, &message.into())
+    }
+
+    /// Posts a [`Notification`](crate::wire::Notification) to `user-{user}`: every device of the user gets it.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published.
+    pub fn notify(&self, user: &UserId, text: impl Into<String>) -> Result<Position, PublishError> {
+        let message = Message::notification(text, self.now());
+        self.publish(&ChannelName::of_user(user), None, &message)
+    }
+
+    /// Posts an [`Announcement`](crate::wire::Announcement) to `global`: everybody gets it.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published.
+    pub fn announce(&self, text: impl Into<String>) -> Result<Position, PublishError> {
+        let message = Message::announcement(text, self.now());
+        self.publish(&ChannelName::global(), None, &message)
+    }
+
+    /// Publishes in a user's name, or in the server's (`None`). Whether the publisher may is the caller's to check.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published.
+    pub fn publish(
+        &self,
+        channel: &ChannelName,
+        publisher: Option<&UserId>,
+        message: &Message,
+    ) -> Result<Position, PublishError> {
+        let published = self.append(channel, publisher, message, Given::default())?;
+        Ok(published.position)
+    }
+
+    /// The same with a key of the publisher's own, 1 to 128 bytes, with which it may try again: within five minutes, or the channel's
+    /// next 16,383 such publications, the message is stored once, and the later calls get the position of the first.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published. [`PublishError::KeyReused`] where the publisher has used the key for another message.
+    pub fn publish_once(
+        &self,
+        channel: &ChannelName,
+        publisher: Option<&UserId>,
+        key: &str,
+        message: &Message,
+    ) -> Result<Published, PublishError> {
+        self.publish_with(channel, publisher, message, Terms::new().key(key))
+    }
+
+    /// The same on any terms.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published.
+    pub fn publish_with(
+        &self,
+        channel: &ChannelName,
+        publisher: Option<&UserId>,
+        message: &Message,
+        terms: Terms<'_>,
+    ) -> Result<Published, PublishError> {
+        self.publish_as(channel, publisher, publisher, message, terms)
+    }
+
+    /// The same where subscribers are told another publisher than the key's owner.
+    pub(crate) fn publish_as(
+        &self,
+        channel: &ChannelName,
+        publisher: Option<&UserId>,
+        owner: Option<&UserId>,
+        message: &Message,
+        terms: Terms<'_>,
+    ) -> Result<Published, PublishError> {
+        for key in [terms.key, terms.conflation_key].into_iter().flatten() {
+            let (length, max) = (key.len(), keys::MAX_KEY);
+            if !(1..=max).contains(&length) {
+                return Err(PublishError::InvalidKey { length, max });
+            }
+        }
+        refuse_reserved(message)?;
+        let owner = owner.map(UserId::as_str);
+        let token = |key| self.inner.tokens.token(owner, key, message);
+        let given = Given {
+            once: terms.key.map(token),
+            mark: Mark {
+                exclude: terms.exclude,
+                conflation_key: terms.conflation_key.map(Arc::from),
+            },
+        };
+        self.append(channel, publisher, message, given)
+    }
+
+    fn append(
+        &self,
+        channel: &ChannelName,
+        publisher: Option<&UserId>,
+        message: &Message,
+        mut given: Given,
+    ) -> Result<Published, PublishError> {
+        refuse_reserved(message)?;
+        self.check_size(message)?;
+        let mut draft = Draft::new(publisher.map(UserId::as_str), message);
+        loop {
+            let found = self
+                .channel(channel)
+                .map_err(|TooManyChannels { max }| PublishError::TooManyChannels { max })?;
+            match found.publish(self.now(), draft, given, &self.inner.closed) {
+                Ok(Accepted {
+                    position,
+                    duplicate,
+                }) => {
+                    if !duplicate {
+                        self.inner.counters.published();
+                    }
+                    return Ok(Published {
+                        position,
+                        duplicate,
+                    });
+                }
+                // Evicted since the look-up: the next one finds or makes its successor.
+                Err(Refused::Evicted(back)) => (draft, given) = *back,
+                Err(Refused::Closed) => return Err(PublishError::Closed),
+                Err(Refused::KeyReused) => return Err(PublishError::KeyReused),
+            }
+        }
+    }
+
+    pub(super) fn check_size(&self, message: &Message) -> Result<(), PublishError> {
+        let (size, max) = (message.size(), self.inner.config.max_message);
+        if size > max {
+            return Err(PublishError::TooLarge { size, max });
+        }
+        Ok(())
+    }
+}
+
+/// What the server alone makes nobody publishes, whoever it is.
+fn refuse_reserved(message: &Message) -> Result<(), PublishError> {
+    match message {
+        Message::Presence(_) => Err(PublishError::Reserved(message.kind())),
+        _ => Ok(()),
+    }
+}
