@@ -275,4 +275,15 @@ async fn who_keeps_up_gets_every_state(transport: Transport) {
         client.publish_with("room", message, options).await.unwrap();
         assert_eq!(text(&publication(&mut room).await), number.to_string());
     }
+    // However many stand there when its stream is looked at.
+    for number in 20..60 {
+        let (message, terms) = (number.to_string(), Terms::new().conflation_key("one"));
+        let broker = server.broker();
+        broker
+            .publish_with(&channel("room"), None, &Message::text(message), terms)
+            .unwrap();
+    }
+    for number in 20..60 {
+        assert_eq!(text(&publication(&mut room).await), number.to_string());
+    }
 }

@@ -135,7 +135,7 @@ FRAME_BYTES = [
     (Skipped(3, 8), "03 64 03 08"),
     (Lane(1), "02 65 01"),
     (Own(3, 8), "03 67 03 08"),
-    (PublishWith(3, "a", None, "c", False, Notification("hi", 4)), "0d 18 03 01 61 00 01 01 63 00 00 02 68 69 04"),
+    (PublishWith(3, "a", None, "c", False, Notification("hi", 4)), "0e 18 03 01 61 00 01 01 63 00 00 02 68 69 04"),
     (Turn(300), "04 66 fb 2c 01"),
     (End(1, ""), "03 63 01 00"),
 ]
