@@ -42,14 +42,14 @@ pub enum Priority {
     Urgent,
 }
 
-/// When the newest of the publications that travel as datagrams comes on the subscription's stream, too, where nothing is lost
-/// (PROTOCOL §5.6).
+/// When the newest of the publications that travel as datagrams comes on the subscription's stream, too, or instead, where nothing is
+/// lost (PROTOCOL §5.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Keyframes {
     /// After so many publications by datagram. `None`: only after a time. Default `None`.
     pub messages: Option<NonZeroU32>,
-    /// So long after the stream had one, if there is a newer. A millisecond at least. Default 1 s: a state is wrong for little longer,
+    /// So long after the stream had one, if there is a newer. A millisecond at least, and a day at most. Default 1 s: a state is wrong for little longer,
     /// whatever the network loses.
     pub interval: Duration,
 }

@@ -3,7 +3,7 @@
 //! Nothing waits here but one publication: the newest that the stream has not had. What finds no room on the network is read again, as
 //! the newest of then.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -14,6 +14,9 @@ use crate::{
     transport::Streams,
     wire::{ChannelName, Start, datagram::Head},
 };
+
+/// Longest time between keyframes: every moment so far away can be named.
+const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// What one subscription has sent by datagram and owes its stream.
 pub(super) struct Datagrams {
@@ -47,13 +50,15 @@ pub(super) enum Turn {
 
 impl Datagrams {
     /// Of the subscription with this id. Where it `begins` with what was published before, its stream has that.
-    pub(super) fn new(subscription: u64, keyframes: Keyframes, begins: bool) -> Box<Self> {
+    pub(super) fn new(subscription: u64, mut keyframes: Keyframes, begins: bool) -> Box<Self> {
+        keyframes.interval = keyframes.interval.min(LONGEST);
         Box::new(Self {
             head: Head::new(subscription),
             keyframes,
             newest: None,
             since: 0,
-            next: Instant::now() + keyframes.interval,
+            // Subscriptions that begin together do not have all their keyframes at once.
+            next: Instant::now() + keyframes.interval * (8 + subscription as u32 % 8) / 16,
             owed: begins,
             behind: true,
             ended: false,
@@ -89,12 +94,13 @@ impl Datagrams {
                 None => break None,
             }
         };
-        self.behind = false;
+        let behind = std::mem::take(&mut self.behind);
         let Some(frame) = frame else {
             return Turn::AtHead;
         };
-        // Nobody has lost it yet who has only just come.
-        if idle && self.owed {
+        // Nobody has lost it yet who has only just come, and a network that takes little is not told the same twice.
+        if idle && (self.owed || behind && self.is_due()) {
+            streams.spend(frame.len());
             self.kept();
             return Turn::Stream(frame);
         }
@@ -112,11 +118,13 @@ impl Datagrams {
 
     /// What an idle stream is to have now; at the `end`, whatever it has not had.
     pub(super) fn keyframe(&mut self, end: bool) -> Option<Bytes> {
-        if self.newest.is_none() || !(end || self.is_due()) {
+        // Where there was no room, a newer one will take its place.
+        if self.newest.is_none() || !(end || self.is_due() && !self.behind) {
             return None;
         }
+        let newest = self.newest.take();
         self.kept();
-        self.newest.take()
+        newest
     }
 
     /// Takes the place of a keyframe that the stream did not take in time; `false` where that is the newest there is.
@@ -127,7 +135,8 @@ impl Datagrams {
 
     /// When [`keyframe`](Self::keyframe) will have one.
     pub(super) fn due_at(&self) -> Option<Instant> {
-        self.newest.as_ref().map(|_| self.next)
+        let waits = self.newest.is_some() && !self.behind;
+        waits.then_some(self.next)
     }
 
     /// Nothing will follow in the channel.
@@ -142,6 +151,7 @@ impl Datagrams {
 
     /// The stream has the newest.
     fn kept(&mut self) {
+        self.newest = None;
         (self.owed, self.since) = (false, 0);
         self.next = Instant::now() + self.keyframes.interval;
     }

@@ -105,6 +105,11 @@ impl Streams<'_> {
         room
     }
 
+    /// As many bytes for the network go another way.
+    pub(crate) fn spend(&mut self, bytes: usize) {
+        self.hurry.datagrams.get_or_insert_default().in_flight += bytes as u64;
+    }
+
     /// Sends a datagram: `head` and `body`, one behind the other. `false` where the path or the peer takes none of this size.
     pub(crate) fn send_datagram(&mut self, head: &[u8], body: &Bytes) -> bool {
         let session = if self.http3 { QUARTER_STREAM_ID } else { &[] };
