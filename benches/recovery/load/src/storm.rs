@@ -1,0 +1,106 @@
+//! One run: connect, measure the parts, strike, and wait until everybody has everything.
+
+use std::time::{Duration, Instant};
+
+use tidings::client::{Builder, Client, Trust};
+use tokio::time::sleep;
+
+use crate::{
+    Arguments, Failure, Strike,
+    crowd::Crowd,
+    publishers::{Pace, Publishers},
+    report::{self, Clients, Report},
+    server::Server,
+};
+
+/// Who reads, so that all can be cut off at once; and who publishes.
+const READER: &str = "reader";
+const PUBLISHER: &str = "publisher";
+/// How long there is nothing but live traffic before the strike.
+const CALM: Duration = Duration::from_secs(2);
+/// Deliveries that are measured; the median counts.
+const DELIVERIES: usize = 3;
+
+pub(crate) async fn run(arguments: &Arguments) -> Result<Report, Failure> {
+    let mut server = Server::start(&arguments.tidings).await?;
+    let scheme = if arguments.webtransport {
+        "https"
+    } else {
+        "quic"
+    };
+    let url = format!("{scheme}://{}", server.address());
+    let certificate = server.certificate()?;
+    let client = |token: &str| {
+        Client::builder(&url)
+            .token(token)
+            .trust(Trust::Pem(certificate.clone()))
+    };
+    let (reader, publisher) = (server.token(READER).await?, server.token(PUBLISHER).await?);
+    let patience = Duration::from_secs_f64(arguments.patience);
+    let pace = Pace {
+        rate: arguments.rate,
+        size: arguments.size as usize,
+    };
+
+    let begun = Instant::now();
+    let crowd = Crowd::connect(arguments.clients, arguments.channels, || client(&reader)).await?;
+    let handshakes = begun.elapsed();
+    let publish = async |builder: Builder| {
+        // It must not come back by itself: who publishes to which server is to be known.
+        let client = builder.reconnect(false).connect().await?;
+        Ok::<_, Failure>(Publishers::start(&client, &crowd.channels, pace))
+    };
+    let mut publishers = publish(client(&publisher)).await?;
+    let mut deliveries = Vec::new();
+    // The first is not measured: nothing is warm yet.
+    for _ in 0..=DELIVERIES {
+        crowd.begin();
+        let begun = Instant::now();
+        publishers.burst(arguments.messages).await?;
+        deliveries.push(crowd.all_there(patience).await?.duration_since(begun));
+    }
+    deliveries.remove(0);
+    deliveries.sort();
+    let delivery = deliveries[DELIVERIES / 2];
+
+    sleep(CALM).await;
+    crowd.begin();
+    let back = match arguments.strike {
+        Strike::Killed => {
+            drop(publishers);
+            server.kill().await?;
+            sleep(Duration::from_secs_f64(arguments.down)).await;
+            server.start_again().await?;
+            let back = Instant::now();
+            crowd.another_server();
+            publishers = publish(client(&publisher)).await?;
+            back
+        }
+        Strike::Cut => {
+            let back = Instant::now();
+            server.cut_off(READER).await?;
+            back
+        }
+    };
+    let cpu = server.cpu();
+    publishers.burst(arguments.messages).await?;
+    let published = report::since(back, Instant::now());
+    let caught_up = crowd.all_there(patience).await?;
+    let mut clients = Clients::new(&crowd, back);
+    let server_cpu = server.cpu().zip(cpu).map(|(after, before)| after - before);
+    // Whatever came too late or twice comes before this.
+    crowd.begin();
+    publishers.burst(1).await?;
+    crowd.all_there(patience).await?;
+    clients.recount(&crowd);
+    Ok(Report {
+        handshakes: handshakes.as_secs_f64(),
+        delivery: delivery.as_secs_f64(),
+        bound: report::bound(handshakes, delivery),
+        caught_up: report::since(back, caught_up),
+        published,
+        clients,
+        server_cpu,
+        load_average: report::load_average(),
+    })
+}
