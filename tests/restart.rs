@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use common::{both, certificate, publication, text};
+use common::{both, certificate, gate::Gate, publication, text};
 use tidings::{
     ChannelName, Message,
     auth::{JwtAuthenticator, TokenIssuer, VerifyingKey},
@@ -15,7 +15,7 @@ use tidings::{
     server::Server,
     transport::Certificate,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 const SECRET: &[u8] = b"a secret of a test, which is long enough";
 
@@ -120,12 +120,34 @@ async fn an_end_without_a_word_is_followed_by_another_connection(transport: Tran
         .wait_for(|state| matches!(state, State::Reconnecting { .. }))
         .await
         .unwrap();
-    let _again = loop {
-        let bound = std::net::UdpSocket::bind(address).is_ok();
-        if bound {
-            break serve(address, certificate.clone(), &[]).await;
-        }
-        tokio::task::yield_now().await;
-    };
+    free(address).await;
+    let _again = serve(address, certificate, &[]).await;
     assert!(matches!(global.next().await, Some(Event::Break { .. })));
+}
+
+/// Waits until whoever had this port is gone.
+async fn free(address: SocketAddr) {
+    while std::net::UdpSocket::bind(address).is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+both!(who_sends_to_a_restarted_server_is_told_so);
+async fn who_sends_to_a_restarted_server_is_told_so(transport: Transport) {
+    let (certificate, pem, _) = certificate();
+    let (address, _stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
+    let gate = Gate::start(address).await;
+    let client = connect(transport, gate.address, pem).await;
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    // The server is gone without a word that reaches the client, and another one comes before the client notices.
+    gate.hold();
+    running.abort();
+    free(address).await;
+    let _again = serve(address, certificate, &["1"]).await;
+    gate.lose();
+    // By silence it would be noticed after half a minute.
+    let pinged = timeout(Duration::from_secs(20), client.ping()).await;
+    pinged.expect("it is told at once").unwrap_err();
+    assert!(matches!(room.next().await, Some(Event::Break { .. })));
+    assert_eq!(text(&publication(&mut room).await), "1");
 }

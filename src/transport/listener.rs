@@ -46,10 +46,6 @@ const BIDI_STREAMS: u32 = 3;
 /// HTTP/3's control stream and two of QPACK. quinn allocates a slot for each permitted stream.
 const UNI_STREAMS: u32 = 3;
 
-/// Least time between two stateless resets of a worker: a server that came back tells all clients of the one before within a second. A
-/// reset is smaller than the packet that it answers.
-const RESET_INTERVAL: Duration = Duration::from_micros(100);
-
 /// Bytes of a datagram that clients are told to send at most, the least that QUIC allows (RFC 9000 §18.2). Clients send little; told
 /// more, those with quinn look for the path's limit with four large datagrams each, which cost us 20 µs of a handshake's 150.
 const LARGEST_FROM_CLIENTS: u16 = 1200;
@@ -127,7 +123,9 @@ impl Listener {
         config: Config,
         workers: u8,
     ) -> Result<(Self, Vec<Binding>), BindError> {
-        let reset_key = Arc::new(certificate.reset_key());
+        let (bound, sockets) = bind(address, workers.into())
+            .map_err(|source| BindError::Socket { address, source })?;
+        let resets = certificate.reset_key(&place(bound));
         let certificates = Arc::new(CertificateStore::new(certificate));
         let crypto = server_crypto(Arc::clone(&certificates))?;
         let crypto = ServerCrypto::new(crypto).map_err(InvalidTls::Rustls)?;
@@ -140,16 +138,16 @@ impl Listener {
         let server = Arc::new(server);
         let config = Arc::new(config);
         // With one key for all, so that each worker's stateless resets are those of the port.
-        let mut endpoint = quinn_proto::EndpointConfig::new(reset_key);
-        endpoint.min_reset_interval(RESET_INTERVAL);
+        let mut endpoint = quinn_proto::EndpointConfig::new(Arc::new(resets));
         endpoint.supported_versions(vec![QUIC_V1]);
+        // After a restart everybody asks at once, and who gets no answer asks again ever later. An answer is smaller than what asked
+        // for it, and costs less than the Retry that every first packet may ask for.
+        endpoint.min_reset_interval(Duration::ZERO);
         endpoint
             .max_udp_payload_size(LARGEST_FROM_CLIENTS)
             .unwrap_or_else(|_| unreachable!("it is what QUIC requires"));
         let admission = Admission::new(config.soft_handshakes, config.hard_handshakes);
         let ports = Port::all(workers, &admission);
-        let (bound, sockets) =
-            bind(address, ports.len()).map_err(|source| BindError::Socket { address, source })?;
         let bindings = sockets
             .into_iter()
             .zip(&ports)
@@ -184,6 +182,15 @@ impl Listener {
             port.refuse();
         }
     }
+}
+
+/// Where a server is, as far as the one that follows it there says the same, and no other with the same certificate does. A stateless
+/// reset of one would end a connection of another (RFC 9000 §21.11).
+fn place(bound: SocketAddr) -> Vec<u8> {
+    let mut place = bound.to_string().into_bytes();
+    // Where the system does not tell it, only the address sets servers apart.
+    place.extend(std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default());
+    place
 }
 
 /// A socket of its own for each worker, and where they are: the system shares the port's datagrams among them by the client's
@@ -348,12 +355,33 @@ mod tests {
         net::{Ipv4Addr, UdpSocket},
         sync::Barrier,
         thread,
+        time::{Duration, SystemTime},
     };
 
-    use super::bind;
+    use quinn_proto::crypto::HmacKey;
+
+    use super::{Certificate, bind};
 
     const WORKERS: usize = 4;
     const FREE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
+
+    #[test]
+    fn only_a_server_in_the_same_place_with_the_same_key_resets_connections_of_another() {
+        let certificate = || {
+            let made = Certificate::self_signed(&["a"], SystemTime::now(), Duration::from_secs(60));
+            made.unwrap()
+        };
+        let (one, chain, key) = certificate();
+        let token = |certificate: &Certificate, place: &[u8]| {
+            let mut token = [0; 32];
+            HmacKey::sign(&certificate.reset_key(place), b"an id", &mut token);
+            token
+        };
+        let again = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(token(&one, b"here"), token(&again, b"here"));
+        assert_ne!(token(&one, b"here"), token(&one, b"there"));
+        assert_ne!(token(&one, b"here"), token(&certificate().0, b"here"));
+    }
 
     #[test]
     fn workers_share_a_port_that_nobody_else_is_let_in_to() {

@@ -110,7 +110,7 @@ mod server {
         time::{Duration, SystemTime},
     };
 
-    use aws_lc_rs::hmac;
+    use ::aws_lc_rs::hmac;
     use rustls::{
         ServerConfig,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -125,8 +125,7 @@ mod server {
     #[derive(Clone)]
     pub struct Certificate {
         key: Arc<CertifiedKey>,
-        /// Known to whoever has the private key, and to nobody else.
-        secret: [u8; 32],
+        resets: hmac::Key,
     }
 
     impl Certificate {
@@ -142,10 +141,7 @@ mod server {
                 return Err(InvalidTls::NoCertificate);
             }
             let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| InvalidTls::NoKey)?;
-            let derive = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
-            let derived = hmac::sign(&derive, b"tidings stateless reset");
-            let mut secret = [0; 32];
-            secret.copy_from_slice(derived.as_ref());
+            let resets = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
             let key =
                 CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
                     rustls::Error::InconsistentKeys(_) => InvalidTls::Mismatch,
@@ -153,7 +149,7 @@ mod server {
                 })?;
             Ok(Self {
                 key: Arc::new(key),
-                secret,
+                resets,
             })
         }
 
@@ -196,10 +192,13 @@ mod server {
     }
 
     impl Certificate {
-        /// The key of stateless resets (RFC 9000 §10.3): the same after a restart, so that a server that came back can tell the clients of
-        /// the one before that their connections are over.
-        pub(in crate::transport) fn reset_key(&self) -> hmac::Key {
-            hmac::Key::new(hmac::HMAC_SHA256, &self.secret)
+        /// A key for stateless resets, which every server has that has this private key and says the same of `place`. Neither tells
+        /// anything of the other.
+        pub(in crate::transport) fn reset_key(&self, place: &[u8]) -> hmac::Key {
+            let mut context = hmac::Context::with_key(&self.resets);
+            context.update(b"tidings stateless reset");
+            context.update(place);
+            hmac::Key::new(hmac::HMAC_SHA256, context.sign().as_ref())
         }
 
         /// SHA-256 of the whole chain.

@@ -1,6 +1,7 @@
 //! A way between one client and a server that can be held, and then loses or reorders what it held.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -46,7 +47,13 @@ impl Gate {
             let (near, state) = (Arc::clone(&near), Arc::clone(&state));
             async move {
                 let mut buffer = [0; 2_000];
-                while let Ok(length) = far.recv(&mut buffer).await {
+                loop {
+                    let length = match far.recv(&mut buffer).await {
+                        Ok(length) => length,
+                        // What was sent to a server that is gone.
+                        Err(error) if error.kind() == ErrorKind::ConnectionRefused => continue,
+                        Err(_) => return,
+                    };
                     let client = {
                         let mut state = state.lock().unwrap();
                         if state.holds {
