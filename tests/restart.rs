@@ -11,11 +11,11 @@ use common::{both, certificate, gate::Gate, publication, text};
 use tidings::{
     ChannelName, Message,
     auth::{JwtAuthenticator, TokenIssuer, VerifyingKey},
-    client::{Client, Event, State, Transport, Trust},
+    client::{Builder, Client, Event, State, Transport, Trust},
     server::Server,
     transport::Certificate,
 };
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 const SECRET: &[u8] = b"a secret of a test, which is long enough";
 
@@ -27,7 +27,7 @@ async fn serve(
     address: SocketAddr,
     certificate: Certificate,
     before: &[&str],
-) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
     let authenticator = JwtAuthenticator::new(vec![VerifyingKey::hs256(SECRET).unwrap()]).unwrap();
     let server = Server::builder()
         .listen(address)
@@ -46,6 +46,10 @@ async fn serve(
 
 /// A client of such a server.
 async fn connect(transport: Transport, address: SocketAddr, pem: String) -> Client {
+    builder(transport, address, pem).connect().await.unwrap()
+}
+
+fn builder(transport: Transport, address: SocketAddr, pem: String) -> Builder {
     let url = match transport {
         Transport::Quic => format!("quic://{address}"),
         _ => format!("https://{address}"),
@@ -56,9 +60,6 @@ async fn connect(transport: Transport, address: SocketAddr, pem: String) -> Clie
     Client::builder(url)
         .token(token)
         .trust(Trust::Pem(pem.into_bytes()))
-        .connect()
-        .await
-        .unwrap()
 }
 
 both!(a_client_survives_a_restart_of_the_server);
@@ -132,6 +133,21 @@ async fn free(address: SocketAddr) {
     }
 }
 
+/// The server is gone without a word that reaches the client, and another one comes before the client notices.
+async fn follow(
+    gate: &Gate,
+    address: SocketAddr,
+    running: JoinHandle<()>,
+    certificate: Certificate,
+) -> impl Sized + use<> {
+    gate.hold();
+    running.abort();
+    free(address).await;
+    let again = serve(address, certificate, &["1"]).await;
+    gate.lose();
+    again
+}
+
 both!(who_sends_to_a_restarted_server_is_told_so);
 async fn who_sends_to_a_restarted_server_is_told_so(transport: Transport) {
     let (certificate, pem, _) = certificate();
@@ -139,15 +155,26 @@ async fn who_sends_to_a_restarted_server_is_told_so(transport: Transport) {
     let gate = Gate::start(address).await;
     let client = connect(transport, gate.address, pem).await;
     let mut room = client.subscribe("chat-room-1").await.unwrap();
-    // The server is gone without a word that reaches the client, and another one comes before the client notices.
-    gate.hold();
-    running.abort();
-    free(address).await;
-    let _again = serve(address, certificate, &["1"]).await;
-    gate.lose();
+    let _again = follow(&gate, address, running, certificate).await;
     // By silence it would be noticed after half a minute.
     let pinged = timeout(Duration::from_secs(20), client.ping()).await;
     pinged.expect("it is told at once").unwrap_err();
     assert!(matches!(room.next().await, Some(Event::Break { .. })));
+    assert_eq!(text(&publication(&mut room).await), "1");
+}
+
+both!(who_only_reads_is_told_at_its_next_ping);
+async fn who_only_reads_is_told_at_its_next_ping(transport: Transport) {
+    let (certificate, pem, _) = certificate();
+    let (address, _stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
+    let gate = Gate::start(address).await;
+    let often = builder(transport, gate.address, pem).keep_alive(Duration::from_millis(200));
+    let client = often.connect().await.unwrap();
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    let _again = follow(&gate, address, running, certificate).await;
+    // The PING of every client comes after 10 s of silence, the end by silence after half a minute.
+    let told = timeout(Duration::from_secs(8), room.next()).await;
+    let told = told.expect("its PING is answered");
+    assert!(matches!(told, Some(Event::Break { .. })), "{told:?}");
     assert_eq!(text(&publication(&mut room).await), "1");
 }

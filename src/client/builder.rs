@@ -20,7 +20,7 @@ use super::{
 };
 use crate::transport::{
     Trust,
-    dial::{Dialer, Socket, Target},
+    dial::{Dialer, KEEP_ALIVE, Socket, Target},
 };
 
 /// A [`Client`] in the making.
@@ -30,6 +30,7 @@ pub struct Builder {
     url: String,
     trust: Trust,
     max_streams: u32,
+    keep_alive: Duration,
     socket: Option<Socket>,
     settings: Settings,
 }
@@ -69,6 +70,7 @@ impl Builder {
             url,
             trust: Trust::System,
             max_streams: 256,
+            keep_alive: KEEP_ALIVE,
             socket: None,
             settings: Settings {
                 token: Token::None,
@@ -120,6 +122,13 @@ impl Builder {
         self
     }
 
+    /// Silence after which the client sends a PING. Default 10 s; at least 1 ms. It has to stay below the server's idle timeout (30 s unless
+    /// it is configured), and it is what a client that only reads needs to notice that its server was killed and started again.
+    pub fn keep_alive(mut self, silence: Duration) -> Self {
+        self.keep_alive = silence.max(Duration::from_millis(1));
+        self
+    }
+
     /// The UDP socket to use, which other clients may share. Default: one of its own for each connection.
     pub fn socket(mut self, socket: &Socket) -> Self {
         self.socket = Some(socket.clone());
@@ -145,7 +154,13 @@ impl Builder {
     /// [`Protocol`](ClientError::Protocol).
     pub async fn connect(self) -> Result<Client, ClientError> {
         let target = Target::parse(&self.url)?;
-        let dialer = Dialer::new(target, &self.trust, self.max_streams, self.socket)?;
+        let dialer = Dialer::new(
+            target,
+            &self.trust,
+            self.max_streams,
+            self.keep_alive,
+            self.socket,
+        )?;
         let (link, welcomed) = Link::connect(&dialer, &self.settings).await?;
         let line = Arc::new(Line::default());
         let (state, states) = watch::channel(State::Connected(welcomed));

@@ -33,7 +33,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// and so bounded by this times the streams: a channel that is not read holds up no other.
 const STREAM_RECEIVE_WINDOW: u32 = 256 * 1024;
 /// Well below the server's idle timeout of 30 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(30);
 
 /// A server's address: `quic://host[:port]` or `https://host[:port][/tidings]`.
@@ -171,9 +171,10 @@ impl Dialer {
         target: Target,
         trust: &Trust,
         max_streams: u32,
+        keep_alive: Duration,
         socket: Option<Socket>,
     ) -> Result<Self, DialError> {
-        let config = client_config(target.transport, trust, max_streams)?;
+        let config = client_config(target.transport, trust, max_streams, keep_alive)?;
         Ok(Self {
             target,
             config,
@@ -332,6 +333,7 @@ fn client_config(
     transport: Transport,
     trust: &Trust,
     max_streams: u32,
+    keep_alive: Duration,
 ) -> Result<ClientConfig, DialError> {
     let alpn = match transport {
         Transport::Quic => ALPN,
@@ -353,7 +355,7 @@ fn client_config(
         .stream_receive_window(STREAM_RECEIVE_WINDOW.into())
         .datagram_receive_buffer_size(Some(64 * 1024))
         .datagram_send_buffer_size(64 * 1024)
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .keep_alive_interval(Some(keep_alive))
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok());
     config.transport_config(Arc::new(settings));
     Ok(config)

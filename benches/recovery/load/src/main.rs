@@ -44,6 +44,9 @@ pub(crate) struct Arguments {
     /// Over WebTransport instead of raw QUIC.
     #[arg(long)]
     webtransport: bool,
+    /// Seconds of silence after which a client sends a PING, by which it notices that its server is another one. Default: the client's own.
+    #[arg(long, value_name = "S")]
+    keep_alive: Option<f64>,
     /// Longest time for everybody to have everything, in seconds.
     #[arg(long, value_name = "S", default_value_t = 120.0)]
     patience: f64,

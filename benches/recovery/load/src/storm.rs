@@ -31,9 +31,13 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, Failure> {
     let url = format!("{scheme}://{}", server.address());
     let certificate = server.certificate()?;
     let client = |token: &str| {
-        Client::builder(&url)
+        let builder = Client::builder(&url)
             .token(token)
-            .trust(Trust::Pem(certificate.clone()))
+            .trust(Trust::Pem(certificate.clone()));
+        match arguments.keep_alive {
+            Some(silence) => builder.keep_alive(Duration::from_secs_f64(silence)),
+            None => builder,
+        }
     };
     let (reader, publisher) = (server.token(READER).await?, server.token(PUBLISHER).await?);
     let patience = Duration::from_secs_f64(arguments.patience);
