@@ -133,21 +133,6 @@ async fn free(address: SocketAddr) {
     }
 }
 
-/// The server is gone without a word that reaches the client, and another one comes before the client notices.
-async fn follow(
-    gate: &Gate,
-    address: SocketAddr,
-    running: JoinHandle<()>,
-    certificate: Certificate,
-) -> impl Sized + use<> {
-    gate.hold();
-    running.abort();
-    free(address).await;
-    let again = serve(address, certificate, &["1"]).await;
-    gate.lose();
-    again
-}
-
 both!(who_sends_to_a_restarted_server_is_told_so);
 async fn who_sends_to_a_restarted_server_is_told_so(transport: Transport) {
     let (certificate, pem, _) = certificate();
@@ -155,26 +140,15 @@ async fn who_sends_to_a_restarted_server_is_told_so(transport: Transport) {
     let gate = Gate::start(address).await;
     let client = connect(transport, gate.address, pem).await;
     let mut room = client.subscribe("chat-room-1").await.unwrap();
-    let _again = follow(&gate, address, running, certificate).await;
+    // The server is gone without a word that reaches the client, and another one comes before the client notices.
+    gate.hold();
+    running.abort();
+    free(address).await;
+    let _again = serve(address, certificate, &["1"]).await;
+    gate.lose();
     // By silence it would be noticed after half a minute.
     let pinged = timeout(Duration::from_secs(20), client.ping()).await;
     pinged.expect("it is told at once").unwrap_err();
     assert!(matches!(room.next().await, Some(Event::Break { .. })));
-    assert_eq!(text(&publication(&mut room).await), "1");
-}
-
-both!(who_only_reads_is_told_at_its_next_ping);
-async fn who_only_reads_is_told_at_its_next_ping(transport: Transport) {
-    let (certificate, pem, _) = certificate();
-    let (address, _stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
-    let gate = Gate::start(address).await;
-    let often = builder(transport, gate.address, pem).keep_alive(Duration::from_millis(200));
-    let client = often.connect().await.unwrap();
-    let mut room = client.subscribe("chat-room-1").await.unwrap();
-    let _again = follow(&gate, address, running, certificate).await;
-    // The PING of every client comes after 10 s of silence, the end by silence after half a minute.
-    let told = timeout(Duration::from_secs(8), room.next()).await;
-    let told = told.expect("its PING is answered");
-    assert!(matches!(told, Some(Event::Break { .. })), "{told:?}");
     assert_eq!(text(&publication(&mut room).await), "1");
 }
