@@ -125,7 +125,7 @@ mod server {
     #[derive(Clone)]
     pub struct Certificate {
         key: Arc<CertifiedKey>,
-        resets: hmac::Key,
+        resets: Arc<hmac::Key>,
     }
 
     impl Certificate {
@@ -141,7 +141,7 @@ mod server {
                 return Err(InvalidTls::NoCertificate);
             }
             let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| InvalidTls::NoKey)?;
-            let resets = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
+            let resets = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.secret_der()));
             let key =
                 CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
                     rustls::Error::InconsistentKeys(_) => InvalidTls::Mismatch,
