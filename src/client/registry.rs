@@ -1,5 +1,7 @@
 //! Who reads what: the meeting place of streams that the server opens and subscriptions that user code holds.
 
+mod slot;
+
 use std::{
     collections::{HashMap, HashSet},
     future::{Future, poll_fn},
@@ -22,6 +24,8 @@ use crate::{
         frame::{Delivery, Source},
     },
 };
+
+use slot::Slot;
 
 pub(super) type Answer = oneshot::Sender<Result<Position, ClientError>>;
 /// Source and name of a stream.
@@ -52,24 +56,6 @@ struct State {
     /// Of this connection.
     inboxes: Inboxes,
     over: Option<(Code, String)>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    /// The reader; `None` for what came unasked and was not taken up yet.
-    claimed: Option<(u64, Arc<Mailbox>)>,
-    /// Where a reader that has not begun wants to.
-    start: Start,
-    /// A call that waits to hear that the subscription stands.
-    answer: Option<Answer>,
-    /// Id and beginning on this connection.
-    current: Option<(u64, Position)>,
-    /// The stream of `current` has arrived.
-    arrived: bool,
-    /// Asked for on this connection, or made by the server.
-    asked: bool,
-    /// Arrived and not handed over: unclaimed, or ahead of `Subscribed`. Bounded by the streams that the server may open.
-    waiting: Vec<Incoming>,
 }
 
 /// User code's hold on a slot; dropping it gives the subscription up.
@@ -152,54 +138,6 @@ impl Drop for Claim {
         }
         drop(state);
         self.registry.changed.notify_one();
-    }
-}
-
-impl Slot {
-    fn is_of(&self, claim: u64) -> bool {
-        self.claimed
-            .as_ref()
-            .is_some_and(|(number, _)| *number == claim)
-    }
-
-    /// Where its reader is to be taken up.
-    fn start(&self) -> Start {
-        let reached = self
-            .claimed
-            .as_ref()
-            .and_then(|(_, mailbox)| mailbox.reached());
-        reached.map_or(self.start, Start::AfterOrOldest)
-    }
-
-    /// Whether the server is to be asked for another beginning than `position`, where it began by itself.
-    fn wants_another(&self, position: Position) -> bool {
-        match self.start() {
-            Start::Head => false,
-            Start::After(reached) => {
-                reached.epoch == position.epoch && reached.offset != position.offset
-            }
-            // In another log, too, there may be something before the head.
-            Start::AfterOrOldest(reached) => reached != position && position.offset > 0,
-            _ => true,
-        }
-    }
-
-    /// Brings the stream and its reader together, once both are known.
-    fn settle(&mut self, source: u8) {
-        let (Some((id, position)), Some((_, mailbox))) = (self.current, &self.claimed) else {
-            return;
-        };
-        if let Some(answer) = self.answer.take() {
-            let _ = answer.send(Ok(position));
-        }
-        mailbox.begin(position);
-        for stream in std::mem::take(&mut self.waiting) {
-            // Of a channel, only the stream that was asked for last; of user code, all that it opened, in order.
-            if stream.header.subscription == id || source == Source::ENDPOINT.0 {
-                self.arrived = true;
-                mailbox.put(Feed::Stream(stream));
-            }
-        }
     }
 }
 

@@ -37,6 +37,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "client")]
 use bytes::Bytes;
 use web_transport_quinn::{SessionError, WebTransportError};
 
