@@ -63,6 +63,17 @@ if [ "${1:-all}" != quick ]; then
   cargo clippy --quiet --locked --manifest-path benches/loss/load/Cargo.toml --all-targets -- -D warnings
   cargo test --quiet --locked --manifest-path benches/loss/load/Cargo.toml
 
+  say "a crowd that loses its server (a smoke run of the recovery benchmark)"
+  cargo fmt --manifest-path benches/recovery/load/Cargo.toml --check
+  cargo clippy --quiet --locked --manifest-path benches/recovery/load/Cargo.toml --all-targets -- -D warnings
+  cargo test --quiet --locked --manifest-path benches/recovery/load/Cargo.toml
+  cargo build --quiet --locked --bin tidings
+  cargo build --quiet --locked --manifest-path benches/recovery/load/Cargo.toml
+  smoke=$(mktemp -d)
+  benches/recovery/run --tidings "$target/debug/tidings" --load "$target/debug/recovery-load" --clients 20 --channels 4 --repeats 1 \
+    --only cut --only "cut, WebTransport" --only "killed, PING after 1 s" --only "killed, PING after 1 s, WebTransport" --out "$smoke"
+  rm -r "$smoke"
+
   say "interoperability: an independent client"
   venv=tests/interop/.venv
   if ! [ -x "$venv/bin/pytest" ] || ! cmp -s tests/interop/requirements.txt "$venv/requirements.txt"; then

@@ -33,6 +33,7 @@ pub(crate) struct Report {
 /// The clients, each once.
 #[derive(Debug, Serialize)]
 pub(crate) struct Clients {
+    all: usize,
     /// When they noticed that their connection was gone.
     left: Option<Spread>,
     /// When they had another.
@@ -91,6 +92,7 @@ impl Clients {
         let count =
             |what: fn(&Record) -> bool| crowd.records(|record| what(record).then_some(())).len();
         Self {
+            all: count(|_| true),
             left: spread(|record| record.left),
             came_back: spread(|record| record.came_back),
             caught_up: spread(|record| record.caught_up),
