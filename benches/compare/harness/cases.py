@@ -36,7 +36,7 @@ class Case:
 
     def quick(self):
         """The same, small enough for a test: that it works is seen, not how well."""
-        small = {"connections": min(self.connections, 50), "warmup": 0.3, "duration": 1.0}
+        small = {"connections": min(self.connections, 50), "warmup": 0.3, "duration": 1.0, "stalled": min(self.stalled, 5)}
         if self.mode in ("deliver", "publish"):
             small["interval_us"] = max(self.interval_us, 20_000)
         if self.mode == "publish":
@@ -261,8 +261,11 @@ STALLED_MIB = 1 + 64 / 1024
 
 def _slow():
     shape = {"connections": 200, "interval_us": 5_000, "size": 1000, "duration": 8.0}
-    cases = [Case("all read", "slow", **shape), Case("5 % stop", "slow", stalled=5, **shape)]
-    limit = shape["connections"] * 5 // 100 * STALLED_MIB
+    stalled = shape["connections"] * 5 // 100
+    cases = [Case("all read", "slow", **shape), Case("5 % stop", "slow", stalled=stalled, **shape)]
+    room = {"connections": 1000, "interval_us": 20_000, "size": 1000, "duration": 20.0}
+    cases += [Case("1,000 read", "slow", **room), Case("1 of 1,000 stops", "slow", stalled=1, **room)]
+    limit = stalled * STALLED_MIB
     targets = [
         Target("p99 of the others: ≤ 1.1 × all read", ratio("p99", "5 % stop", "tidings", other_case="all read"), 1.1),
         Target(
@@ -271,8 +274,22 @@ def _slow():
             limit,
             unit=" MiB",
         ),
+        Target(
+            "p99 of the others: 1 of 1,000 stops ≤ 1.1 × 1,000 read",
+            ratio("p99", "1 of 1,000 stops", "tidings", other_case="1,000 read"),
+            1.1,
+        ),
+        Target(
+            f"memory: ≤ {STALLED_MIB:.1f} MiB more for the one",
+            difference("growth", "1 of 1,000 stops", "1,000 read"),
+            STALLED_MIB,
+            unit=" MiB",
+        ),
     ]
-    about = "1 channel, 200 subscribers, 1000 B, 200 publications a second; in *5 % stop*, 10 of them read no more from the measured time on."
+    about = (
+        "1 channel, 1000 B. *all read*, *5 % stop*: 200 subscribers, 200 publications a second; 10 of them read no more from the measured time on."
+        " *1,000 read*, *1 of 1,000 stops*: 50 publications a second. The log, of 2 MiB at most, grows in all of them."
+    )
     return Scenario("slow", "Slow consumers", about, cases, ["p99", "p50", "p999", "growth", "server_us", "rate"], targets)
 
 

@@ -44,8 +44,8 @@ pub struct Options {
     /// Resume TLS sessions, in mode handshake.
     #[arg(long)]
     pub resume: bool,
-    /// Percent of the connections that stop reading when the measured time begins.
-    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    /// Connections that stop reading when the measured time begins.
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub stalled: usize,
     /// Seconds of silence before memory is read, in mode idle.
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]

@@ -342,7 +342,7 @@ fn deliver<C: Codec>(
 
 /// Some connections read no more.
 fn stall<C: Codec>(carrier: &mut impl Carrier<C>, load: &mut Load, options: &Options) {
-    for index in 0..options.connections * options.stalled / 100 {
+    for index in 0..options.stalled.min(options.connections) {
         load.recorder.ignore(index);
         if let Some(pipe) = carrier.pipe(index) {
             pipe.stalled = true;

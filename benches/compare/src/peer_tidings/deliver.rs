@@ -73,9 +73,8 @@ pub(super) fn run(options: &Options) -> Result<Report> {
 
 /// Some readers stop.
 fn stall(fleet: &mut Fleet, deliveries: &mut Deliveries, options: &Options) {
-    let count = options.connections * options.stalled / 100;
     for slot in fleet.engine.slots() {
-        if slot.app.index < count {
+        if slot.app.index < options.stalled {
             slot.app.stalled = true;
             deliveries.recorder.ignore(slot.app.index);
         }

@@ -147,9 +147,12 @@ async fn watch_states(client: Client, record: Arc<Mutex<Record>>) {
         let state = states.borrow_and_update().clone();
         let mut record = lock(&record);
         match state {
-            State::Reconnecting { attempt, .. } => {
+            State::Reconnecting { attempt, reason } => {
                 record.left.get_or_insert_with(Instant::now);
                 record.failed = record.failed.max(attempt);
+                if attempt > 0 {
+                    record.failure = Some(reason);
+                }
             }
             // A state may follow another before anybody looks.
             State::Connected(_) => record.came_back = Some(Instant::now()),

@@ -24,6 +24,8 @@ pub(crate) struct Record {
     pub(crate) came_back: Option<Instant>,
     /// Attempts to connect that failed.
     pub(crate) failed: u32,
+    /// Why the last of them did.
+    pub(crate) failure: Option<String>,
     /// When it had the last publication that it was to have.
     pub(crate) caught_up: Option<Instant>,
 }
@@ -34,6 +36,7 @@ impl Record {
         self.left = None;
         self.came_back = None;
         self.failed = 0;
+        self.failure = None;
         self.caught_up = None;
     }
 

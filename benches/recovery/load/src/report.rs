@@ -1,6 +1,9 @@
 //! What is told of a run. Times are seconds after the server was back, or was told to close the sessions.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
@@ -26,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) clients: Clients,
     /// Seconds of CPU time that the server used until then.
     pub(crate) server_cpu: Option<f64>,
+    /// Datagrams that the machine lost during that, because the socket that they were for had no room.
+    pub(crate) dropped: Option<u64>,
     /// Of a minute, at the end of the run.
     pub(crate) load_average: Option<f64>,
 }
@@ -44,6 +49,8 @@ pub(crate) struct Clients {
     failed_attempts: u64,
     /// Clients of which at least one did.
     failed_once: usize,
+    /// Why, and how many of them for that reason the last time.
+    failures: BTreeMap<String, usize>,
     /// Clients that went on where they were, and clients that found another log.
     recovered: usize,
     anew: usize,
@@ -72,6 +79,16 @@ pub(crate) fn since(back: Instant, at: Instant) -> f64 {
     }
 }
 
+/// Datagrams that the machine lost so far for want of room in a socket.
+pub(crate) fn dropped() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/net/snmp").ok()?;
+    let mut lines = text.lines().filter(|line| line.starts_with("Udp:"));
+    let (names, counts) = (lines.next()?, lines.next()?);
+    let mut fields = names.split(' ').zip(counts.split(' '));
+    let (_, count) = fields.find(|(name, _)| *name == "RcvbufErrors")?;
+    count.parse().ok()
+}
+
 /// The load average of the last minute.
 pub(crate) fn load_average() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
@@ -98,6 +115,7 @@ impl Clients {
             caught_up: spread(|record| record.caught_up),
             failed_attempts: sum(|record| record.failed.into()),
             failed_once: count(|record| record.failed > 0),
+            failures: failures(crowd),
             recovered: count(|record| record.recovered > 0),
             anew: count(|record| record.anew > 0),
             lost: sum(|record| record.lost),
@@ -111,6 +129,14 @@ impl Clients {
         let now = Self::new(crowd, Instant::now());
         (self.lost, self.duplicated, self.died) = (now.lost, now.duplicated, now.died);
     }
+}
+
+fn failures(crowd: &Crowd) -> BTreeMap<String, usize> {
+    let mut failures = BTreeMap::new();
+    for why in crowd.records(|record| record.failure.clone()) {
+        *failures.entry(why).or_default() += 1;
+    }
+    failures
 }
 
 impl Spread {

@@ -69,6 +69,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, Failure> {
 
     sleep(CALM).await;
     crowd.begin();
+    let dropped = report::dropped();
     let back = match arguments.strike {
         Strike::Killed => {
             drop(publishers);
@@ -92,6 +93,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, Failure> {
     let caught_up = crowd.all_there(patience).await?;
     let mut clients = Clients::new(&crowd, back);
     let server_cpu = server.cpu().zip(cpu).map(|(after, before)| after - before);
+    let dropped = report::dropped()
+        .zip(dropped)
+        .map(|(after, before)| after - before);
     // Whatever came too late or twice comes before this.
     crowd.begin();
     publishers.burst(1).await?;
@@ -105,6 +109,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, Failure> {
         published,
         clients,
         server_cpu,
+        dropped,
         load_average: report::load_average(),
     })
 }
