@@ -29,8 +29,10 @@ pub(crate) struct Report {
     pub(crate) clients: Clients,
     /// Seconds of CPU time that the server used until then.
     pub(crate) server_cpu: Option<f64>,
-    /// Datagrams that the machine lost during that, because the socket that they were for had no room.
-    pub(crate) dropped: Option<u64>,
+    /// Datagrams that the machine lost because the socket that they were for had no room: of the server's sockets since it started, and of all
+    /// others during that.
+    pub(crate) dropped_at_server: Option<u64>,
+    pub(crate) dropped_elsewhere: Option<u64>,
     /// Of a minute, at the end of the run.
     pub(crate) load_average: Option<f64>,
 }
@@ -87,6 +89,18 @@ pub(crate) fn dropped() -> Option<u64> {
     let mut fields = names.split(' ').zip(counts.split(' '));
     let (_, count) = fields.find(|(name, _)| *name == "RcvbufErrors")?;
     count.parse().ok()
+}
+
+/// Those of them that the sockets of a port lost.
+pub(crate) fn dropped_at(port: u16) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/net/udp").ok()?;
+    let port = format!(":{port:04X}");
+    let drops = text.lines().skip(1).filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        fields.nth(1)?.ends_with(&port).then_some(())?;
+        fields.last()?.parse::<u64>().ok()
+    });
+    Some(drops.sum())
 }
 
 /// The load average of the last minute.

@@ -93,7 +93,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, Failure> {
     let caught_up = crowd.all_there(patience).await?;
     let mut clients = Clients::new(&crowd, back);
     let server_cpu = server.cpu().zip(cpu).map(|(after, before)| after - before);
-    let dropped = report::dropped()
+    let port = server.address().rsplit(':').next().ok_or("it has a port")?;
+    let at_server = report::dropped_at(port.parse()?);
+    let all = report::dropped()
         .zip(dropped)
         .map(|(after, before)| after - before);
     // Whatever came too late or twice comes before this.
@@ -109,7 +111,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<Report, Failure> {
         published,
         clients,
         server_cpu,
-        dropped,
+        dropped_at_server: at_server,
+        dropped_elsewhere: all.zip(at_server).map(|(all, at)| all.saturating_sub(at)),
         load_average: report::load_average(),
     })
 }
