@@ -125,7 +125,8 @@ mod server {
     #[derive(Clone)]
     pub struct Certificate {
         key: Arc<CertifiedKey>,
-        resets: Arc<hmac::Key>,
+        /// What keys for stateless resets are made of.
+        resets: [u8; 32],
     }
 
     impl Certificate {
@@ -141,7 +142,7 @@ mod server {
                 return Err(InvalidTls::NoCertificate);
             }
             let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| InvalidTls::NoKey)?;
-            let resets = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.secret_der()));
+            let resets = keyed_hash(key.secret_der(), b"tidings stateless reset");
             let key =
                 CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
                     rustls::Error::InconsistentKeys(_) => InvalidTls::Mismatch,
@@ -195,10 +196,7 @@ mod server {
         /// A key for stateless resets, which every server has that has this private key and says the same of `place`. Neither tells
         /// anything of the other.
         pub(in crate::transport) fn reset_key(&self, place: &[u8]) -> hmac::Key {
-            let mut context = hmac::Context::with_key(&self.resets);
-            context.update(b"tidings stateless reset");
-            context.update(place);
-            hmac::Key::new(hmac::HMAC_SHA256, context.sign().as_ref())
+            hmac::Key::new(hmac::HMAC_SHA256, &keyed_hash(&self.resets, place))
         }
 
         /// SHA-256 of the whole chain.
@@ -211,6 +209,14 @@ mod server {
                 .collect();
             Sha256::of(&CertificateDer::from(chain))
         }
+    }
+
+    /// HMAC with SHA-256.
+    fn keyed_hash(key: &[u8], what: &[u8]) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        let mut hash = [0; 32];
+        hash.copy_from_slice(hmac::sign(&key, what).as_ref());
+        hash
     }
 
     impl std::fmt::Debug for Certificate {
