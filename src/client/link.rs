@@ -1,6 +1,7 @@
 //! One connection after `Welcome`: requests and answers, and the streams that the server opens.
 
 mod answers;
+mod watch;
 
 use std::{
     collections::HashMap,
@@ -15,6 +16,8 @@ use tokio::{
     task::coop::{cooperative, unconstrained},
     time::{sleep, timeout},
 };
+
+use watch::Watch;
 
 use super::{
     Acknowledgement, ClientError,
@@ -61,6 +64,7 @@ pub(super) struct Link {
     /// The token that was refreshed last, for the next connection.
     refreshed: Arc<Mutex<Option<String>>>,
     arrivals: Arrivals,
+    watch: Watch,
     later: FuturesUnordered<BoxFuture<'static, Later>>,
 }
 
@@ -125,6 +129,7 @@ impl Link {
             limits,
             refreshed,
             arrivals: Arrivals::new(max_frame),
+            watch: Watch::default(),
             later: FuturesUnordered::new(),
         }
     }
@@ -170,6 +175,9 @@ impl Link {
                         Later::Recheck(key, id) => registry.recheck(&key, id),
                     }
                     self.sync(registry);
+                },
+                () = self.watch.silence(&self.connection) => {
+                    self.request(Pending::Nobody, |request| Ping { request }.into());
                 },
                 () = registry.changed.notified() => self.sync(registry),
                 // A line that never ends does not keep other tasks from their turn.

@@ -197,6 +197,16 @@ impl Connection {
         Ok(RecvStream::client(stream))
     }
 
+    /// Frames with content that came from the peer.
+    pub(crate) fn heard(&self) -> u64 {
+        let Ok(session) = self.session() else {
+            return 0;
+        };
+        let connection: &quinn::Connection = session;
+        let frames = connection.stats().frame_rx;
+        frames.stream + frames.datagram
+    }
+
     /// The next datagram of the peer. One that is none of the session's is passed over. Cancel safe.
     pub(crate) async fn read_datagram(&self) -> Result<Bytes, Closed> {
         loop {

@@ -93,6 +93,44 @@ async fn nothing_is_lost_whoever_is_killed_over_webtransport() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_whose_channel_falls_silent_asks_and_hears_of_it_too() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let transports = [Transport::Quic, Transport::WebTransport];
+    let heard = transports.map(|transport| async move {
+        let mut server = Server::start(3600).await;
+        let publisher = client(&server, transport).await;
+        // It never says anything by itself.
+        let reader = Client::builder(url(transport, &server.address().to_string()))
+            .token(server.token("1"))
+            .trust(Trust::Pem(server.certificate()))
+            .keep_alive(HOUR);
+        let reader = reader.connect().await.expect("the server is up");
+        let mut room = reader.subscribe(CHANNEL).await.expect("the server is up");
+        // Busy for as long as that takes to be seen.
+        for _ in 0..80 {
+            let published = publisher
+                .publish(CHANNEL, tidings::Message::text("x"))
+                .await;
+            published.expect("the server is up");
+            drop(room.next_publication().await.expect("it goes on"));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        server.kill().await;
+        server.start_again().await;
+        let mut states = reader.states();
+        let away = |state: &State| !matches!(state, State::Connected(_));
+        let state = states.wait_for(away).await.expect("it is not closed");
+        let State::Reconnecting { reason, .. } = state.clone() else {
+            panic!("{:?}", *state);
+        };
+        // And not that nothing came for half a minute.
+        assert!(reason.contains("reset by peer"), "{reason}");
+    });
+    let [quic, webtransport] = heard;
+    tokio::join!(quic, webtransport);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_hears_from_the_successor_that_its_server_is_gone() {
     for transport in [Transport::Quic, Transport::WebTransport] {
         let mut server = Server::start(3600).await;

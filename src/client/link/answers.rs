@@ -91,11 +91,11 @@ impl Link {
                     let _ = answer.send(Ok(refreshed.expires));
                 }
             }
-            Frame::Pong(pong) => {
-                if let Some(Pending::Ping(answer)) = self.pending.remove(&pong.request) {
-                    let _ = answer.send(Ok(()));
-                }
-            }
+            Frame::Pong(pong) => match self.pending.remove(&pong.request) {
+                Some(Pending::Ping(answer)) => drop(answer.send(Ok(()))),
+                Some(_) => self.watch.answered(),
+                None => {}
+            },
             Frame::Unsubscribed(unsubscribed) => drop(self.pending.remove(&unsubscribed.request)),
             Frame::Failed(failed) => {
                 let (code, reason) = (failed.code, failed.reason);
