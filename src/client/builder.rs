@@ -125,7 +125,6 @@ impl Builder {
     /// Silence after which the client sends a PING. Default 10 s; at least 1 ms. It has to stay below the server's idle timeout (30 s unless
     /// it is configured), and it is what a client that only reads needs to notice that its server was killed and started again; where its
     /// connection was busy, it asks after a silence of a second or two by itself.
-    #[must_use]
     pub fn keep_alive(mut self, silence: Duration) -> Self {
         self.keep_alive = silence.max(Duration::from_millis(1));
         self
