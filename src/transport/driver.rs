@@ -235,7 +235,7 @@ impl Driver {
         match handled {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(Some(shared)) = self.slots.get(handle.0) {
-                    shared.lock().proto.handle_event(event);
+                    shared.lock().heard(event);
                     if !shared.queued.swap(true, Ordering::SeqCst) {
                         self.ready.push_back(Arc::clone(shared));
                     }

@@ -81,6 +81,16 @@ impl State {
         Streams::new(&mut self.proto, &mut self.hurry, http3)
     }
 
+    /// What came from the peer. Where its address is another one, a PING asks it to say what arrived: what was lost on the way before would
+    /// otherwise be found when the next packet is due, however late that is.
+    pub(super) fn heard(&mut self, event: quinn_proto::ConnectionEvent) {
+        let before = self.proto.remote_address();
+        self.proto.handle_event(event);
+        if self.proto.remote_address() != before {
+            self.proto.ping();
+        }
+    }
+
     /// When something is to be done without anything having happened.
     pub(super) fn timeout(&mut self) -> Option<Instant> {
         let (theirs, ours) = (self.proto.poll_timeout(), self.hurry.wake());
