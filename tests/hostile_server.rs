@@ -15,7 +15,10 @@ use tidings::{
     client::{Client, ClientError, Event, Trust},
     wire::{
         ALPN, Code, Decoder, Epoch, HistoryQuery, Position, Publication, datagram,
-        frame::{Delivery, End, Frame, Header, HistoryPage, Limits, Source, Subscribed, Welcome},
+        frame::{
+            Delivery, End, Frame, Header, HistoryPage, Lagged, Lane, Limits, Source, Subscribed,
+            Turn, Welcome,
+        },
     },
 };
 
@@ -135,17 +138,25 @@ impl Peer {
         })
         .await;
         let mut stream = self.connection.open_uni().await.unwrap();
-        let header = Header {
-            subscription,
-            source: Source::CHANNEL,
-            name: "chat-room-1".to_owned(),
-            epoch: EPOCH,
-            first: offset + 1,
-            recovered: true,
-            delivery,
-        };
+        let mut header = header(subscription, "chat-room-1");
+        (header.first, header.delivery) = (offset + 1, delivery);
         write(&mut stream, header).await;
         stream
+    }
+
+    /// A lane with nothing on it.
+    async fn lane(&self) -> SendStream {
+        let mut lane = self.connection.open_uni().await.unwrap();
+        write(&mut lane, Lane { lane: 1 }).await;
+        lane
+    }
+
+    /// The client ends a subscription of its own accord: which.
+    async fn unsubscribed(&mut self) -> u64 {
+        match self.read().await {
+            Frame::Unsubscribe(ended) => ended.subscription,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// The client closes with this code.
@@ -161,6 +172,18 @@ impl Peer {
 
 async fn write(stream: &mut SendStream, frame: impl Into<Frame>) {
     stream.write_all(&frame.into().encode()).await.unwrap();
+}
+
+fn header(subscription: u64, name: &str) -> Header {
+    Header {
+        subscription,
+        source: Source::CHANNEL,
+        name: name.to_owned(),
+        epoch: EPOCH,
+        first: 1,
+        recovered: true,
+        delivery: Delivery::ORDERED,
+    }
 }
 
 fn numbered(offset: u64) -> Publication {
@@ -328,6 +351,94 @@ async fn between_the_publications_of_a_page_there_is_nothing_else() {
         });
         let error = read.unwrap_err();
         assert!(matches!(error, ClientError::Interrupted(_)), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lane_that_breaks_the_rules_is_stopped() {
+    bounded(async {
+        let server = Server::start();
+        let (_client, peer) = server.meet().await;
+        let turn = |subscription| Frame::from(Turn { subscription }).encode();
+        let head = |subscription| Frame::from(header(subscription, "a")).encode();
+        let lane = Frame::from(Lane { lane: 2 }).encode();
+        let faults = [
+            ("a header before anybody's turn", vec![head(1)]),
+            ("in the turn of another", vec![turn(2), head(1)]),
+            ("twice", vec![turn(3), head(3), head(3)]),
+            ("a lane in a lane", vec![turn(4), head(4), lane]),
+            ("no frame", vec![turn(5), vec![0].into()]),
+        ];
+        for (what, bytes) in faults {
+            let mut lane = peer.lane().await;
+            lane.write_all(&bytes.concat()).await.unwrap();
+            let stopped = lane.stopped().await.unwrap();
+            let wanted = VarInt::from_u32(Code::PROTOCOL_VIOLATION.0);
+            assert_eq!(stopped, Some(wanted), "{what}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_nobody_reads_of_a_lane_is_bounded() {
+    bounded(async {
+        let server = Server::start();
+        let (client, mut peer) = server.meet().await;
+        let mut lane = peer.lane().await;
+        // Frames that are hardly longer than their heads.
+        write(&mut lane, Turn { subscription: 1 }).await;
+        write(&mut lane, header(1, "unread")).await;
+        let lag = Frame::from(Lagged { from: 1, to: 1 }).encode();
+        lane.write_all(&lag.repeat(20_000)).await.unwrap();
+        assert_eq!(peer.unsubscribed().await, 1);
+        // Many parts, none of which is large.
+        let large = Frame::from(Publication {
+            message: Message::data("a/b", vec![7; 60_000]),
+            ..numbered(1)
+        })
+        .encode();
+        let parts = 100;
+        for id in 2..2 + parts {
+            write(&mut lane, Turn { subscription: id }).await;
+            write(&mut lane, header(id, &format!("part-{id}"))).await;
+            lane.write_all(&large.repeat(4)).await.unwrap();
+        }
+        // Above 16 MiB one goes for each that comes.
+        let before = (16 << 20) / (4 * large.len() as u64);
+        for _ in before..parts - 1 {
+            let ended = peer.unsubscribed().await;
+            assert!((2..2 + parts).contains(&ended), "{ended}");
+        }
+        // And whoever reads is not concerned.
+        let reading = tokio::spawn(async move {
+            let mut room = client.subscribe("chat-room-1").await.unwrap();
+            let heard = publication(&mut room).await;
+            (client, text(&heard).to_owned())
+        });
+        let request = loop {
+            match peer.read().await {
+                Frame::Subscribe(asked) => break asked.request,
+                Frame::Unsubscribe(_) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        let id = 2 + parts;
+        let position = Position {
+            epoch: EPOCH,
+            offset: 0,
+        };
+        peer.say(Subscribed {
+            request,
+            subscription: id,
+            position,
+        })
+        .await;
+        write(&mut lane, Turn { subscription: id }).await;
+        write(&mut lane, header(id, "chat-room-1")).await;
+        write(&mut lane, numbered(1)).await;
+        assert_eq!(reading.await.unwrap().1, "1");
     })
     .await;
 }

@@ -19,6 +19,9 @@ const HEADER: Duration = Duration::from_secs(10);
 /// Longest header, in bytes.
 const HEADER_BYTES: usize = 4096;
 
+/// Most lanes of a connection: a server has one for each priority.
+const LANES: usize = 8;
+
 /// Streams whose header is awaited, and lanes that are read.
 pub(super) struct Arrivals {
     max_frame: usize,
@@ -60,6 +63,10 @@ impl Arrivals {
             tokio::select! {
                 Some(first) = self.headers.next(), if !self.headers.is_empty() => match first {
                     Some(First::Own(incoming)) => return Arrived::Stream(incoming),
+                    // Dropping a stream stops it.
+                    Some(First::Lane(_)) if self.lanes.len() >= LANES => {
+                        tracing::warn!("the server opens more lanes than there are priorities");
+                    }
                     Some(First::Lane(lane)) => self.lanes.push(read(lane).boxed()),
                     None => {}
                 },

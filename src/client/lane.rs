@@ -1,10 +1,14 @@
 //! Streams that several subscriptions share (PROTOCOL §5.7), taken apart: each subscription reads its part as it would a stream of its
 //! own. A part that is not read holds up nobody: above [`PART_BYTES`] it ends here, and its subscription is made anew from where its
-//! reader is, once that has read what there is.
+//! reader is, once that has read what there is. Above [`LANE_BYTES`] the largest part is given up with what is in it: it is read again.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    mem::size_of,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{sync::Notify, task::coop::consume_budget};
@@ -21,6 +25,16 @@ use crate::{
 
 /// Most bytes of a part that wait for their reader, but for a single frame that is larger: as many as a stream of its own holds.
 const PART_BYTES: usize = 256 * 1024;
+/// The same for all parts of a lane together.
+const LANE_BYTES: usize = 16 * 1024 * 1024;
+/// Most parts of a lane that are read, or wait to be.
+const PARTS: usize = 65_536;
+const FEW_PARTS: usize = 64;
+
+/// Bytes that a frame takes here.
+const fn cost(frame: &RawFrame) -> usize {
+    size_of::<RawFrame>() + frame.body.len()
+}
 
 /// What a subscription reads.
 #[derive(Debug)]
@@ -65,6 +79,8 @@ struct Shared {
     queue: Mutex<Queue>,
     /// For the reader.
     changed: Notify,
+    /// Bytes of all parts of the lane.
+    held: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +111,7 @@ impl Part {
             {
                 let mut queue = lock(&self.0);
                 if let Some(frame) = queue.frames.pop_front() {
-                    queue.bytes -= frame.body.len();
+                    self.0.take_out(&mut queue, cost(&frame));
                     return Some(frame);
                 }
                 if queue.end.is_some() {
@@ -109,36 +125,53 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        let mut queue = lock(&self.0);
-        queue.given_up = true;
-        let frames = std::mem::take(&mut queue.frames);
-        drop(queue);
-        drop(frames);
+        lock(&self.0).given_up = true;
+        self.0.clear();
     }
 }
 
 impl Shared {
-    /// Whether there was room, and somebody to read it.
-    fn push(&self, frame: RawFrame) -> bool {
-        {
-            let mut queue = lock(self);
-            let bytes = queue.bytes + frame.body.len();
-            if queue.given_up {
-                return false;
-            }
-            if bytes > PART_BYTES && !queue.frames.is_empty() {
-                queue.end = Some(PartEnd::Overflow);
-            } else {
-                queue.bytes = bytes;
-                queue.frames.push_back(frame);
-            }
-        }
-        self.changed.notify_one();
-        lock(self).end.is_none()
+    fn take_out(&self, queue: &mut Queue, bytes: usize) {
+        queue.bytes -= bytes;
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn end(&self) {
-        lock(self).end.get_or_insert(PartEnd::Over);
+    fn clear(&self) {
+        let frames = {
+            let mut queue = lock(self);
+            let bytes = queue.bytes;
+            self.take_out(&mut queue, bytes);
+            std::mem::take(&mut queue.frames)
+        };
+        drop(frames);
+    }
+
+    /// Whether there was room, and somebody to read it. What follows the end is nobody's.
+    fn push(&self, frame: RawFrame) -> bool {
+        let taken = {
+            let mut queue = lock(self);
+            let bytes = cost(&frame);
+            match queue.end {
+                _ if queue.given_up => return false,
+                Some(_) => return true,
+                None if queue.bytes + bytes > PART_BYTES && !queue.frames.is_empty() => {
+                    queue.end = Some(PartEnd::Overflow);
+                    false
+                }
+                None => {
+                    queue.bytes += bytes;
+                    self.held.fetch_add(bytes, Ordering::Relaxed);
+                    queue.frames.push_back(frame);
+                    true
+                }
+            }
+        };
+        self.changed.notify_one();
+        taken
+    }
+
+    fn end(&self, end: PartEnd) {
+        lock(self).end.get_or_insert(end);
         self.changed.notify_one();
     }
 }
@@ -148,8 +181,11 @@ pub(super) struct Lane {
     reader: FrameReader,
     /// Whose the next frame is.
     turn: u64,
-    /// Bounded by the subscriptions that the server lets a session have.
+    /// Those that are over stay until nobody reads them, or room is needed.
     parts: HashMap<u64, Arc<Shared>>,
+    held: Arc<AtomicUsize>,
+    /// With so many parts, it is looked whose readers are gone.
+    crowded: usize,
 }
 
 /// What a lane has to tell.
@@ -169,6 +205,8 @@ impl Lane {
             reader,
             turn: 0,
             parts: HashMap::new(),
+            held: Arc::default(),
+            crowded: FEW_PARTS,
         }
     }
 
@@ -193,30 +231,57 @@ impl Lane {
                 },
                 Ok(Some(Frame::Lane(_))) => return self.violated("a lane in a lane"),
                 Ok(Some(frame)) => matches!(frame, Frame::End(_)),
-                Ok(None) => false,
+                Ok(None) => continue,
                 Err(error) => return self.violated(&error.to_string()),
             };
             let Some(part) = self.parts.get(&self.turn) else {
                 // It was given up; the server will hear of it or has.
                 continue;
             };
-            if !part.push(raw) {
+            let taken = part.push(raw);
+            if ends {
+                part.end(PartEnd::Over);
+            }
+            if !taken {
                 self.parts.remove(&self.turn);
                 if !ends {
                     return Told::Unwanted(self.turn);
                 }
-            } else if ends && let Some(part) = self.parts.remove(&self.turn) {
-                part.end();
+            }
+            if self.held.load(Ordering::Relaxed) > LANE_BYTES
+                && let Some(largest) = self.give_up_largest()
+            {
+                return Told::Unwanted(largest);
             }
         }
     }
 
+    fn give_up_largest(&mut self) -> Option<u64> {
+        let sizes = self.parts.iter().map(|(id, part)| (lock(part).bytes, *id));
+        let (_, id) = sizes.max()?;
+        let part = self.parts.remove(&id)?;
+        {
+            let mut queue = lock(&part);
+            queue.end = Some(PartEnd::Overflow);
+        }
+        part.clear();
+        part.changed.notify_one();
+        Some(id)
+    }
+
     fn begin(&mut self, header: Header) -> Option<Incoming> {
         let id = header.subscription;
-        if id != self.turn || self.parts.contains_key(&id) {
+        if self.parts.len() >= self.crowded {
+            self.parts.retain(|_, part| !lock(part).given_up);
+            self.crowded = (2 * self.parts.len()).clamp(FEW_PARTS, PARTS);
+        }
+        if id != self.turn || self.parts.contains_key(&id) || self.parts.len() >= PARTS {
             return None;
         }
-        let part = Arc::<Shared>::default();
+        let part = Arc::new(Shared {
+            held: Arc::clone(&self.held),
+            ..Shared::default()
+        });
         self.parts.insert(id, Arc::clone(&part));
         Some(Incoming {
             header,
@@ -236,7 +301,7 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         for part in self.parts.values() {
-            part.end();
+            part.end(PartEnd::Over);
         }
     }
 }
