@@ -26,8 +26,9 @@ use crate::{
 ///
 /// A JSON line has the keys channel, epoch, offset, kind (notification, announcement, data or presence), text (or content_type and data in
 /// base64, where it is no text; or presence, with joined, left, connections, users and complete), timestamp (of the server, in milliseconds since 1970) and user (who published it, or null).
-/// What is missing is a line too: kind lagged (this reader was too slow: from and to are lost), break (the connection was
-/// made again: before and after are positions, missed a number or null) and end (code and reason).
+/// What is missing is a line too: kind lagged (this reader was too slow: from and to are lost), skipped (left out by the channel's
+/// rule, or lost by the network where it delivers by datagram: from and to), break (the connection was made again: before and after
+/// are positions, missed a number or null) and end (code and reason).
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {

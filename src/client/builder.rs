@@ -116,7 +116,8 @@ impl Builder {
         self
     }
 
-    /// Streams that the server may have open, one a subscription. Default 256. Each that is not read holds up to 256 KiB.
+    /// Streams that the server may have open. Default 256: one a subscription, and beyond that subscriptions share the last four (PROTOCOL
+    /// §5.7). Each that is not read holds up to 256 KiB, a shared one up to 16 MiB.
     pub const fn max_streams(mut self, streams: u32) -> Self {
         self.max_streams = streams;
         self

@@ -16,7 +16,8 @@ use crate::{cli::connect, cli::units, transport::Transport};
 /// --window is delivered to everybody (closed loop), and latency is counted from the send.
 ///
 /// Every delivery is checked. A run in which one is missing, comes twice, out of order or from somebody else, or in which a
-/// client loses its connection, is VOID: it says so, and why, and ends with code 3.
+/// client loses its connection, is VOID: it says so, and why, and ends with code 3. A channel whose rule has presence cannot be
+/// measured: what the server says there of who comes and goes is of somebody else.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(in crate::cli) struct Arguments {

@@ -22,7 +22,8 @@ pub(super) struct Slot {
     pub(super) arrived: bool,
     /// Asked for on this connection, or made by the server.
     pub(super) asked: bool,
-    /// Arrived and not handed over: unclaimed, or ahead of `Subscribed`. Bounded by the streams that the server may open.
+    /// Arrived and not handed over: unclaimed, or ahead of `Subscribed`. Bounded by the streams that the server may open,
+    /// and the parts that a lane may have.
     pub(super) waiting: Vec<Incoming>,
 }
 

@@ -16,8 +16,9 @@ use crate::{
 /// Who reads, so that all can be cut off at once; and who publishes.
 const READER: &str = "reader";
 const PUBLISHER: &str = "publisher";
-/// How long there is nothing but live traffic before the strike.
-const CALM: Duration = Duration::from_secs(2);
+/// How long there is nothing but live traffic before the strike: as a rule a server was up for longer than its clients need to see that
+/// they are busy.
+const CALM: Duration = Duration::from_secs(8);
 /// Deliveries that are measured; the median counts.
 const DELIVERIES: usize = 3;
 
