@@ -275,7 +275,7 @@ impl Log {
                 session: wanted.session,
                 conflated: wanted.leave == Leave::Superseded,
             };
-            match marks.left(from, view) {
+            match marks.left(from, BATCH_COUNT, view) {
                 Left::Superseded(to) => return Read::Skipped { from, to },
                 Left::Own(to) => return Read::Own { from, to },
                 Left::Until(until) => {

@@ -59,7 +59,7 @@ pub(super) enum Left {
     Superseded(Offset),
     /// What it published itself, up to this offset.
     Own(Offset),
-    /// Nothing before this offset.
+    /// Nothing before this offset; what is there is looked at then.
     Until(Offset),
 }
 
@@ -109,15 +109,16 @@ impl Marks {
         self.marked.is_empty()
     }
 
-    /// What a reader is not given of what begins at `next`.
-    pub(super) fn left(&self, next: Offset, view: View) -> Left {
+    /// What a reader is not given of the `most` publications that begin at `next`: no more than those are looked at.
+    pub(super) fn left(&self, next: Offset, most: usize, view: View) -> Left {
+        let end = next.saturating_add(most as Offset);
         let superseded = |marked: &Marked| view.conflated && marked.superseded;
         let own =
             |marked: &Marked| marked.mark.exclude.is_some() && marked.mark.exclude == view.session;
-        let marked = self.marked.range(self.index(next)..);
+        let marked = self.marked.range(self.index(next)..self.index(end));
         let mut marked = marked.skip_while(|marked| !superseded(marked) && !own(marked));
         let Some(first) = marked.next() else {
-            return Left::Until(Offset::MAX);
+            return Left::Until(end);
         };
         if first.offset > next {
             return Left::Until(first.offset);
@@ -150,16 +151,22 @@ mod tests {
     use super::*;
 
     /// What one look after the other gives and leaves out of a log of `kept` publications.
-    fn walk(marks: &Marks, first: Offset, head: Offset, view: View) -> Vec<(Offset, &'static str)> {
+    fn walk(
+        marks: &Marks,
+        (first, head): (Offset, Offset),
+        most: usize,
+        view: View,
+    ) -> Vec<(Offset, &'static str)> {
         let mut found = Vec::new();
         let mut next = first;
         while next <= head {
-            let (what, to) = match marks.left(next, view) {
+            let (what, to) = match marks.left(next, most, view) {
                 Left::Superseded(to) => ("superseded", to),
                 Left::Own(to) => ("own", to),
                 Left::Until(until) => ("given", (until - 1).min(head)),
             };
             assert!((next..=head).contains(&to), "{next} {to} {head}");
+            assert!(to < next + most as Offset, "{next} {to} {most}");
             found.extend((next..=to).map(|offset| (offset, what)));
             next = to + 1;
         }
@@ -173,6 +180,7 @@ mod tests {
             first in 1..60_u64,
             session in 0..4_u64,
             conflated: bool,
+            most in 1..70_usize,
         ) {
             let mut marks = Marks::default();
             let head = published.len() as Offset;
@@ -198,7 +206,7 @@ mod tests {
                     })
                 })
                 .collect();
-            prop_assert_eq!(walk(&marks, first, head, view), expected);
+            prop_assert_eq!(walk(&marks, (first, head), most, view), expected);
             marks.trim(head + 1);
             prop_assert!(marks.is_empty() && marks.newest.is_empty());
         }
