@@ -292,35 +292,37 @@ impl Channel {
         !std::mem::replace(&mut members.listed, true)
     }
 
-    /// Publishes who came and went since the last time; whether that was anybody.
-    pub(super) fn tell_presence(&self, now: Timestamp, closed: &AtomicBool) -> bool {
-        let (sections, listeners) = {
+    /// Publishes who came and went since the last time; whether that was anybody, and whether there are more, for the next round.
+    pub(super) fn tell_presence(&self, now: Timestamp, closed: &AtomicBool) -> (bool, bool) {
+        let (sections, listeners, more) = {
             let mut state = self.lock();
             let Some(members) = &mut state.members else {
-                return false;
+                return (false, false);
             };
             members.listed = false;
             // As for `publish`.
             if closed.load(Ordering::SeqCst) {
-                return false;
+                return (false, false);
             }
             let change = members.tell();
+            let more = members.has_changed();
+            members.listed = more;
             state.members.take_if(|members| members.is_empty());
             let Some(change) = change else {
-                return false;
+                return (false, false);
             };
             let draft = Draft::new(None, &Message::Presence(change));
             state.idle_since = None;
             state.log.append(now, Mark::default(), |offset, time| {
                 draft.seal(offset, time)
             });
-            (state.sections.clone(), state.listeners.clone())
+            (state.sections.clone(), state.listeners.clone(), more)
         };
         self.wake(&sections);
         for listener in listeners.iter() {
             listener.pump(self);
         }
-        true
+        (true, more)
     }
 
     /// Who is in the channel, as the log up to its head tells it.

@@ -16,6 +16,8 @@ use crate::wire::{Attendance, ChannelName, Member, Position, Presence, UserId};
 
 /// Most changes that one publication lists: 13 KiB where every user's identity is as long as it may be.
 const MAX_CHANGES: usize = 64;
+/// Most changes that one publication takes in, listed or not: it bounds how long the channel is locked (about a microsecond each).
+const MAX_TOLD: usize = if cfg!(test) { 1024 } else { 8192 };
 /// Most members that one answer lists (PROTOCOL §4.15): they fit into a frame whatever the limit of messages is.
 const MAX_PAGE: usize = 256;
 
@@ -71,8 +73,12 @@ impl Broker {
             let Some(channel) = self.inner.changed.next() else {
                 return;
             };
-            if channel.tell_presence(self.now(), &self.inner.closed) {
+            let (told, more) = channel.tell_presence(self.now(), &self.inner.closed);
+            if told {
                 self.inner.counters.published();
+            }
+            if more {
+                self.inner.changed.push(&channel);
             }
         }
     }
@@ -150,9 +156,20 @@ impl Members {
         self.known.is_empty()
     }
 
-    /// What changed since the last call; `None` where that is nothing.
+    /// Whether there is still somebody to be told of.
+    pub(super) fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// What changed since the last call, or as much of it as one publication takes; `None` where that is nothing.
     pub(super) fn tell(&mut self) -> Option<Presence> {
-        let changed = mem::take(&mut self.changed);
+        let changed = if self.changed.len() <= MAX_TOLD {
+            mem::take(&mut self.changed)
+        } else {
+            let some: HashSet<_> = self.changed.iter().take(MAX_TOLD).copied().collect();
+            self.changed.retain(|session| !some.contains(session));
+            some
+        };
         if changed.is_empty() {
             return None;
         }

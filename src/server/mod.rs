@@ -33,7 +33,8 @@ use worker::Workers;
 const SWEEP: Duration = Duration::from_secs(5);
 /// How long those who come and go are gathered before they are told: a channel has four such publications a second at most.
 const PRESENCE: Duration = Duration::from_millis(250);
-/// Channels that are told of in one go, a few microseconds each, before other tasks have their turn.
+/// Channels that are told of in one go before other tasks have their turn: a few microseconds each, a few milliseconds where a crowd
+/// comes or goes.
 const PRESENCE_BATCH: usize = 64;
 /// For requests of the HTTP API in flight: what the API itself gives them, and a little more.
 const HTTP_GRACE: Duration = Duration::from_secs(6);

@@ -219,3 +219,33 @@ fn what_is_told_is_what_a_page_says_whoever_comes_and_goes() {
         }
     }
 }
+
+#[test]
+fn a_crowd_is_told_of_in_parts_each_of_which_is_what_the_log_says() {
+    let (broker, channel) = broker();
+    let part = MAX_TOLD as u64;
+    let crowd = part * 2 + 10;
+    let mut readers: Vec<_> = (0..crowd)
+        .map(|session| enter(&broker, &channel, session))
+        .collect();
+    let told = |connections: u64| {
+        assert_eq!(
+            broker.presence_due(),
+            1,
+            "once, and again while there are more"
+        );
+        broker.tell_presence(1);
+        let attendance = broker.presence(&channel, 1).unwrap();
+        assert_eq!(attendance.connections, connections);
+    };
+    told(part);
+    readers.push(enter(&broker, &channel, crowd));
+    told(2 * part);
+    told(crowd + 1);
+    assert_eq!(broker.presence_due(), 0);
+    drop(readers);
+    for left in [crowd + 1 - part, crowd + 1 - 2 * part, 0] {
+        told(left);
+    }
+    assert_eq!(broker.presence_due(), 0);
+}
