@@ -178,6 +178,15 @@ async fn a_key_of_no_use_is_refused_and_the_connection_lives_on(transport: Trans
         let refusal = raw.answer(id).await.unwrap_err();
         assert_refusal(key, &refusal, Code::INVALID_KEY, "1 to 128");
     }
+    // The reason that is named first counts (PROTOCOL §4.3, §4.6).
+    raw.send(PublishWith {
+        conflation_key: Some(String::new()),
+        message: Message::text("x".repeat(70_000)),
+        ..request(204, "")
+    })
+    .await;
+    let refusal = raw.answer(204).await.unwrap_err();
+    assert_refusal("both", &refusal, Code::MESSAGE_TOO_LARGE, "65536");
     let longest = Some("k".repeat(128));
     let with = PublishWith {
         conflation_key: longest,

@@ -9,6 +9,7 @@ use super::{
     Broker, PublishError,
     audience::{Audience, Due},
     channel::{Channel, Given, Refused},
+    publishing::refuse_reserved,
     reader::Reader,
 };
 use crate::wire::{Message, Position, Start, draft::Draft};
@@ -43,6 +44,7 @@ impl Poster {
         publisher: Option<&str>,
         message: &Message,
     ) -> Result<Position, PublishError> {
+        refuse_reserved(message)?;
         self.append(publisher, message, &self.broker.inner.closed)
     }
 

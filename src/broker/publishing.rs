@@ -150,13 +150,15 @@ impl Broker {
         message: &Message,
         terms: Terms<'_>,
     ) -> Result<Published, PublishError> {
+        // In the order of PROTOCOL §4.6 and §4.12: the first reason counts.
+        refuse_reserved(message)?;
+        self.check_size(message)?;
         for key in [terms.key, terms.conflation_key].into_iter().flatten() {
             let (length, max) = (key.len(), keys::MAX_KEY);
             if !(1..=max).contains(&length) {
                 return Err(PublishError::InvalidKey { length, max });
             }
         }
-        refuse_reserved(message)?;
         let owner = owner.map(UserId::as_str);
         let token = |key| self.inner.tokens.token(owner, key, message);
         let given = Given {
@@ -214,7 +216,7 @@ impl Broker {
 }
 
 /// What the server alone makes nobody publishes, whoever it is.
-fn refuse_reserved(message: &Message) -> Result<(), PublishError> {
+pub(super) fn refuse_reserved(message: &Message) -> Result<(), PublishError> {
     match message {
         Message::Presence(_) => Err(PublishError::Reserved(message.kind())),
         _ => Ok(()),
