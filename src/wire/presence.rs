@@ -66,11 +66,16 @@ impl Attendance {
     /// Takes in what a publication of the channel at `offset` tells; one that stands at or before [`position`](Self::position) changes
     /// nothing. Publications must come in order and without a gap, in the log that `position` names.
     ///
-    /// Where this or the change is not [`complete`](Self::complete), it is not afterwards, until it is asked for anew.
+    /// Where this or the change is not [`complete`](Self::complete), it is not afterwards, until it is asked for anew; nor where it was asked
+    /// for before there was such a channel, so that it has no position.
     pub fn apply(&mut self, offset: Offset, change: &Presence) {
-        let Some(position) = self.position.as_mut().filter(|at| at.offset < offset) else {
+        let Some(position) = &mut self.position else {
+            self.complete = false;
             return;
         };
+        if position.offset >= offset {
+            return;
+        }
         position.offset = offset;
         self.members
             .retain(|member| !change.left.iter().any(|left| left.id == member.id));
@@ -110,6 +115,9 @@ mod tests {
         present.apply(9, &change);
         assert_eq!(present.members, [member(2), member(3)]);
         assert_eq!(present.position.map(|at| at.offset), Some(9));
+        let mut early = Attendance::new(None, 0, 0, Vec::new(), true);
+        early.apply(1, &change);
+        assert!(!early.complete, "it cannot say what it missed");
         change.connections = 500;
         change.complete = false;
         present.apply(10, &change);
