@@ -44,6 +44,8 @@ const MAX_PAGE: u64 = 256;
 /// How long after a stream was cut off its connection is taken to live on: the end of a connection cuts its streams off too, and
 /// is seen a moment later.
 const CUT: Duration = Duration::from_secs(1);
+/// Most subscriptions that the server was told to end and has said nothing of.
+const MAX_UNANSWERED: usize = 65_536;
 /// Bytes of requests that wait to be written; above it no further request is taken.
 const OUTGOING: usize = 256 * 1024;
 
@@ -65,6 +67,8 @@ pub(super) struct Link {
     refreshed: Arc<Mutex<Option<String>>>,
     arrivals: Arrivals,
     watch: Watch,
+    /// Requests of this client's own accord that are not answered yet.
+    unanswered: usize,
     later: FuturesUnordered<BoxFuture<'static, Later>>,
 }
 
@@ -130,6 +134,7 @@ impl Link {
             refreshed,
             arrivals: Arrivals::new(max_frame),
             watch: Watch::default(),
+            unanswered: 0,
             later: FuturesUnordered::new(),
         }
     }
@@ -165,7 +170,13 @@ impl Link {
                     Ok(stream) => self.arrivals.accept(stream),
                     Err(_) => return self.lost(registry).await,
                 },
-                arrived = self.arrivals.next() => self.arrived(registry, arrived),
+                arrived = self.arrivals.next() => {
+                    self.arrived(registry, arrived);
+                    if self.unanswered > MAX_UNANSWERED {
+                        let reason = "the server answers nothing".to_owned();
+                        return Over::Given(Code::PROTOCOL_VIOLATION, reason);
+                    }
+                },
                 datagram = registry.datagram(&self.connection, self.number) => if datagram.is_none() {
                     return self.lost(registry).await;
                 },
@@ -243,6 +254,7 @@ impl Link {
     }
 
     fn unsubscribe(&mut self, subscription: u64) {
+        self.unanswered += 1;
         self.request(Pending::Nobody, |request| {
             Unsubscribe {
                 request,

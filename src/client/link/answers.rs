@@ -96,7 +96,11 @@ impl Link {
                 Some(_) => self.watch.answered(),
                 None => {}
             },
-            Frame::Unsubscribed(unsubscribed) => drop(self.pending.remove(&unsubscribed.request)),
+            Frame::Unsubscribed(unsubscribed) => {
+                if self.pending.remove(&unsubscribed.request).is_some() {
+                    self.unanswered = self.unanswered.saturating_sub(1);
+                }
+            }
             Frame::Failed(failed) => {
                 let (code, reason) = (failed.code, failed.reason);
                 match self.pending.remove(&failed.request) {
@@ -118,7 +122,8 @@ impl Link {
                     // A server that is going away: the subscription is asked for again on the next connection.
                     Some(Pending::Subscribe(_)) if code == Code::GOING_AWAY => {}
                     Some(Pending::Subscribe(name)) => {
-                        if registry.refused(&name, code, reason) {
+                        let again = registry.refused(&name, code, reason);
+                        if again {
                             let wait = CUT + backoff::wait(4, rand::random());
                             let later = async move {
                                 sleep(wait).await;
@@ -127,7 +132,8 @@ impl Link {
                             self.later.push(later.boxed());
                         }
                     }
-                    Some(Pending::Nobody) | None => {}
+                    Some(Pending::Nobody) => self.unanswered = self.unanswered.saturating_sub(1),
+                    None => {}
                 }
             }
             // The streams say when they end, and the connection with which code.
