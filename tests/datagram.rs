@@ -133,6 +133,34 @@ async fn who_comes_late_begins_with_the_state_and_goes_on_by_datagram(transport:
     tokio::join!(stopped, ends);
 }
 
+both!(an_end_that_the_server_orders_comes_after_the_newest);
+async fn an_end_that_the_server_orders_comes_after_the_newest(transport: Transport) {
+    let server = serve(keyframes()).await;
+    let (mut raw, _) = raw(&server, &Dial::new(&server, transport)).await;
+    let (header, mut frames) = subscribed(&mut raw, "state", Start::Head).await;
+    for state in ["1", "2", "3"] {
+        post(&server, "state", Message::text(state));
+        // The datagram might have been lost, and the stream has none of them.
+        by_datagram(&raw, &header).await;
+    }
+    let [session] = &server.sessions().of_user(&"1".parse().unwrap())[..] else {
+        panic!("one session");
+    };
+    assert!(session.unsubscribe(&ChannelName::parse("state").unwrap()));
+    frames.hears("3").await;
+    match frames.next().await {
+        Frame::End(end) => assert_eq!(end.code, Code::ENDED),
+        other => panic!("no End but {other:?}"),
+    }
+    // Whoever asks for the end has no use for it.
+    let begun = raw.subscribe("other").await.unwrap();
+    let (header, mut frames) = raw.headed(begun.subscription).await;
+    post(&server, "other", Message::text("1"));
+    by_datagram(&raw, &header).await;
+    raw.unsubscribe(begun.subscription).await.unwrap();
+    frames.ends().await;
+}
+
 both!(nothing_is_told_of_what_is_kept_to_who_may_not_read_it);
 async fn nothing_is_told_of_what_is_kept_to_who_may_not_read_it(transport: Transport) {
     let server = serve_with(|rule| rule.datagrams(keyframes()).history(Who::Nobody)).await;

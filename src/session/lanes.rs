@@ -146,6 +146,13 @@ impl Lanes {
         Ok(all)
     }
 
+    /// This place has nothing left to write.
+    pub(super) fn let_go(&mut self, number: u64, key: u32) {
+        if let Some(lane) = self.find(number) {
+            lane.holder.take_if(|holder| *holder == key);
+        }
+    }
+
     /// Whoever waits for the lane, where nobody holds it.
     pub(super) fn freed(&mut self, number: u64) -> Vec<u32> {
         match self.find(number) {

@@ -45,6 +45,17 @@ pub(super) struct Writer {
     datagrams: Option<Box<Datagrams>>,
 }
 
+/// What a writer is given to write with.
+pub(super) struct Round<'a, 's> {
+    pub(super) streams: &'a mut Streams<'s>,
+    pub(super) lanes: &'a mut Lanes,
+    /// Its place and its subscription.
+    pub(super) seat: (u32, u64),
+    pub(super) turn: u64,
+    /// The server goes away: whoever must come to an end does at the head.
+    pub(super) drains: bool,
+}
+
 /// How far a writer came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -139,6 +150,11 @@ impl Writer {
         if self.phase == Phase::Live {
             self.phase = Phase::Ending(code);
             self.reader = None;
+            // What only datagrams carried may be lost: whoever did not ask for the end, and may have it, has the newest in the end.
+            let wanted = !matches!(code, Code::UNSUBSCRIBED | Code::PERMISSION_DENIED);
+            if wanted && let Some(datagrams) = &mut self.datagrams {
+                self.pending.extend(datagrams.keyframe(true));
+            }
         }
         !self.blocked
     }
@@ -178,43 +194,41 @@ impl Writer {
         self.delivery.priority
     }
 
-    /// Sends and writes a batch of what there is in its `turn`, as far as the network and its stream or its lane take it. Whoever must come
-    /// to an end while the server `drains` ends at the head. `seat`: its place and its subscription.
+    /// Sends and writes a batch of what there is, as far as the network and its stream or its lane take it.
     ///
     /// # Errors
     /// [`Gone`]: the client does not want the stream any more.
-    pub(super) fn fill(
-        &mut self,
-        seat: (u32, u64),
-        streams: &mut Streams<'_>,
-        lanes: &mut Lanes,
-        turn: u64,
-        drains: bool,
-    ) -> Result<Step, Gone> {
+    pub(super) fn fill(&mut self, round: &mut Round<'_, '_>) -> Result<Step, Gone> {
         // The header before what it is about.
         if self.datagrams.is_some() && !self.pending.is_empty() {
-            self.write(seat, streams, lanes, turn, drains)?;
+            self.write(round)?;
         }
-        let sent = self.send(streams, turn);
-        let written = self.write(seat, streams, lanes, turn, drains)?;
+        let sent = self.send(round);
+        let written = self.write(round)?;
+        // Whoever has nothing left for its lane does not keep it from others.
+        if let Way::Lane(number) = self.way
+            && self.pending.is_empty()
+        {
+            round.lanes.let_go(number, round.seat.0);
+        }
         if let Some(datagrams) = &self.datagrams
             && let Some(at) = datagrams.due_at()
             && !self.blocked
         {
-            streams.wake_at(at);
+            round.streams.wake_at(at);
         }
         Ok(if sent == Step::AtHead { written } else { sent })
     }
 
     /// Sends a datagram.
-    fn send(&mut self, streams: &mut Streams<'_>, turn: u64) -> Step {
+    fn send(&mut self, round: &mut Round<'_, '_>) -> Step {
         let (Some(datagrams), Some(reader)) = (&mut self.datagrams, &mut self.reader) else {
             return Step::AtHead;
         };
         let idle = !self.blocked && self.pending.is_empty();
         let priority = rank(self.delivery.priority);
-        match datagrams.turn(reader, streams, priority, idle, &mut self.pending) {
-            Turn::Sent => self.served = turn,
+        match datagrams.turn(reader, round.streams, priority, idle, &mut self.pending) {
+            Turn::Sent => self.served = round.turn,
             Turn::Stream(frame) => {
                 self.whole = frame.len();
                 self.pending.push(frame);
@@ -225,21 +239,14 @@ impl Writer {
         Step::More
     }
 
-    fn write(
-        &mut self,
-        seat: (u32, u64),
-        streams: &mut Streams<'_>,
-        lanes: &mut Lanes,
-        turn: u64,
-        drains: bool,
-    ) -> Result<Step, Gone> {
+    fn write(&mut self, round: &mut Round<'_, '_>) -> Result<Step, Gone> {
         // What waits is a batch, too.
         let mut read = !self.pending.is_empty();
         while self.phase != Phase::Finished {
             if !self.blocked
                 && let Way::Lane(number) = self.way
             {
-                self.blocked = !lanes.admits(number, seat.0)?;
+                self.blocked = !round.lanes.admits(number, round.seat.0)?;
             }
             if self.blocked {
                 return Ok(Step::Blocked);
@@ -254,9 +261,13 @@ impl Writer {
                 self.blocked = !match self.way {
                     Way::Own(stream) => {
                         let rank = rank(self.delivery.priority);
-                        streams.write(stream, rank, &mut self.pending)?
+                        round.streams.write(stream, rank, &mut self.pending)?
                     }
-                    Way::Lane(number) => lanes.write(number, seat, streams, &mut self.pending)?,
+                    Way::Lane(number) => {
+                        round
+                            .lanes
+                            .write(number, round.seat, round.streams, &mut self.pending)?
+                    }
                 };
                 self.stalled = self.blocked;
                 let begins = if self.whole > 0 {
@@ -265,7 +276,7 @@ impl Writer {
                     self.waiting() < size
                 };
                 if begins {
-                    self.served = turn;
+                    self.served = round.turn;
                 }
                 if !self.blocked {
                     (self.left_out, self.whole) = (None, 0);
@@ -281,12 +292,12 @@ impl Writer {
                 }
                 Phase::Last => {
                     if let Way::Own(stream) = self.way {
-                        streams.finish(stream);
+                        round.streams.finish(stream);
                     }
                     self.phase = Phase::Finished;
                 }
                 Phase::Live if read => return Ok(Step::More),
-                Phase::Live => match self.read(drains) {
+                Phase::Live => match self.read(round.drains) {
                     Some(code) => {
                         self.end(code);
                     }
@@ -345,7 +356,8 @@ impl Writer {
     fn reconsider(&mut self) {
         if let Some(datagrams) = &mut self.datagrams {
             let last = self.pending.last().map_or(0, Bytes::len);
-            if last > 0 && last == self.whole && datagrams.replaces() {
+            let live = self.phase == Phase::Live;
+            if live && last > 0 && last == self.whole && datagrams.replaces() {
                 self.pending.pop();
                 self.whole = 0;
             }

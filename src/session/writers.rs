@@ -17,7 +17,7 @@ use super::{
     lanes::{Lanes, Way},
     places::{Place, Places},
     subscribe::SubscribeError,
-    writer::{Step, Writer},
+    writer::{Round, Step, Writer},
 };
 use crate::{
     auth::Priority,
@@ -235,8 +235,13 @@ impl Writers {
         let Some((writer, _)) = &mut place.stream else {
             return false;
         };
-        let seat = (key as u32, place.id);
-        let filled = writer.fill(seat, streams, &mut places.lanes, places.turn, drains);
+        let filled = writer.fill(&mut Round {
+            streams,
+            lanes: &mut places.lanes,
+            seat: (key as u32, place.id),
+            turn: places.turn,
+            drains,
+        });
         // One that ended by itself counts no more, either.
         place.ended |= writer.is_ending();
         let (way, over) = (writer.way(), writer.is_over());
