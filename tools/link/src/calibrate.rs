@@ -73,8 +73,7 @@ mod tolerance {
     pub(super) const RTT_MEDIAN: Duration = Duration::from_micros(600);
     /// One probe in a hundred meets a pause of the machine.
     pub(super) const RTT_P99: Duration = Duration::from_millis(3);
-    /// The link's own timer keeps 0.2 ms on an idle machine, and 1.0 to 1.3 ms on others that do nothing else: little beside the delays that
-    /// are asked of it.
+    /// The link's own timer keeps 0.1 to 0.4 ms where the processors stay awake: little beside the delays that are asked of it.
     pub(super) const LATENESS_P99: Duration = Duration::from_millis(2);
     /// Standard deviations of a binomial: 1 in 16,000 fails by chance, and a seed fails always or never.
     pub(super) const LOSS_SIGMAS: f64 = 4.0;

@@ -10,6 +10,7 @@
 //! | [`calibrate`] | what a link really gives, against what was asked |
 //! | [`units`] | `25ms`, `2%`, `20mbit` |
 
+mod awake;
 pub mod calibrate;
 mod forward;
 pub mod link;

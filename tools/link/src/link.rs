@@ -11,6 +11,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    awake::Awake,
     forward::Forwarder,
     namespace::{self, Held},
     path,
@@ -118,6 +119,7 @@ pub struct Link {
     forwarder: Forwarder,
     held: Held,
     config: path::Config,
+    _awake: Awake,
 }
 
 impl Link {
@@ -141,6 +143,7 @@ impl Link {
             forwarder,
             held,
             config: config.path,
+            _awake: Awake::start().map_err(LinkError::Thread)?,
         })
     }
 

@@ -63,6 +63,13 @@ pub(crate) fn be_punctual() -> io::Result<()> {
     .map(drop)
 }
 
+/// Lets the calling thread run only where and when no other one would (`SCHED_IDLE`).
+pub(crate) fn be_idle() -> io::Result<()> {
+    let priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: reads one `sched_param`, which outlives the call.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const priority) }).map(drop)
+}
+
 /// Waits until one of the files can be read or the time is over; says of each whether it can.
 pub(crate) fn wait_readable<const N: usize>(
     files: [BorrowedFd<'_>; N],
