@@ -104,7 +104,7 @@ impl Datagrams {
             self.kept();
             return Turn::Stream(frame);
         }
-        if streams.send_datagram(self.head.as_bytes(), &frame) {
+        if streams.send_datagram(priority, self.head.as_bytes(), &frame) {
             self.since = self.since.saturating_add(1);
         } else if idle {
             self.kept();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::writer::rank;
 use crate::{
     auth::Priority,
-    transport::{Gone, OpenError, Streams, UniStream},
+    transport::{Class, Gone, OpenError, Streams, UniStream, Written},
     wire::{
         Code,
         frame::{Frame, Lane as First, Turn},
@@ -133,17 +133,19 @@ impl Lanes {
         number: u64,
         (key, subscription): (u32, u64),
         streams: &mut Streams<'_>,
+        fresh: bool,
         chunks: &mut Vec<Bytes>,
-    ) -> Result<bool, Gone> {
+    ) -> Result<Written, Gone> {
         let lane = self.find(number).ok_or(Gone)?;
         if lane.turn != subscription {
             lane.turn = subscription;
             let turn = Frame::from(Turn { subscription }).encode();
             chunks.splice(0..0, lane.preamble.drain(..).chain([turn]));
         }
-        let all = streams.write(lane.stream, rank(lane.priority), chunks)?;
-        lane.holder = (!all).then_some(key);
-        Ok(all)
+        let priority = rank(lane.priority);
+        let written = streams.write(lane.stream, Class { priority, fresh }, chunks)?;
+        lane.holder = (written != Written::All).then_some(key);
+        Ok(written)
     }
 
     /// This place has nothing left to write.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     auth::{Delivery, OnLag, Priority},
     broker::{Batch, Leave, Reader},
-    transport::{Gone, Streams, UniStream},
+    transport::{Class, Gone, Streams, UniStream, Written},
     wire::{
         Code, Offset,
         frame::{End, Frame, Lagged, Own, Skipped},
@@ -31,6 +31,8 @@ pub(super) struct Writer {
     delivery: Delivery,
     /// The stream takes no more for now.
     blocked: bool,
+    /// It would, but what is pending may not go out yet.
+    held: bool,
     /// It took no more since the last look at what waits: that may not be worth its way any more.
     stalled: bool,
     /// Something newer may stand behind what is to be read.
@@ -103,6 +105,7 @@ impl Writer {
             phase: Phase::Live,
             delivery,
             blocked: false,
+            held: false,
             stalled: false,
             behind: false,
             left_out: None,
@@ -142,7 +145,12 @@ impl Writer {
 
     /// The stream takes more again.
     pub(super) const fn unblock(&mut self) {
-        self.blocked = false;
+        (self.blocked, self.held) = (false, false);
+    }
+
+    /// It waits for the time at which more may go out.
+    pub(super) const fn is_held(&self) -> bool {
+        self.held
     }
 
     /// Nothing is read any more: `End` with `code` is owed. Says whether the stream can take it; where it cannot, it is to be reset.
@@ -156,7 +164,7 @@ impl Writer {
                 self.pending.extend(datagrams.keyframe(true));
             }
         }
-        !self.blocked
+        !self.blocked || self.held
     }
 
     /// Whose turn it is first: by priority, then a fresh publication that was begun or what a lane took in part, then who last wrote in
@@ -258,17 +266,22 @@ impl Writer {
             }
             if !self.pending.is_empty() {
                 let (begun, size) = (self.has_begun(), self.waiting());
-                self.blocked = !match self.way {
+                let fresh = self.delivery.is_fresh();
+                let written = match self.way {
                     Way::Own(stream) => {
-                        let rank = rank(self.delivery.priority);
-                        round.streams.write(stream, rank, &mut self.pending)?
+                        let priority = rank(self.delivery.priority);
+                        let class = Class { priority, fresh };
+                        round.streams.write(stream, class, &mut self.pending)?
                     }
                     Way::Lane(number) => {
+                        let pending = &mut self.pending;
                         round
                             .lanes
-                            .write(number, round.seat, round.streams, &mut self.pending)?
+                            .write(number, round.seat, round.streams, fresh, pending)?
                     }
                 };
+                self.blocked = written != Written::All;
+                self.held = written == Written::Held;
                 self.stalled = self.blocked;
                 let begins = if self.whole > 0 {
                     !begun && (!self.blocked || self.has_begun())

@@ -419,16 +419,16 @@ impl Fill for Writers {
 
     fn resume(&self) {
         let keys: Vec<_> = {
-            let places = lock(&self.places);
-            let sends = |place: &Place| {
-                let writer = place.stream.as_ref().map(|(writer, _)| writer);
-                writer.is_some_and(Writer::sends_datagrams)
+            let mut places = lock(&self.places);
+            let resumes = |(key, place): (usize, &mut Place)| {
+                let (writer, _) = place.stream.as_mut()?;
+                let held = writer.is_held();
+                if held {
+                    writer.unblock();
+                }
+                (held || writer.sends_datagrams()).then_some(key as u32)
             };
-            let taken = places.taken.iter();
-            taken
-                .filter(|(_, place)| sends(place))
-                .map(|(key, _)| key as u32)
-                .collect()
+            places.taken.iter_mut().filter_map(resumes).collect()
         };
         for key in keys {
             self.bell.list(key);

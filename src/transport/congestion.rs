@@ -15,6 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rate::Rate;
+
 use quinn_proto::{
     RttEstimator,
     congestion::{Controller, ControllerFactory},
@@ -62,11 +64,13 @@ impl ControllerFactory for Config {
 
 /// Bytes that may wait to be acknowledged where what is sent is to be fresh: what the way holds without a queue. What is written beyond
 /// that would only wait, here or in a queue on the way.
-pub(super) fn fresh_window(controller: &dyn Controller) -> u64 {
+///
+/// And bytes that the way carries in a second, once that was seen.
+pub(super) fn fresh_window(controller: &dyn Controller) -> (u64, Option<f64>) {
     let window = controller.window();
     match controller.clone_box().into_any().downcast::<Discerning>() {
-        Ok(controller) => controller.fresh_window(),
-        Err(_) => window,
+        Ok(controller) => (controller.fresh_window(), controller.carries()),
+        Err(_) => (window, None),
     }
 }
 
@@ -105,8 +109,12 @@ struct Discerning {
     /// Bytes that the way holds without a queue, and microseconds of the fastest round trip since that was looked at.
     fresh: f64,
     fastest: u32,
+    /// Of what the peer acknowledges at once: microseconds of the fastest round trip, since the others waited for it, and bytes.
+    answer: (u32, u32),
     /// Round trips without a queue since the last.
     clear: u8,
+    /// What the way carries, once there was a queue.
+    rate: Option<Box<Rate>>,
     /// How likely there was a queue when the peer was last heard, from 0 to 1.
     queue: f32,
 }
@@ -131,7 +139,9 @@ impl Discerning {
             mtu,
             fresh: f64::INFINITY,
             fastest: u32::MAX,
+            answer: (u32::MAX, 0),
             clear: 0,
+            rate: None,
             queue: 0.0,
         }
     }
@@ -142,12 +152,18 @@ impl Discerning {
         let micros = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
         self.fastest = self.fastest.min(micros);
         self.look_for_queue(now, round_trip.min(smoothed));
+        self.answer.0 = self.answer.0.min(micros);
+        self.answer.1 = self.answer.1.saturating_add(bytes as u32);
+        let lowest = self.lowest[0].min(self.lowest[1]);
         if self.queue >= 1.0 && self.window < self.threshold && self.window >= LEAST_MEASURED {
             self.threshold = self.window;
             self.follow(self.window);
         }
         let used = 2.0 * self.most[0].max(self.most[1]) as f64 >= self.window;
         if now >= self.round {
+            if let Some(rate) = &mut self.rate {
+                rate.look(now, self.most[0].max(self.most[1]), lowest);
+            }
             self.refresh();
             let late = now.saturating_duration_since(self.round).min(smoothed);
             self.round = now + smoothed;
@@ -268,6 +284,11 @@ impl Discerning {
         (may_be_sent * if lossy { 1.5 } else { 1.0 }).min(MOST_FRESH) as u64
     }
 
+    /// Bytes a second, once that was seen.
+    fn carries(&self) -> Option<f64> {
+        self.rate.as_ref()?.measured()
+    }
+
     fn is_answered(&self, sent: Instant) -> bool {
         self.recovery.is_some_and(|recovery| sent <= recovery)
     }
@@ -288,8 +309,14 @@ impl Controller for Discerning {
         self.acknowledge(now, sent, bytes, rtt.get());
     }
 
-    fn on_end_acks(&mut self, _now: Instant, in_flight: u64, _: bool, _: Option<u64>) {
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, _: bool, _: Option<u64>) {
         self.in_flight = in_flight;
+        let lowest = self.lowest[0].min(self.lowest[1]);
+        let answer = std::mem::replace(&mut self.answer, (u32::MAX, 0));
+        if answer.1 > 0 && (self.rate.is_some() || Rate::is_queued(answer.0, lowest)) {
+            let rate = self.rate.get_or_insert_default();
+            rate.acknowledge(now, answer, lowest, self.mtu.into());
+        }
     }
 
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost: u64) {
@@ -318,5 +345,6 @@ impl Controller for Discerning {
     }
 }
 
+mod rate;
 #[cfg(test)]
 mod tests;

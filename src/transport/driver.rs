@@ -8,6 +8,7 @@ mod connection;
 mod datagram;
 mod ids;
 mod outbox;
+mod pace;
 mod port;
 mod socket;
 mod source;
@@ -28,9 +29,10 @@ use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, Incoming, ServerCon
 pub(super) use connection::Connection;
 pub(crate) use connection::Prompt;
 pub(super) use datagram::SEND_BUFFER;
+pub(crate) use pace::Class;
 pub(crate) use port::Permit;
 pub(super) use port::{Admission, Port};
-pub(crate) use source::{Gone, Source, Streams, UniStream};
+pub(crate) use source::{Gone, Source, Streams, UniStream, Written};
 pub(super) use stream::{ReadError, RecvStream, SendStream, WriteError};
 
 use crate::wire::Code;

@@ -27,7 +27,7 @@ pub(crate) mod listener;
 #[cfg(feature = "server")]
 pub use connect::Origins;
 #[cfg(feature = "server")]
-pub(crate) use driver::{Gone, Permit, Prompt, Source, Streams, UniStream};
+pub(crate) use driver::{Class, Gone, Permit, Prompt, Source, Streams, UniStream, Written};
 #[cfg(feature = "server")]
 pub use listener::BindError;
 

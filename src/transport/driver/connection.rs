@@ -205,7 +205,8 @@ impl Shared {
         wakers: &mut Vec<Waker>,
     ) {
         if state.hurry.on {
-            state.hurry.window = congestion::fresh_window(state.proto.congestion_state());
+            (state.hurry.window, state.hurry.rate) =
+                congestion::fresh_window(state.proto.congestion_state());
             state.hurry.packet = state.proto.current_mtu().into();
             // Whoever may write the most is told; the others find out.
             let window = state.hurry.stream_window(HIGHEST);
@@ -245,7 +246,8 @@ impl Shared {
 
     /// Lets the source know that there is room for datagrams, or that its time has come.
     fn resume(&self, state: &mut State, source: Option<&dyn Source>) {
-        if state.hurry.resumes(&mut state.proto)
+        if state.hurry.on
+            && state.hurry.resumes(&mut state.proto)
             && let Some(source) = source
         {
             source.resume();

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::source::{Hurry, Streams};
+use super::{
+    pace::Class,
+    source::{Hurry, Streams},
+};
 use crate::transport::congestion;
 
 /// Bytes of datagrams that QUIC holds back at most. [`QUEUE`] keeps it far below; beyond it the oldest would go.
@@ -59,10 +62,11 @@ impl Hurry {
     /// Looks at what the connection is about to send; whether its source is to be asked: the time it named has come, or there is room
     /// again.
     pub(super) fn resumes(&mut self, proto: &mut quinn_proto::Connection) -> bool {
-        let Some(datagrams) = &mut self.datagrams else {
-            return false;
-        };
         let now = Instant::now();
+        let paced = self.paces.due(now);
+        let Some(datagrams) = &mut self.datagrams else {
+            return paced;
+        };
         datagrams.in_flight = congestion::in_flight(proto.congestion_state());
         datagrams.turn(now, proto.rtt());
         let woken = datagrams.wake.take_if(|wake| *wake <= now).is_some();
@@ -70,7 +74,7 @@ impl Hurry {
         if resumes && let Some(datagrams) = &mut self.datagrams {
             datagrams.late = None;
         }
-        woken || resumes
+        paced || woken || resumes
     }
 
     /// Whether somebody who found no room would find some now.
@@ -84,7 +88,23 @@ impl Hurry {
 
     /// When the source wants to be asked.
     pub(super) fn wake(&self) -> Option<Instant> {
-        self.datagrams.as_ref()?.wake
+        let datagrams = self.datagrams.as_ref().and_then(|known| known.wake);
+        datagrams.into_iter().chain(self.paces.wake()).min()
+    }
+
+    /// Whether a datagram of this priority may go out now. They are small packets, most of them, and fresh; only what gives way is held back.
+    fn admits(&mut self, priority: i32) -> bool {
+        let class = Class {
+            priority,
+            fresh: false,
+        };
+        let rate = self.rate.filter(|_| class.is_paced());
+        rate.is_none_or(|rate| {
+            let now = Instant::now();
+            self.paces
+                .admits(now, class, rate, self.packet, self.packet)
+                > 0
+        })
     }
 
     fn has_room(&self, proto: &mut quinn_proto::Connection, priority: i32, in_flight: u64) -> bool {
@@ -99,6 +119,9 @@ impl Streams<'_> {
     pub(crate) fn has_room(&mut self, priority: i32) -> bool {
         let in_flight = self.hurry.datagrams.get_or_insert_default().in_flight;
         let room = self.hurry.has_room(self.proto, priority, in_flight);
+        if room && !self.hurry.admits(priority) {
+            return false;
+        }
         if !room && let Some(datagrams) = &mut self.hurry.datagrams {
             datagrams.late = datagrams.late.max(Some(priority));
         }
@@ -111,7 +134,7 @@ impl Streams<'_> {
     }
 
     /// Sends a datagram: `head` and `body`, one behind the other. `false` where the path or the peer takes none of this size.
-    pub(crate) fn send_datagram(&mut self, head: &[u8], body: &Bytes) -> bool {
+    pub(crate) fn send_datagram(&mut self, priority: i32, head: &[u8], body: &Bytes) -> bool {
         let session = if self.http3 { QUARTER_STREAM_ID } else { &[] };
         let size = session.len() + head.len() + body.len();
         let max = self.proto.datagrams().max_size();
@@ -128,6 +151,13 @@ impl Streams<'_> {
         let datagrams = self.hurry.datagrams.get_or_insert_default();
         datagrams.sent += size as u64;
         datagrams.round.get_or_insert_with(Instant::now);
+        if self.hurry.rate.is_some() {
+            let class = Class {
+                priority,
+                fresh: false,
+            };
+            self.hurry.paces.sent(Instant::now(), class, size as u64);
+        }
         sent
     }
 

@@ -1,9 +1,15 @@
 //! What writes the unidirectional streams of a connection, and how.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use quinn_proto::{Dir, StreamId};
 
-use super::{datagram::Datagrams, stream::write_all};
+use super::{
+    datagram::Datagrams,
+    pace::{Class, Paces},
+    stream::write_all,
+};
 use crate::{
     transport::{OpenError, WEBTRANSPORT_UNI, stream::code_for},
     wire::Code,
@@ -44,6 +50,9 @@ pub(super) struct Hurry {
     /// Bytes that may wait to be acknowledged, and bytes of a packet.
     pub(super) window: u64,
     pub(super) packet: u64,
+    /// Bytes that the network carries in a second, where that is known.
+    pub(super) rate: Option<f64>,
+    pub(super) paces: Paces,
     /// Once datagrams were sent.
     pub(super) datagrams: Option<Box<Datagrams>>,
 }
@@ -70,6 +79,17 @@ impl Hurry {
     }
 }
 
+/// What became of bytes that were to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// All are.
+    All,
+    /// The stream takes no more: [`Source::writable`] is called when it does.
+    Blocked,
+    /// The rest may not go out yet: [`Source::resume`] is called when it may.
+    Held,
+}
+
 /// The stream takes nothing any more: it was stopped or reset, or the connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gone;
@@ -87,29 +107,70 @@ impl<'a> Streams<'a> {
         }
     }
 
-    /// Writes as much as the stream takes, of bytes of this priority, without copying, and takes it out of `chunks`; whether that is all.
-    /// [`Source::writable`] is called when it takes more.
+    /// Writes as much of this class as may go out now and the stream takes, without copying, and takes it out of `chunks`.
     pub(crate) fn write(
         &mut self,
         stream: UniStream,
-        priority: i32,
+        class: Class,
         chunks: &mut Vec<Bytes>,
-    ) -> Result<bool, Gone> {
+    ) -> Result<Written, Gone> {
         if self.hurry.on {
-            self.proto
-                .set_send_window(self.hurry.stream_window(priority));
+            let window = self.hurry.stream_window(class.priority);
+            self.proto.set_send_window(window);
+            if let Some(rate) = self.hurry.rate
+                && class.is_paced()
+            {
+                return self.write_paced(stream, class, rate, chunks);
+            }
         }
-        let mut stream = self.proto.send_stream(stream.0);
-        match write_all(&mut stream, chunks) {
+        let wanted = size(chunks);
+        let written = write_all(&mut self.proto.send_stream(stream.0), chunks);
+        if self.hurry.rate.is_some() {
+            let sent = wanted - size(chunks);
+            self.hurry.paces.sent(Instant::now(), class, sent);
+        }
+        match written {
             Ok(()) => {
                 chunks.clear();
-                Ok(true)
+                Ok(Written::All)
             }
             Err(quinn_proto::WriteError::Blocked) => {
                 chunks.retain(|chunk| !chunk.is_empty());
-                Ok(false)
+                Ok(Written::Blocked)
             }
             Err(_) => Err(Gone),
+        }
+    }
+
+    fn write_paced(
+        &mut self,
+        stream: UniStream,
+        class: Class,
+        rate: f64,
+        chunks: &mut Vec<Bytes>,
+    ) -> Result<Written, Gone> {
+        let (paces, packet) = (&mut self.hurry.paces, self.hurry.packet);
+        let now = Instant::now();
+        loop {
+            let wanted = size(chunks);
+            if wanted == 0 {
+                chunks.clear();
+                return Ok(Written::All);
+            }
+            let admitted = paces.admits(now, class, rate, packet, wanted);
+            if admitted == 0 {
+                return Ok(Written::Held);
+            }
+            let mut part = first(chunks, admitted);
+            let written = write_all(&mut self.proto.send_stream(stream.0), &mut part);
+            let sent = admitted - size(&part);
+            paces.sent(now, class, sent);
+            skip(chunks, sent);
+            match written {
+                Ok(()) => {}
+                Err(quinn_proto::WriteError::Blocked) => return Ok(Written::Blocked),
+                Err(_) => return Err(Gone),
+            }
         }
     }
 
@@ -151,4 +212,33 @@ impl<'a> Streams<'a> {
         let code = code_for(code, self.http3);
         let _ = self.proto.send_stream(stream.0).reset(code);
     }
+}
+
+fn size(chunks: &[Bytes]) -> u64 {
+    chunks.iter().map(|chunk| chunk.len() as u64).sum()
+}
+
+/// The first `bytes` of these.
+fn first(chunks: &[Bytes], bytes: u64) -> Vec<Bytes> {
+    let mut rest = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mut first = Vec::new();
+    for chunk in chunks {
+        let part = chunk.slice(..chunk.len().min(rest));
+        rest -= part.len();
+        first.push(part);
+        if rest == 0 {
+            break;
+        }
+    }
+    first
+}
+
+/// Takes the first `bytes` out of these.
+fn skip(chunks: &mut Vec<Bytes>, mut bytes: u64) {
+    chunks.retain_mut(|chunk| {
+        let part = bytes.min(chunk.len() as u64);
+        bytes -= part;
+        let _ = chunk.split_to(part as usize);
+        !chunk.is_empty()
+    });
 }

@@ -20,11 +20,16 @@ use web_transport_quinn::proto::error_to_http3;
 use super::Faults;
 use crate::{
     transport::{
-        Certificate, Origins, Sha256, Trust,
+        Certificate, Class, Origins, Sha256, Trust, Written,
         listener::{Arrival, Config, Listener, Unfinished},
         tls::client_crypto,
     },
     wire::{ALPN, Code},
+};
+
+const USUAL: Class = Class {
+    priority: 0,
+    fresh: false,
 };
 
 /// One worker that serves nobody: who arrives is the test's.
@@ -109,8 +114,8 @@ async fn lost_of_much(server: &mut Server) -> u64 {
     let sent: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
     let stream = connection.arrange(|streams| streams.open()).unwrap();
     connection.with_streams(|streams| {
-        let took_all = streams.write(stream, 0, &mut vec![Bytes::from(sent.clone())]);
-        assert!(took_all.unwrap());
+        let written = streams.write(stream, USUAL, &mut vec![Bytes::from(sent.clone())]);
+        assert_eq!(written, Ok(Written::All));
         streams.finish(stream);
     });
     let mut stream = client.accept_uni().await.unwrap();
@@ -244,7 +249,8 @@ async fn clients_are_told_to_send_1200_bytes_at_most() {
     let stream = connection.arrange(|streams| streams.open()).unwrap();
     connection.with_streams(|streams| {
         let mut bytes = vec![Bytes::from(vec![7; 100_000])];
-        assert!(streams.write(stream, 0, &mut bytes).unwrap());
+        let written = streams.write(stream, USUAL, &mut bytes).unwrap();
+        assert_eq!(written, Written::All);
         streams.finish(stream);
     });
     let mut stream = client.accept_uni().await.unwrap();
