@@ -10,6 +10,8 @@ const FEW: u64 = 3;
 const ROUND_TRIPS: u32 = 4;
 /// Microseconds, or the share of the lowest round trip, by which all of them are longer.
 const QUEUE: (f64, f64) = (5_000.0, 1.0 / 8.0);
+/// The same while it is not known how much longer a full packet takes by itself.
+const CLEAR_QUEUE: (f64, f64) = (10_000.0, 1.0 / 4.0);
 /// Time without a queue after which the way may have become wider, and by how much more is tried then.
 const HOLD: Duration = Duration::from_secs(30);
 const TRY: f64 = 1.25;
@@ -44,16 +46,20 @@ impl Rate {
         self.rate
     }
 
-    /// Whether a packet that took so many microseconds may have stood in a queue.
+    /// Whether a packet that took so many microseconds may have stood in a queue, on a way of which nothing is known.
     pub(super) fn is_queued(round_trip: u32, lowest: u32) -> bool {
-        let lowest = f64::from(lowest);
-        f64::from(round_trip) >= lowest + QUEUE.0.max(QUEUE.1 * lowest)
+        Self::exceeds(round_trip.into(), lowest, CLEAR_QUEUE)
     }
 
     /// The same of a full one, that takes its time on a way that carries as much.
-    fn stood(round_trip: u32, lowest: u32, packet: u64, rate: Option<f64>) -> bool {
-        let alone = rate.map_or(0.0, |rate| packet as f64 / rate * 1e6);
-        Self::is_queued((f64::from(round_trip) - alone) as u32, lowest)
+    fn stood(round_trip: u32, lowest: u32, packet: u64, rate: f64) -> bool {
+        let alone = packet as f64 / rate * 1e6;
+        Self::exceeds(f64::from(round_trip) - alone, lowest, QUEUE)
+    }
+
+    fn exceeds(round_trip: f64, lowest: u32, (least, share): (f64, f64)) -> bool {
+        let lowest = f64::from(lowest);
+        round_trip >= lowest + least.max(share * lowest)
     }
 
     /// So many bytes are acknowledged at once, the last of them after as many microseconds; the lowest are of a small packet.
@@ -64,7 +70,11 @@ impl Rate {
         lowest: u32,
         packet: u64,
     ) {
-        if !Self::stood(round_trip, lowest, packet, self.rate) {
+        let stood = match self.rate {
+            Some(rate) => Self::stood(round_trip, lowest, packet, rate),
+            None => Self::is_queued(round_trip, lowest),
+        };
+        if !stood {
             if let Some(queued) = self.queued.take() {
                 self.measure(queued, lowest, packet);
             }
@@ -103,7 +113,7 @@ impl Rate {
         }
         let measured = queued.bytes as f64 / time.as_secs_f64();
         // Before it is known, what a packet takes by itself looks like a queue.
-        if !Self::stood(queued.shortest, lowest, packet, Some(measured)) {
+        if !Self::stood(queued.shortest, lowest, packet, measured) {
             return true;
         }
         let known = self.rate.unwrap_or(measured);

@@ -13,6 +13,8 @@ const OVERHEAD: u64 = 40;
 /// the next would find.
 const RECENT: Duration = Duration::from_secs(10);
 const USED: f64 = 0.9;
+/// The same of what is to be fresh: at the full rate a queue that once stood there would stay.
+const FRESH: f64 = 0.95;
 
 /// How bytes of one kind go out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +71,7 @@ impl Paces {
             };
             self.low.admits(now, rate * used, packet, wanted)
         } else {
-            self.fresh.admits(now, rate, packet, wanted)
+            self.fresh.admits(now, rate * FRESH, packet, wanted)
         }
     }
 
@@ -139,7 +141,7 @@ mod tests {
         priority: -1,
         fresh: false,
     };
-    const FRESH: Class = Class {
+    const NEWEST: Class = Class {
         priority: 0,
         fresh: true,
     };
@@ -164,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_packet_goes_when_the_one_before_it_has_arrived() {
-        for class in [LOW, FRESH] {
+        for class in [LOW, NEWEST] {
             let mut paces = Paces::default();
             let now = Instant::now();
             assert_eq!(paces.admits(now, class, RATE, PACKET, 10 * PACKET), FULL);
@@ -207,7 +209,7 @@ mod tests {
         assert_eq!(most, FULL);
         let (sum, _) = second(&mut Paces::default(), LOW, 200);
         assert!(sum <= FULL, "{sum}: nothing is left");
-        let (sum, _) = second(&mut Paces::default(), FRESH, 200);
+        let (sum, _) = second(&mut Paces::default(), NEWEST, 200);
         assert!(
             sum > 115_000,
             "{sum}: that is shared by the streams' window"
@@ -226,12 +228,12 @@ mod tests {
 
     #[test]
     fn a_fast_way_needs_no_pace() {
-        let rate = (MANY * PACKET) as f64 / QUANTUM.as_secs_f64();
+        let rate = 1.1 * (MANY * PACKET) as f64 / QUANTUM.as_secs_f64();
         let mut paces = Paces::default();
         let now = Instant::now();
         for _ in 0..3 {
-            assert_eq!(paces.admits(now, FRESH, rate, PACKET, 99_999), 99_999);
-            paces.sent(now, FRESH, 99_999);
+            assert_eq!(paces.admits(now, NEWEST, rate, PACKET, 99_999), 99_999);
+            paces.sent(now, NEWEST, 99_999);
         }
         assert_eq!(paces.wake(), None);
     }
