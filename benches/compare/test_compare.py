@@ -15,7 +15,7 @@ import xml.etree.ElementTree
 COMPARE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(COMPARE))
 
-from harness import cases, measure, picture, results, table  # noqa: E402
+from harness import build, cases, measure, picture, results, table  # noqa: E402
 from harness.cases import Case, Scenario, Target, difference, ratio, value  # noqa: E402
 from peers.base import Missing  # noqa: E402
 
@@ -186,6 +186,19 @@ class Smoke(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         for peer in ["tidings", "floor-quinn"]:
             self.assertRegex(result.stdout, rf"\| sparse 1000 \| {re.escape(peer)}[^|]* \| \d+\.\d\d \|")
+
+    def test_another_build_takes_part_and_is_what_ours_is_compared_with(self):
+        build._cargo(build.ROOT, "--bin", "tidings")
+        built = build._target(build.ROOT) / "release" / "tidings"
+        result = subprocess.run([COMPARE / "run", "--quick", "--before", built], capture_output=True, text=True)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertIn("server CPU, × tidings-before", result.stdout)
+        self.assertRegex(result.stdout, r"\| sparse 1000 \| tidings-before[^|]* \| \d+\.\d\d \| 1\.00 \|")
+
+    def test_another_build_that_is_not_there_is_said(self):
+        result = subprocess.run([COMPARE / "run", "--quick", "--before", "/nowhere/tidings"], capture_output=True, text=True)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("/nowhere/tidings is no file", result.stderr)
 
 
 if __name__ == "__main__":

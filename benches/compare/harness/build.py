@@ -17,7 +17,8 @@ ROOT = COMPARE.parent.parent
 class Programs:
     """Where the programs are."""
 
-    def __init__(self):
+    def __init__(self, before=None):
+        self.before = before  # another build of the server
         _cargo(ROOT, "--bin", "tidings")
         _cargo(COMPARE)
         # Another build in the same folder, hours later, changes nothing.

@@ -13,6 +13,9 @@ START_SECONDS = 20
 # How often its log is looked at meanwhile.
 LOOK_SECONDS = 0.02
 
+# What another build of Tidings is called where two are compared.
+BEFORE = "tidings-before"
+
 # Every channel of a run, for every user; nothing is subscribed automatically, as no other peer does that. Sessions are
 # logged at info: a line for each of 10,000 is no part of what is measured.
 CONFIGURATION = """
@@ -67,13 +70,16 @@ class Tidings(_Ours):
     load = "tidings"
     scenarios = {"sparse", "burst", "tick", "latency", "idle", "handshake", "subscribers", "channels", "churn", "slow"}
 
+    def binary(self):
+        return self.programs.tidings
+
     def version(self):
-        return run([self.programs.tidings, "--version"], "ask tidings for its version").split()[-1]
+        return run([self.binary(), "--version"], "ask tidings for its version").split()[-1]
 
     def start(self, place, _case):
         configuration = place.folder / "tidings.toml"
         configuration.write_text(CONFIGURATION.format(folder=place.folder))
-        argv = [self.programs.tidings, "serve", "--config", configuration]
+        argv = [self.binary(), "serve", "--config", configuration]
         server = _start(place, self.name, argv, r"quic://(127\.0\.0\.1:\d+)")
         server.extra = ["--token-file", str(place.folder / "token")]
         return server
@@ -84,6 +90,15 @@ class TidingsWebTransport(Tidings):
 
     name = "tidings-webtransport"
     load = "tidings-webtransport"
+
+
+class TidingsBefore(Tidings):
+    """Another build of it."""
+
+    name = BEFORE
+
+    def binary(self):
+        return self.programs.before
 
 
 class _Floor(_Ours):
