@@ -74,7 +74,8 @@ impl Datagrams {
         idle: bool,
         scratch: &mut Vec<Bytes>,
     ) -> Turn {
-        if !streams.has_room(priority) {
+        let some = reader.reached().1 > 0;
+        if some && !streams.has_room(priority) {
             self.behind = true;
             return Turn::Late;
         }

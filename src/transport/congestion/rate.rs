@@ -1,5 +1,5 @@
-//! What the way carries, measured while a queue stands on it: then its acknowledgements come as fast as it carries, whoever sends how
-//! much (as in BBR, where that is the highest of late).
+//! What the way carries, measured while a queue stands on it that is ours: then acknowledgements come as fast as it carries (as in BBR,
+//! where that is the highest of late).
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,15 @@ const ROUND_TRIPS: u32 = 4;
 const QUEUE: (f64, f64) = (5_000.0, 1.0 / 8.0);
 /// The same while it is not known how much longer a full packet takes by itself.
 const CLEAR_QUEUE: (f64, f64) = (10_000.0, 1.0 / 4.0);
+/// A silence of so much, or of a round trip, is none of the way's pace: it carried nothing at all.
+const STALL: Duration = Duration::from_millis(200);
 /// Time without a queue after which the way may have become wider, and by how much more is tried then.
 const HOLD: Duration = Duration::from_secs(30);
 const TRY: f64 = 1.25;
+/// The same, at first, where it carried more than this many times as much: whoever took the rest may be gone. It doubles with each try
+/// that finds a queue.
+const SOON: Duration = Duration::from_secs(1);
+const MUCH: f64 = 1.25;
 /// Round trips after which there would be a queue.
 const ANSWER: u32 = 8;
 
@@ -27,6 +33,9 @@ pub(super) struct Rate {
     tries: Option<Instant>,
     /// What it was before more was tried.
     before: Option<f64>,
+    /// Time from a measurement to the next try, and what the way carried when that was last as long as it may be.
+    hold: Duration,
+    known: f64,
 }
 
 /// Acknowledgements of which each stood behind a queue.
@@ -38,6 +47,8 @@ struct Queued {
     bytes: u64,
     /// Microseconds of the shortest round trip.
     shortest: u32,
+    /// As much as may be was on the way all the time.
+    full: bool,
 }
 
 impl Rate {
@@ -69,15 +80,20 @@ impl Rate {
         (round_trip, bytes): (u32, u32),
         lowest: u32,
         packet: u64,
+        full: bool,
     ) {
         let stood = match self.rate {
             Some(rate) => Self::stood(round_trip, lowest, packet, rate),
             None => Self::is_queued(round_trip, lowest),
         };
+        let silence = STALL.max(Duration::from_micros(lowest.into()));
+        let stalled = |queued: &Queued| now.saturating_duration_since(queued.last) > silence;
+        if (!stood || self.queued.as_ref().is_some_and(stalled))
+            && let Some(queued) = self.queued.take()
+        {
+            self.measure(queued, lowest, packet);
+        }
         if !stood {
-            if let Some(queued) = self.queued.take() {
-                self.measure(queued, lowest, packet);
-            }
             return;
         }
         let Some(queued) = &mut self.queued else {
@@ -86,17 +102,23 @@ impl Rate {
                 last: now,
                 bytes: 0,
                 shortest: round_trip,
+                full,
             });
             return;
         };
         queued.last = now;
         queued.bytes += u64::from(bytes);
         queued.shortest = queued.shortest.min(round_trip);
+        queued.full &= full;
         let queued = *queued;
         // The way did not become wider.
         if queued.bytes >= FEW * packet && self.before.is_some() {
             self.rate = self.before.take();
-            self.tries = Some(now + HOLD);
+            self.hold = HOLD.min(2 * self.hold);
+            if self.hold == HOLD {
+                self.known = self.rate.unwrap_or_default();
+            }
+            self.tries = Some(now + self.hold);
         }
         let enough = ROUND_TRIPS * Duration::from_micros(lowest.into());
         if now.saturating_duration_since(queued.first) > enough
@@ -108,7 +130,8 @@ impl Rate {
 
     fn measure(&mut self, queued: Queued, lowest: u32, packet: u64) -> bool {
         let time = queued.last.saturating_duration_since(queued.first);
-        if queued.bytes < LEAST * packet || time.is_zero() {
+        // What comes at once may have waited somewhere.
+        if queued.bytes < LEAST * packet || time < Duration::from_micros(lowest.into()) {
             return false;
         }
         let measured = queued.bytes as f64 / time.as_secs_f64();
@@ -116,9 +139,19 @@ impl Rate {
         if !Self::stood(queued.shortest, lowest, packet, measured) {
             return true;
         }
-        let known = self.rate.unwrap_or(measured);
-        self.rate = Some((known + measured) / 2.0);
-        self.tries = Some(queued.last + HOLD);
+        // Behind the queue of somebody else, whoever sends little measures that.
+        if !queued.full && self.rate.is_none_or(|rate| measured < rate) {
+            return true;
+        }
+        let rate = (self.rate.unwrap_or(measured) + measured) / 2.0;
+        self.rate = Some(rate);
+        if self.known == 0.0 {
+            self.hold = HOLD;
+        } else if self.hold == HOLD && MUCH * rate < self.known {
+            self.hold = SOON;
+        }
+        self.known = self.known.max(rate);
+        self.tries = Some(queued.last + self.hold);
         true
     }
 
@@ -133,6 +166,7 @@ impl Rate {
         if now >= tries && used {
             self.before = self.rate;
             self.rate = Some(TRY * rate);
+            self.known = self.known.max(rate);
             self.tries = Some(now + lowest * ANSWER);
         }
     }
@@ -155,6 +189,10 @@ mod tests {
         round: Instant,
         carries: f64,
         queue: f64,
+        /// Milliseconds of a queue of others.
+        others: f64,
+        /// What is sent fills the way.
+        full: bool,
     }
 
     impl Way {
@@ -167,6 +205,8 @@ mod tests {
                 round: now,
                 carries: CARRIES,
                 queue: 0.0,
+                others: 0.0,
+                full: true,
             }
         }
 
@@ -184,9 +224,10 @@ mod tests {
                 self.now += Duration::from_secs_f64(gap);
                 self.queue = (self.queue + gap * (bytes - self.carries)).max(0.0);
                 let waited = (self.queue + PACKET as f64) / self.carries;
-                let round_trip = LOWEST + (waited * 1e6) as u32;
+                let round_trip = LOWEST + (waited * 1e6 + self.others * 1e3) as u32;
+                let answer = (round_trip, PACKET as u32);
                 self.rate
-                    .acknowledge(self.now, (round_trip, PACKET as u32), LOWEST, PACKET);
+                    .acknowledge(self.now, answer, LOWEST, PACKET, self.full);
                 if self.now >= self.round + Duration::from_micros(LOWEST.into()) {
                     self.round = self.now;
                     self.rate.look(self.now, (bytes * 0.05) as u64, LOWEST);
@@ -218,20 +259,62 @@ mod tests {
     }
 
     #[test]
+    fn the_queue_of_others_measures_nothing() {
+        let mut way = Way::new();
+        (way.others, way.full) = (100.0, false);
+        way.send(Duration::from_secs(9), 0.2 * CARRIES);
+        assert_eq!(way.rate.measured(), None);
+        (way.others, way.full) = (0.0, true);
+        way.send(Duration::from_secs(1), 1.2 * CARRIES);
+        (way.others, way.full) = (100.0, false);
+        way.send(Duration::from_secs(9), 0.2 * CARRIES);
+        way.measures(CARRIES);
+    }
+
+    #[test]
+    fn whoever_was_held_up_by_others_is_soon_as_fast_as_before() {
+        let mut way = Way::new();
+        way.send(Duration::from_secs(1), 1.1 * CARRIES);
+        way.carries = CARRIES / 4.0;
+        way.send(Duration::from_secs(4), CARRIES / 3.0);
+        way.measures(CARRIES / 4.0);
+        (way.carries, way.queue) = (CARRIES, 0.0);
+        let freed = way.now;
+        while way.rate.measured().unwrap() < 0.9 * CARRIES {
+            let rate = way.rate.measured().unwrap();
+            way.send(Duration::from_millis(50), 0.95 * rate);
+        }
+        let time = way.now - freed;
+        assert!(time < Duration::from_secs(5), "{time:?}");
+    }
+
+    #[test]
     fn few_packets_measure_nothing() {
         let mut rate = Rate::default();
         let begin = Instant::now();
         for packet in 0..LEAST {
             let now = begin + Duration::from_millis(packet);
-            rate.acknowledge(now, (90_000, PACKET as u32), LOWEST, PACKET);
+            rate.acknowledge(now, (90_000, PACKET as u32), LOWEST, PACKET, true);
         }
         rate.acknowledge(
             begin + Duration::from_secs(1),
             (50_000, PACKET as u32),
             LOWEST,
             PACKET,
+            true,
         );
         assert_eq!(rate.measured(), None);
+    }
+
+    #[test]
+    fn a_way_that_carries_nothing_for_a_while_is_not_slow() {
+        let mut way = Way::new();
+        way.send(Duration::from_secs(1), 1.1 * CARRIES);
+        for _ in 0..20 {
+            way.now += Duration::from_secs(5);
+            way.send(Duration::from_millis(500), 1.2 * CARRIES);
+            way.measures(CARRIES);
+        }
     }
 
     #[test]

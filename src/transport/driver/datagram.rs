@@ -156,7 +156,8 @@ impl Streams<'_> {
                 priority,
                 fresh: false,
             };
-            self.hurry.paces.sent(Instant::now(), class, size as u64);
+            let (now, packet) = (Instant::now(), self.hurry.packet);
+            self.hurry.paces.sent(now, class, size as u64, packet);
         }
         sent
     }

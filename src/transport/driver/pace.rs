@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 /// What may go out at once, in time. Where that is more than a few packets, a timer would hold up more than the queue that it avoids.
 const QUANTUM: Duration = Duration::from_millis(2);
 const MANY: u64 = 4;
-/// Bytes of a packet that are no stream's, about.
+/// How late whoever was held back may be asked without losing what it might have sent.
+const LATE: Duration = Duration::from_millis(10);
+/// Bytes of a packet that are no stream's, about, and of what is written at once.
 const OVERHEAD: u64 = 40;
+const FRAMING: u64 = 6;
 /// Where something went first within this time, all together use so much of what the network carries: no queue stands on the way that
 /// the next would find.
 const RECENT: Duration = Duration::from_secs(10);
@@ -49,6 +52,8 @@ struct Pace {
     grown: Option<Instant>,
     /// When somebody who found too few is to be asked again.
     wake: Option<Instant>,
+    /// When it was to be, and is now.
+    woken: Option<Instant>,
 }
 
 impl Paces {
@@ -76,15 +81,16 @@ impl Paces {
     }
 
     /// So many bytes of this class went out.
-    pub(super) fn sent(&mut self, now: Instant, class: Class, bytes: u64) {
+    pub(super) fn sent(&mut self, now: Instant, class: Class, bytes: u64, packet: u64) {
         if bytes == 0 {
             return;
         }
-        self.low.spend(bytes);
+        let bytes = on_the_way(bytes, packet);
+        self.low.bytes -= bytes;
         if class.priority >= 0 {
             self.first = Some(now);
             if class.fresh {
-                self.fresh.spend(bytes);
+                self.fresh.bytes -= bytes;
             }
         }
     }
@@ -96,7 +102,10 @@ impl Paces {
 
     /// Whether that time has come.
     pub(super) fn due(&mut self, now: Instant) -> bool {
-        let due = |pace: &mut Pace| pace.wake.take_if(|wake| *wake <= now).is_some();
+        let due = |pace: &mut Pace| {
+            pace.woken = pace.wake.take_if(|wake| *wake <= now).or(pace.woken);
+            pace.woken.is_some()
+        };
         due(&mut self.low) | due(&mut self.fresh)
     }
 }
@@ -107,15 +116,20 @@ impl Pace {
         if quantum >= (MANY * packet) as f64 {
             return wanted;
         }
-        let most = packet as f64 + quantum;
+        let late = self.woken.take().map_or(Duration::ZERO, |woken| {
+            now.saturating_duration_since(woken).min(LATE)
+        });
+        let most = packet as f64 + quantum + rate * late.as_secs_f64();
         let since = self.grown.replace(now);
         let grown = since.map_or(most, |since| {
             rate * now.saturating_duration_since(since).as_secs_f64()
         });
         // Whoever goes first may take more than there is, but nothing of what is far ahead.
-        self.bytes = (self.bytes.max(-most) + grown).min(most);
+        if grown > 0.0 {
+            self.bytes = (self.bytes.max(-most) + grown).min(most);
+        }
         let part = wanted.min(packet.saturating_sub(OVERHEAD));
-        let needed = (part + OVERHEAD) as f64;
+        let needed = on_the_way(part, packet);
         if self.bytes >= needed {
             return part;
         }
@@ -123,10 +137,11 @@ impl Pace {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
         0
     }
+}
 
-    fn spend(&mut self, bytes: u64) {
-        self.bytes -= (bytes + OVERHEAD) as f64;
-    }
+/// What so many bytes of a stream take on the way: they may share a packet with others.
+fn on_the_way(bytes: u64, packet: u64) -> f64 {
+    (bytes + FRAMING) as f64 + (bytes * OVERHEAD) as f64 / packet.max(1) as f64
 }
 
 #[cfg(test)]
@@ -157,9 +172,9 @@ mod tests {
         for milli in 0..1_000 {
             let now = begin + Duration::from_millis(milli);
             let bytes = paces.admits(now, class, RATE, PACKET, 10 * PACKET);
-            paces.sent(now, class, bytes);
+            paces.sent(now, class, bytes, PACKET);
             (sum, most) = (sum + bytes, most.max(bytes));
-            paces.sent(now, USUAL, others);
+            paces.sent(now, USUAL, others, PACKET);
         }
         (sum, most)
     }
@@ -170,7 +185,7 @@ mod tests {
             let mut paces = Paces::default();
             let now = Instant::now();
             assert_eq!(paces.admits(now, class, RATE, PACKET, 10 * PACKET), FULL);
-            paces.sent(now, class, FULL);
+            paces.sent(now, class, FULL, PACKET);
             assert_eq!(paces.admits(now, class, RATE, PACKET, 10 * PACKET), 0);
             let wake = paces.wake().unwrap();
             assert!(wake > now + Duration::from_millis(7), "{:?}", wake - now);
@@ -197,30 +212,51 @@ mod tests {
         let mut paces = Paces::default();
         let now = Instant::now();
         assert_eq!(paces.admits(now, LOW, RATE, PACKET, 7), 7);
-        paces.sent(now, LOW, 7);
+        paces.sent(now, LOW, 7, PACKET);
         assert_eq!(paces.admits(now, LOW, RATE, PACKET, 1_000), 1_000);
     }
 
     #[test]
     fn what_gives_way_has_what_others_leave_of_nine_tenths() {
-        // 40 and 60 bytes a millisecond are 80 of the 111.6 thousand.
+        // 47 with what is around them, of 111.6 bytes a millisecond.
         let (sum, most) = second(&mut Paces::default(), LOW, 40);
-        assert!((28_000..=33_000).contains(&sum), "{sum}");
+        assert!((60_000..=64_000).contains(&sum), "{sum}");
         assert_eq!(most, FULL);
         let (sum, _) = second(&mut Paces::default(), LOW, 200);
         assert!(sum <= FULL, "{sum}: nothing is left");
         let (sum, _) = second(&mut Paces::default(), NEWEST, 200);
         assert!(
-            sum > 115_000,
+            sum > 112_000,
             "{sum}: that is shared by the streams' window"
         );
+    }
+
+    #[test]
+    fn who_is_asked_late_loses_nothing() {
+        let (mut paces, begin, rate) = (Paces::default(), Instant::now(), 4.0 * RATE);
+        let mut sum = 0;
+        for look in 0..100 {
+            // A packet takes two and a half.
+            let now = begin + Duration::from_millis(6 * look);
+            paces.due(now);
+            loop {
+                let bytes = paces.admits(now, LOW, rate, PACKET, 10 * PACKET);
+                if bytes == 0 {
+                    break;
+                }
+                paces.sent(now, LOW, bytes, PACKET);
+                sum += bytes;
+            }
+        }
+        let all = 0.6 * rate * FULL as f64 / PACKET as f64;
+        assert!(sum as f64 > 0.9 * all, "{sum} of {all}");
     }
 
     #[test]
     fn a_debt_is_soon_forgotten() {
         let mut paces = Paces::default();
         let now = Instant::now();
-        paces.sent(now, USUAL, 1_000_000);
+        paces.sent(now, USUAL, 1_000_000, PACKET);
         paces.admits(now, LOW, RATE, PACKET, PACKET);
         let wake = paces.wake().unwrap();
         assert!(wake < now + Duration::from_millis(30), "{:?}", wake - now);
@@ -233,7 +269,7 @@ mod tests {
         let now = Instant::now();
         for _ in 0..3 {
             assert_eq!(paces.admits(now, NEWEST, rate, PACKET, 99_999), 99_999);
-            paces.sent(now, NEWEST, 99_999);
+            paces.sent(now, NEWEST, 99_999, PACKET);
         }
         assert_eq!(paces.wake(), None);
     }

@@ -123,11 +123,12 @@ impl<'a> Streams<'a> {
                 return self.write_paced(stream, class, rate, chunks);
             }
         }
-        let wanted = size(chunks);
+        // Only where it counts.
+        let wanted = self.hurry.rate.map(|_| size(chunks));
         let written = write_all(&mut self.proto.send_stream(stream.0), chunks);
-        if self.hurry.rate.is_some() {
-            let sent = wanted - size(chunks);
-            self.hurry.paces.sent(Instant::now(), class, sent);
+        if let Some(wanted) = wanted {
+            let (sent, packet) = (wanted - size(chunks), self.hurry.packet);
+            self.hurry.paces.sent(Instant::now(), class, sent, packet);
         }
         match written {
             Ok(()) => {
@@ -164,7 +165,7 @@ impl<'a> Streams<'a> {
             let mut part = first(chunks, admitted);
             let written = write_all(&mut self.proto.send_stream(stream.0), &mut part);
             let sent = admitted - size(&part);
-            paces.sent(now, class, sent);
+            paces.sent(now, class, sent, packet);
             skip(chunks, sent);
             match written {
                 Ok(()) => {}

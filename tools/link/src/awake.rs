@@ -25,6 +25,11 @@ impl Awake {
             over: Arc::default(),
             threads: Vec::new(),
         };
+        // Where processor time is rationed, it would be taken from what is measured.
+        let ration = std::fs::read_to_string("/sys/fs/cgroup/cpu.max").unwrap_or_default();
+        if !ration.is_empty() && !ration.starts_with("max") {
+            return Ok(awake);
+        }
         for _ in 0..std::thread::available_parallelism()?.get() {
             let over = Arc::clone(&awake.over);
             let thread = std::thread::Builder::new().name("awake".to_owned());
