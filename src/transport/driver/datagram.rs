@@ -63,7 +63,7 @@ impl Hurry {
     /// again.
     pub(super) fn resumes(&mut self, proto: &mut quinn_proto::Connection) -> bool {
         let now = Instant::now();
-        let paced = self.paces.due(now);
+        let paced = self.paces.as_mut().is_some_and(|paces| paces.due(now));
         let Some(datagrams) = &mut self.datagrams else {
             return paced;
         };
@@ -89,7 +89,8 @@ impl Hurry {
     /// When the source wants to be asked.
     pub(super) fn wake(&self) -> Option<Instant> {
         let datagrams = self.datagrams.as_ref().and_then(|known| known.wake);
-        datagrams.into_iter().chain(self.paces.wake()).min()
+        let paces = self.paces.as_ref().and_then(|paces| paces.wake());
+        datagrams.into_iter().chain(paces).min()
     }
 
     /// Whether a datagram of this priority may go out now. They are small packets, most of them, and fresh; only what gives way is held back.
@@ -101,9 +102,8 @@ impl Hurry {
         let rate = self.rate.filter(|_| class.is_paced());
         rate.is_none_or(|rate| {
             let now = Instant::now();
-            self.paces
-                .admits(now, class, rate, self.packet, self.packet)
-                > 0
+            let paces = self.paces.get_or_insert_default();
+            paces.admits(now, class, rate, self.packet, self.packet) > 0
         })
     }
 
@@ -157,7 +157,8 @@ impl Streams<'_> {
                 fresh: false,
             };
             let (now, packet) = (Instant::now(), self.hurry.packet);
-            self.hurry.paces.sent(now, class, size as u64, packet);
+            let paces = self.hurry.paces.get_or_insert_default();
+            paces.sent(now, class, size as u64, packet);
         }
         sent
     }

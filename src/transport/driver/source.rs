@@ -52,7 +52,8 @@ pub(super) struct Hurry {
     pub(super) packet: u64,
     /// Bytes that the network carries in a second, where that is known.
     pub(super) rate: Option<f64>,
-    pub(super) paces: Paces,
+    /// Once that is.
+    pub(super) paces: Option<Box<Paces>>,
     /// Once datagrams were sent.
     pub(super) datagrams: Option<Box<Datagrams>>,
 }
@@ -128,7 +129,8 @@ impl<'a> Streams<'a> {
         let written = write_all(&mut self.proto.send_stream(stream.0), chunks);
         if let Some(wanted) = wanted {
             let (sent, packet) = (wanted - size(chunks), self.hurry.packet);
-            self.hurry.paces.sent(Instant::now(), class, sent, packet);
+            let paces = self.hurry.paces.get_or_insert_default();
+            paces.sent(Instant::now(), class, sent, packet);
         }
         match written {
             Ok(()) => {
@@ -150,7 +152,8 @@ impl<'a> Streams<'a> {
         rate: f64,
         chunks: &mut Vec<Bytes>,
     ) -> Result<Written, Gone> {
-        let (paces, packet) = (&mut self.hurry.paces, self.hurry.packet);
+        let packet = self.hurry.packet;
+        let paces = self.hurry.paces.get_or_insert_default();
         let now = Instant::now();
         loop {
             let wanted = size(chunks);
