@@ -315,7 +315,8 @@ impl Controller for Discerning {
         let answer = std::mem::replace(&mut self.answer, (u32::MAX, 0));
         if answer.1 > 0 && (self.rate.is_some() || Rate::is_queued(answer.0, lowest)) {
             let rate = self.rate.get_or_insert_default();
-            let most = self.most[0].max(self.most[1]) as f64 + f64::from(self.mtu);
+            // What was on the way until now, and the packet that may be left unused.
+            let most = in_flight as f64 + f64::from(answer.1) + f64::from(self.mtu);
             let fills = most >= 0.75 * self.fresh.min(self.window);
             rate.acknowledge(now, answer, lowest, self.mtu.into(), fills);
         }

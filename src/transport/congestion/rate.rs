@@ -112,7 +112,9 @@ impl Rate {
         queued.full &= full;
         let queued = *queued;
         // The way did not become wider.
-        if queued.bytes >= FEW * packet && self.before.is_some() {
+        let time = now.saturating_duration_since(queued.first);
+        let shortest = Duration::from_micros(lowest.into());
+        if queued.bytes >= FEW * packet && time >= shortest && self.before.is_some() {
             self.rate = self.before.take();
             self.hold = HOLD.min(2 * self.hold);
             if self.hold == HOLD {
@@ -120,10 +122,7 @@ impl Rate {
             }
             self.tries = Some(now + self.hold);
         }
-        let enough = ROUND_TRIPS * Duration::from_micros(lowest.into());
-        if now.saturating_duration_since(queued.first) > enough
-            && self.measure(queued, lowest, packet)
-        {
+        if time > ROUND_TRIPS * shortest && self.measure(queued, lowest, packet) {
             self.queued = None;
         }
     }
@@ -163,7 +162,12 @@ impl Rate {
         let lowest = Duration::from_micros(lowest.into());
         // Nothing is learned from what is not used.
         let used = most as f64 >= rate * lowest.as_secs_f64() / 2.0;
+        if now >= tries {
+            self.before = None;
+        }
         if now >= tries && used {
+            // What stood in a queue before says nothing of this one.
+            self.queued = None;
             self.before = self.rate;
             self.rate = Some(TRY * rate);
             self.known = self.known.max(rate);

@@ -103,8 +103,9 @@ impl Paces {
     /// Whether that time has come.
     pub(super) fn due(&mut self, now: Instant) -> bool {
         let due = |pace: &mut Pace| {
-            pace.woken = pace.wake.take_if(|wake| *wake <= now).or(pace.woken);
-            pace.woken.is_some()
+            let woken = pace.wake.take_if(|wake| *wake <= now);
+            pace.woken = woken.or(pace.woken);
+            woken.is_some()
         };
         due(&mut self.low) | due(&mut self.fresh)
     }
@@ -112,14 +113,14 @@ impl Paces {
 
 impl Pace {
     fn admits(&mut self, now: Instant, rate: f64, packet: u64, wanted: u64) -> u64 {
+        let late = self.woken.take().map_or(Duration::ZERO, |woken| {
+            now.saturating_duration_since(woken).min(LATE)
+        });
         let quantum = rate * QUANTUM.as_secs_f64();
         if quantum >= (MANY * packet) as f64 {
             return wanted;
         }
-        let late = self.woken.take().map_or(Duration::ZERO, |woken| {
-            now.saturating_duration_since(woken).min(LATE)
-        });
-        let most = packet as f64 + quantum + rate * late.as_secs_f64();
+        let most = (packet + FRAMING) as f64 + quantum + rate * late.as_secs_f64();
         let since = self.grown.replace(now);
         let grown = since.map_or(most, |since| {
             rate * now.saturating_duration_since(since).as_secs_f64()
