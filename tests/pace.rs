@@ -1,4 +1,4 @@
-//! Over a way that carries little, what gives way and what is to be fresh goes out packet by packet (PROTOCOL §5.3): all of it arrives
+//! Over a way that carries little, what gives way and what is to be fresh goes out packet by packet (PROTOCOL §5): all of it arrives
 //! nevertheless, in order, on streams and on lanes.
 
 mod common;

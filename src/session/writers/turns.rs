@@ -1,4 +1,4 @@
-//! Who writes when: what is due, by priority and by turns (PROTOCOL §5.3).
+//! Who writes when: what is due, by priority and by turns (PROTOCOL §5).
 
 use std::sync::{MutexGuard, atomic::Ordering};
 

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-/// Packets from whose acknowledgements it is measured, at least; and round trips after which it is measured again.
+/// Packets from whose acknowledgements it is measured, at least.
 const LEAST: u64 = 8;
-/// Packets behind one another by which a queue is seen where more was tried.
+/// Packets behind one another, for a round trip, by which a queue is seen where more was tried.
 const FEW: u64 = 3;
+/// Round trips behind a queue after which it is measured again.
 const ROUND_TRIPS: u32 = 4;
 /// Microseconds, or the share of the lowest round trip, by which all of them are longer.
 const QUEUE: (f64, f64) = (5_000.0, 1.0 / 8.0);
