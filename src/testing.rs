@@ -135,6 +135,7 @@ impl TestServer {
         match transport {
             Transport::Quic => format!("quic://{}", self.address),
             Transport::WebTransport => format!("https://{}/tidings", self.address),
+            Transport::WebSocket => format!("wss://{}/tidings", self.address),
         }
     }
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use common::{both, publication, raw::Dial, text};
+use common::{both, each, publication, raw::Dial, text};
 use tidings::{
     Message,
     auth::{Rule, Rules, Who},
@@ -14,7 +14,7 @@ use tidings::{
 };
 use tokio::time::timeout;
 
-both!(notify_reaches_every_device_of_the_user_and_nobody_else);
+each!(notify_reaches_every_device_of_the_user_and_nobody_else);
 async fn notify_reaches_every_device_of_the_user_and_nobody_else(transport: Transport) {
     let server = TestServer::start().await;
     let phone = server.client("42", transport).await.unwrap();
@@ -43,7 +43,7 @@ async fn notify_reaches_every_device_of_the_user_and_nobody_else(transport: Tran
     assert_eq!(text(&publication(&mut others).await), "not yours");
 }
 
-both!(announce_reaches_everybody);
+each!(announce_reaches_everybody);
 async fn announce_reaches_everybody(transport: Transport) {
     let server = TestServer::start().await;
     let mut readers = Vec::new();
@@ -59,7 +59,7 @@ async fn announce_reaches_everybody(transport: Transport) {
     }
 }
 
-both!(a_room_carries_what_its_members_publish);
+each!(a_room_carries_what_its_members_publish);
 async fn a_room_carries_what_its_members_publish(transport: Transport) {
     let server = TestServer::start().await;
     let alice = server.client("alice", transport).await.unwrap();
@@ -96,7 +96,7 @@ async fn a_client_may_update_its_keys(transport: Transport) {
     timeout(soon, heard).await.expect("its stream");
 }
 
-both!(a_rule_hides_whose_a_message_is);
+each!(a_rule_hides_whose_a_message_is);
 async fn a_rule_hides_whose_a_message_is(transport: Transport) {
     let rule = |pattern| {
         let pattern = Pattern::parse(pattern).unwrap();

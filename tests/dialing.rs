@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{TempDir, both, certificate, publication, text};
+use common::{TempDir, both, certificate, each, publication, text};
 use tidings::{
     Code, Message,
     client::{ClientError, DialError, Event, Sha256, Socket, State, Transport, Trust},
@@ -84,7 +84,7 @@ async fn clients_that_share_a_socket_come_from_one_port_and_do_not_mix(transport
     }
 }
 
-both!(a_client_without_a_shared_socket_has_its_own);
+each!(a_client_without_a_shared_socket_has_its_own);
 async fn a_client_without_a_shared_socket_has_its_own(transport: Transport) {
     let keeper = Keeper::default();
     let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
@@ -93,7 +93,7 @@ async fn a_client_without_a_shared_socket_has_its_own(transport: Transport) {
     assert_eq!(keeper.addresses().len(), 2);
 }
 
-both!(a_connection_that_is_made_again_resumes_the_tls_session);
+each!(a_connection_that_is_made_again_resumes_the_tls_session);
 async fn a_connection_that_is_made_again_resumes_the_tls_session(transport: Transport) {
     let folder = TempDir::new();
     let path = |name: &str| folder.path().join(name);
@@ -140,7 +140,7 @@ async fn a_connection_that_is_made_again_resumes_the_tls_session(transport: Tran
     assert_eq!(text(&publication(&mut room).await), "back");
 }
 
-both!(who_sends_pings_often_enough_stays_where_another_is_given_up);
+each!(who_sends_pings_often_enough_stays_where_another_is_given_up);
 async fn who_sends_pings_often_enough_stays_where_another_is_given_up(transport: Transport) {
     let server = TestServer::start_with(|builder| builder.idle(Duration::from_secs(1))).await;
     let often = server

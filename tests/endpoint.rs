@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{both, publication, text};
+use common::{each, publication, text};
 use tidings::{
     ChannelName, Code, Message,
     auth::{AllowAnonymous, Rules},
@@ -39,7 +39,7 @@ impl<F: Fn(&Session) + Send + Sync + 'static> Endpoint for Call<F> {
     }
 }
 
-both!(notifications_and_announcements_are_forwarded_onto_named_streams);
+each!(notifications_and_announcements_are_forwarded_onto_named_streams);
 async fn notifications_and_announcements_are_forwarded_onto_named_streams(transport: Transport) {
     let endpoint = Call(|session: &Session| {
         let user = session.user().unwrap().clone();
@@ -66,7 +66,7 @@ async fn notifications_and_announcements_are_forwarded_onto_named_streams(transp
     assert_eq!(text(&publication(&mut announcements).await), "hello");
 }
 
-both!(user_code_can_refuse_a_session);
+each!(user_code_can_refuse_a_session);
 async fn user_code_can_refuse_a_session(transport: Transport) {
     let endpoint = Call(|session: &Session| {
         if session.user().is_none() {
@@ -90,7 +90,7 @@ async fn user_code_can_refuse_a_session(transport: Transport) {
     );
 }
 
-both!(messages_can_be_transformed_and_left_out);
+each!(messages_can_be_transformed_and_left_out);
 async fn messages_can_be_transformed_and_left_out(transport: Transport) {
     let endpoint = Call(|session: &Session| {
         session
@@ -117,7 +117,7 @@ async fn messages_can_be_transformed_and_left_out(transport: Transport) {
     }
 }
 
-both!(a_transformed_stream_is_drained_too);
+each!(a_transformed_stream_is_drained_too);
 async fn a_transformed_stream_is_drained_too(transport: Transport) {
     let endpoint = Call(|session: &Session| {
         session
@@ -152,7 +152,7 @@ async fn a_transformed_stream_is_drained_too(transport: Transport) {
     ));
 }
 
-both!(user_code_can_post_to_one_client);
+each!(user_code_can_post_to_one_client);
 async fn user_code_can_post_to_one_client(transport: Transport) {
     let (sender, mut streams) = tokio::sync::mpsc::channel::<PostStream>(1);
     let endpoint = Call(move |session: &Session| {
@@ -193,7 +193,7 @@ fn hands_out_streams() -> (impl Endpoint, tokio::sync::mpsc::Receiver<PostStream
     (endpoint, streams)
 }
 
-both!(what_is_posted_in_the_moment_of_a_drain_is_delivered_or_refused);
+each!(what_is_posted_in_the_moment_of_a_drain_is_delivered_or_refused);
 async fn what_is_posted_in_the_moment_of_a_drain_is_delivered_or_refused(transport: Transport) {
     const SESSIONS: usize = 24;
     // Far below what a log keeps, so that no reader may miss one.
@@ -250,7 +250,7 @@ async fn what_is_posted_in_the_moment_of_a_drain_is_delivered_or_refused(transpo
     server.stop().await;
 }
 
-both!(a_stream_that_drains_takes_no_more_however_slow_its_reader_is);
+each!(a_stream_that_drains_takes_no_more_however_slow_its_reader_is);
 async fn a_stream_that_drains_takes_no_more_however_slow_its_reader_is(transport: Transport) {
     let (endpoint, mut streams) = hands_out_streams();
     let mut server = TestServer::start_with(|builder| builder.endpoint(endpoint)).await;
@@ -287,7 +287,7 @@ async fn a_stream_that_drains_takes_no_more_however_slow_its_reader_is(transport
     server.stop().await;
 }
 
-both!(a_panic_in_user_code_ends_one_session_and_harms_no_other);
+each!(a_panic_in_user_code_ends_one_session_and_harms_no_other);
 async fn a_panic_in_user_code_ends_one_session_and_harms_no_other(transport: Transport) {
     let endpoint = Call(|session: &Session| {
         assert_ne!(session.user().unwrap().as_str(), "bad", "planted");
@@ -307,7 +307,7 @@ async fn a_panic_in_user_code_ends_one_session_and_harms_no_other(transport: Tra
         .unwrap();
 }
 
-both!(user_code_that_does_not_return_is_given_up);
+each!(user_code_that_does_not_return_is_given_up);
 async fn user_code_that_does_not_return_is_given_up(transport: Transport) {
     struct Forever;
     #[async_trait::async_trait]
@@ -326,7 +326,7 @@ async fn user_code_that_does_not_return_is_given_up(transport: Transport) {
     assert_eq!(refused.code(), Some(Code::INTERNAL), "{refused}");
 }
 
-both!(tasks_of_a_session_end_with_it);
+each!(tasks_of_a_session_end_with_it);
 async fn tasks_of_a_session_end_with_it(transport: Transport) {
     let alive = Arc::new(());
     let held = Arc::clone(&alive);
@@ -364,7 +364,7 @@ async fn a_server_without_its_parts_says_which() {
     assert!(error.contains("certificate"), "{error}");
 }
 
-both!(user_code_can_subscribe_the_client_to_channels);
+each!(user_code_can_subscribe_the_client_to_channels);
 async fn user_code_can_subscribe_the_client_to_channels(transport: Transport) {
     let (sender, mut sessions) = tokio::sync::mpsc::channel::<Session>(1);
     let endpoint = Call(move |session: &Session| {
@@ -398,7 +398,7 @@ async fn user_code_can_subscribe_the_client_to_channels(transport: Transport) {
     assert_eq!(text(&publication(&mut later).await), "y");
 }
 
-both!(a_stream_of_user_code_can_be_opened_again);
+each!(a_stream_of_user_code_can_be_opened_again);
 async fn a_stream_of_user_code_can_be_opened_again(transport: Transport) {
     let (sender, mut sessions) = tokio::sync::mpsc::channel::<Session>(1);
     let endpoint = Call(move |session: &Session| sender.try_send(session.clone()).unwrap());

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{
-    both,
+    both, each,
     raw::{Dial, Raw, assert_refusal},
     text,
 };
@@ -90,7 +90,7 @@ async fn a_page_holds_what_was_asked_for(transport: Transport) {
     raw.ping().await;
 }
 
-both!(a_client_reads_page_after_page);
+each!(a_client_reads_page_after_page);
 async fn a_client_reads_page_after_page(transport: Transport) {
     let server = TestServer::start().await;
     let head = post(&server, 1..=600);
@@ -123,7 +123,7 @@ async fn a_client_reads_page_after_page(transport: Transport) {
     assert_eq!(refused.code(), Some(Code::PERMISSION_DENIED));
 }
 
-both!(large_publications_make_short_pages);
+each!(large_publications_make_short_pages);
 async fn large_publications_make_short_pages(transport: Transport) {
     let server = TestServer::start().await;
     for _ in 0..10 {

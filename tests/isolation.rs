@@ -4,7 +4,7 @@ mod common;
 
 use std::{future::poll_fn, pin::pin, task::Poll};
 
-use common::{both, publication, raw::Dial};
+use common::{both, each, publication, raw::Dial};
 use tidings::{
     ChannelName, Message,
     client::{Event, Transport},
@@ -13,7 +13,7 @@ use tidings::{
 
 const PER_CHANNEL: u64 = 100;
 
-both!(a_stalled_channel_holds_up_nothing_else);
+each!(a_stalled_channel_holds_up_nothing_else);
 async fn a_stalled_channel_holds_up_nothing_else(transport: Transport) {
     let server = TestServer::start().await;
     let client = server.client("1", transport).await.unwrap();
@@ -69,7 +69,7 @@ async fn a_stalled_channel_holds_up_nothing_else(transport: Transport) {
     assert!(lagged, "it was not stalled at all");
 }
 
-both!(a_stalled_subscription_can_be_given_up);
+each!(a_stalled_subscription_can_be_given_up);
 async fn a_stalled_subscription_can_be_given_up(transport: Transport) {
     let server = TestServer::start().await;
     let client = server.client("1", transport).await.unwrap();

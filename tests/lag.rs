@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    both, publication,
+    both, each, publication,
     raw::{Dial, Frames, Raw},
     relay::Relay,
 };
@@ -123,7 +123,7 @@ async fn the_latest_is_what_a_stalled_reader_goes_on_with(transport: Transport) 
     }
 }
 
-both!(the_latest_leaves_nothing_out_for_a_reader_that_keeps_up);
+each!(the_latest_leaves_nothing_out_for_a_reader_that_keeps_up);
 async fn the_latest_leaves_nothing_out_for_a_reader_that_keeps_up(transport: Transport) {
     let server = serve(|rule| rule.on_lag(OnLag::Latest)).await;
     let client = server.client("1", transport).await.unwrap();
@@ -188,7 +188,7 @@ async fn everything_comes_over_a_slow_way_where_nothing_else_is_said(transport: 
     assert_eq!(over_a_slow_way(&server, transport).await, (100, 0));
 }
 
-both!(the_client_tells_what_was_left_out);
+each!(the_client_tells_what_was_left_out);
 async fn the_client_tells_what_was_left_out(transport: Transport) {
     let server = serve(|rule| rule.on_lag(OnLag::Latest)).await;
     let client = server.client("1", transport).await.unwrap();
@@ -237,7 +237,7 @@ async fn what_is_too_old_when_its_turn_comes_is_left_out(transport: Transport) {
     assert_eq!(ahead + told.skipped, COUNT);
 }
 
-both!(nobody_is_given_the_newest_when_it_is_too_old);
+each!(nobody_is_given_the_newest_when_it_is_too_old);
 async fn nobody_is_given_the_newest_when_it_is_too_old(transport: Transport) {
     let server = serve(|rule| rule.max_age(Duration::from_millis(1))).await;
     for text in ["1", "2", "3"] {
@@ -297,7 +297,7 @@ async fn a_subscription_that_lags_is_cut_where_the_rule_says_so(transport: Trans
     assert_eq!(subscribed.position.offset, COUNT);
 }
 
-both!(a_client_whose_subscription_was_cut_comes_back);
+each!(a_client_whose_subscription_was_cut_comes_back);
 async fn a_client_whose_subscription_was_cut_comes_back(transport: Transport) {
     let server = forgetful().await;
     let client = server.client("1", transport).await.unwrap();

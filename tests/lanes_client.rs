@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use common::{both, publication, text};
+use common::{each, publication, text};
 use tidings::{
     ChannelName, Code, Message,
     client::{Client, Event, State, Transport},
@@ -32,7 +32,7 @@ async fn few_streams(server: &TestServer, transport: Transport) -> Client {
     builder.token(server.token("1")).connect().await.unwrap()
 }
 
-both!(a_client_reads_lanes_as_it_reads_streams);
+each!(a_client_reads_lanes_as_it_reads_streams);
 async fn a_client_reads_lanes_as_it_reads_streams(transport: Transport) {
     const ROOMS: usize = 60;
     let keeper = Keeper::default();
@@ -93,7 +93,7 @@ async fn a_client_reads_lanes_as_it_reads_streams(transport: Transport) {
     }
 }
 
-both!(a_part_that_is_not_read_holds_up_nobody_and_loses_nothing);
+each!(a_part_that_is_not_read_holds_up_nobody_and_loses_nothing);
 async fn a_part_that_is_not_read_holds_up_nobody_and_loses_nothing(transport: Transport) {
     // Four times what a client holds of a part.
     const COUNT: u64 = 40;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{
-    TempDir, both, bounded, certificate,
+    TempDir, both, bounded, certificate, each,
     raw::{Dial, close_code},
 };
 use tidings::{
@@ -23,7 +23,7 @@ use tidings::{
     wire::Pattern,
 };
 
-both!(a_drain_under_load_loses_nothing_that_was_accepted);
+each!(a_drain_under_load_loses_nothing_that_was_accepted);
 async fn a_drain_under_load_loses_nothing_that_was_accepted(transport: Transport) {
     let mut server = TestServer::start().await;
     let builder = |user: &str| {
@@ -93,7 +93,7 @@ async fn a_drain_under_load_loses_nothing_that_was_accepted(transport: Transport
     server.stop().await;
 }
 
-both!(an_idle_server_stops_at_once_and_lets_nobody_in);
+each!(an_idle_server_stops_at_once_and_lets_nobody_in);
 async fn an_idle_server_stops_at_once_and_lets_nobody_in(transport: Transport) {
     let server = TestServer::start_with(|builder| builder.grace(Duration::from_secs(600))).await;
     let client = server
@@ -112,7 +112,7 @@ async fn an_idle_server_stops_at_once_and_lets_nobody_in(transport: Transport) {
     assert!(matches!(again.connect().await, Err(ClientError::Dial(_))));
 }
 
-both!(a_client_that_is_closed_has_told_the_server);
+each!(a_client_that_is_closed_has_told_the_server);
 async fn a_client_that_is_closed_has_told_the_server(transport: Transport) {
     let server = TestServer::start().await;
     for _ in 0..10 {
@@ -146,7 +146,7 @@ async fn a_client_that_is_closed_has_told_the_server(transport: Transport) {
     }
 }
 
-both!(a_session_ends_with_its_token);
+each!(a_session_ends_with_its_token);
 async fn a_session_ends_with_its_token(transport: Transport) {
     let server = TestServer::start().await;
     let token = server.token_for("1", Duration::from_secs(2));
@@ -173,7 +173,7 @@ async fn a_session_ends_with_its_token(transport: Transport) {
     ));
 }
 
-both!(certificates_are_exchanged_under_connects);
+each!(certificates_are_exchanged_under_connects);
 async fn certificates_are_exchanged_under_connects(transport: Transport) {
     let folder = TempDir::new();
     let (chain, key) = (
@@ -279,7 +279,7 @@ async fn a_port_in_use_is_named() {
     );
 }
 
-both!(a_drain_acknowledges_what_it_accepted);
+each!(a_drain_acknowledges_what_it_accepted);
 async fn a_drain_acknowledges_what_it_accepted(transport: Transport) {
     // Nobody reads: the drain has nothing to wait for but the answers.
     let room = Pattern::parse("chat-room-{room}").unwrap();

@@ -8,7 +8,7 @@ use std::{
     task::Poll,
 };
 
-use common::{both, publication, text};
+use common::{each, publication, text};
 use futures_util::{
     StreamExt,
     future::join_all,
@@ -24,7 +24,7 @@ use tidings::{
 const ROUNDS: usize = 10_000;
 const CLIENTS: usize = 8;
 
-both!(what_is_published_right_after_subscribed_is_never_missed);
+each!(what_is_published_right_after_subscribed_is_never_missed);
 async fn what_is_published_right_after_subscribed_is_never_missed(transport: Transport) {
     let server = Arc::new(TestServer::start().await);
     let rounds = (0..CLIENTS).map(|number| {
@@ -53,7 +53,7 @@ async fn what_is_published_right_after_subscribed_is_never_missed(transport: Tra
     }
 }
 
-both!(every_subscriber_sees_one_order_without_a_hole);
+each!(every_subscriber_sees_one_order_without_a_hole);
 async fn every_subscriber_sees_one_order_without_a_hole(transport: Transport) {
     const EACH: usize = 250;
     let server = Arc::new(TestServer::start().await);
@@ -150,7 +150,7 @@ fn in_order(acknowledged: &[(String, Acknowledgement)]) {
     }
 }
 
-both!(publications_that_are_all_in_flight_keep_the_order_of_their_calls);
+each!(publications_that_are_all_in_flight_keep_the_order_of_their_calls);
 async fn publications_that_are_all_in_flight_keep_the_order_of_their_calls(transport: Transport) {
     let server = TestServer::start().await;
     let reader = server.client("1", transport).await.unwrap();
@@ -162,7 +162,7 @@ async fn publications_that_are_all_in_flight_keep_the_order_of_their_calls(trans
     in_order(&acknowledged);
 }
 
-both!(publications_with_a_window_in_flight_keep_the_order_of_their_calls);
+each!(publications_with_a_window_in_flight_keep_the_order_of_their_calls);
 async fn publications_with_a_window_in_flight_keep_the_order_of_their_calls(transport: Transport) {
     for in_flight in IN_FLIGHT {
         let server = TestServer::start().await;
@@ -176,7 +176,7 @@ async fn publications_with_a_window_in_flight_keep_the_order_of_their_calls(tran
     }
 }
 
-both!(a_call_that_is_polled_first_does_not_overtake_one_that_waits);
+each!(a_call_that_is_polled_first_does_not_overtake_one_that_waits);
 async fn a_call_that_is_polled_first_does_not_overtake_one_that_waits(transport: Transport) {
     for in_flight in IN_FLIGHT {
         let server = TestServer::start().await;
@@ -202,7 +202,7 @@ async fn a_call_that_is_polled_first_does_not_overtake_one_that_waits(transport:
     }
 }
 
-both!(tasks_that_share_a_client_keep_an_order_each);
+each!(tasks_that_share_a_client_keep_an_order_each);
 async fn tasks_that_share_a_client_keep_an_order_each(transport: Transport) {
     const TASKS: usize = 4;
     for in_flight in IN_FLIGHT {
@@ -233,7 +233,7 @@ async fn tasks_that_share_a_client_keep_an_order_each(transport: Transport) {
     }
 }
 
-both!(a_reader_that_is_too_slow_is_told_what_it_missed);
+each!(a_reader_that_is_too_slow_is_told_what_it_missed);
 async fn a_reader_that_is_too_slow_is_told_what_it_missed(transport: Transport) {
     let server = TestServer::start().await;
     let client = server.client("1", transport).await.unwrap();

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use common::{
-    both, publication,
+    both, each, publication,
     raw::{Dial, Raw, assert_refusal},
     relay::Relay,
 };
@@ -116,7 +116,7 @@ impl Watcher {
     }
 }
 
-both!(who_comes_and_goes_is_told);
+each!(who_comes_and_goes_is_told);
 async fn who_comes_and_goes_is_told(transport: Transport) {
     let server = start().await;
     let ann = server.client("ann", transport).await.unwrap();
@@ -146,7 +146,7 @@ async fn who_comes_and_goes_is_told(transport: Transport) {
     assert_eq!(watcher.present.members, [member(&ann, "ann")]);
 }
 
-both!(a_channel_that_nobody_made_has_nobody);
+each!(a_channel_that_nobody_made_has_nobody);
 async fn a_channel_that_nobody_made_has_nobody(transport: Transport) {
     let server = start().await;
     let client = server.client("ann", transport).await.unwrap();
@@ -169,7 +169,7 @@ impl Endpoint for Forwarder {
     }
 }
 
-both!(a_stream_of_user_code_is_nobody_in_the_channel);
+each!(a_stream_of_user_code_is_nobody_in_the_channel);
 async fn a_stream_of_user_code_is_nobody_in_the_channel(transport: Transport) {
     let change = |builder: Builder| builder.rules(rules()).endpoint(Forwarder);
     let server = TestServer::start_with(change).await;
@@ -213,7 +213,7 @@ async fn a_connection_that_vanishes_leaves(transport: Transport) {
 /// Sessions in the storm: three a user.
 const STORM: u64 = 300;
 
-both!(a_storm_is_few_publications);
+each!(a_storm_is_few_publications);
 async fn a_storm_is_few_publications(transport: Transport) {
     let server = start().await;
     let mut seen = server.broker().subscribe(&channel(ROOM)).unwrap();
@@ -256,7 +256,7 @@ async fn a_storm_is_few_publications(transport: Transport) {
     }
 }
 
-both!(a_page_and_what_follows_is_who_is_there);
+each!(a_page_and_what_follows_is_who_is_there);
 async fn a_page_and_what_follows_is_who_is_there(transport: Transport) {
     let server = start().await;
     let mut clients = Vec::new();
@@ -346,7 +346,7 @@ async fn presence_is_refused_where_it_is_not_to_be_known(transport: Transport) {
     assert_eq!(said.position.offset, 1);
 }
 
-both!(nobody_forges_presence);
+each!(nobody_forges_presence);
 async fn nobody_forges_presence(transport: Transport) {
     let server = start().await;
     let client = server.client("ann", transport).await.unwrap();
@@ -419,7 +419,7 @@ async fn who_comes_back_hears_who_came_meanwhile(transport: Transport) {
     assert_eq!(kept, heard);
 }
 
-both!(where_publishers_are_hidden_members_are_numbers);
+each!(where_publishers_are_hidden_members_are_numbers);
 async fn where_publishers_are_hidden_members_are_numbers(transport: Transport) {
     let server = start().await;
     let ann = server.client("ann", transport).await.unwrap();

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    both, publication,
+    both, each, publication,
     raw::{Dial, Frames, Raw, assert_refusal},
     text,
 };
@@ -113,7 +113,7 @@ async fn a_connection_is_not_sent_what_it_published_without_an_echo(transport: T
     }
 }
 
-both!(a_client_does_not_notice_what_it_published_without_an_echo);
+each!(a_client_does_not_notice_what_it_published_without_an_echo);
 async fn a_client_does_not_notice_what_it_published_without_an_echo(transport: Transport) {
     let server = serve(|rule| rule).await;
     let client = server.client("1", transport).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_client_does_not_notice_what_it_published_without_an_echo(transport: T
     assert_eq!(text(&publication(&mut room).await), "end");
 }
 
-both!(by_datagram_there_is_no_echo_either);
+each!(by_datagram_there_is_no_echo_either);
 async fn by_datagram_there_is_no_echo_either(transport: Transport) {
     let server = serve(|rule| rule.datagrams(Keyframes::default())).await;
     let client = server.client("1", transport).await.unwrap();
@@ -273,7 +273,7 @@ async fn who_lags_gets_the_newest_of_each_state_and_all_that_is_none(transport: 
     assert!(left_out > STATES * ROUNDS / 2, "{left_out}");
 }
 
-both!(who_keeps_up_gets_every_state);
+each!(who_keeps_up_gets_every_state);
 async fn who_keeps_up_gets_every_state(transport: Transport) {
     let server = serve(|rule| rule.on_lag(OnLag::LatestPerKey)).await;
     let client = server.client("1", transport).await.unwrap();

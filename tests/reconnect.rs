@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use common::{both, publication, text};
+use common::{each, publication, text};
 use tidings::{
     ChannelName, Code, Message, Position, Start,
     broker::Retention,
@@ -17,7 +17,7 @@ use tidings::{
     wire::HistoryQuery,
 };
 
-both!(a_client_that_can_ask_for_tokens_outlives_them);
+each!(a_client_that_can_ask_for_tokens_outlives_them);
 async fn a_client_that_can_ask_for_tokens_outlives_them(transport: Transport) {
     let server = TestServer::start().await;
     let tokens = Mutex::new(vec![
@@ -70,7 +70,7 @@ async fn interrupt(keeper: &Keeper, client: &Client) {
         .unwrap();
 }
 
-both!(what_was_published_during_a_break_is_delivered_after_it);
+each!(what_was_published_during_a_break_is_delivered_after_it);
 async fn what_was_published_during_a_break_is_delivered_after_it(transport: Transport) {
     let keeper = Keeper::default();
     let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
@@ -122,7 +122,7 @@ async fn what_was_published_during_a_break_is_delivered_after_it(transport: Tran
     assert_eq!(room.next().await, None);
 }
 
-both!(a_break_is_told_with_what_it_cost);
+each!(a_break_is_told_with_what_it_cost);
 async fn a_break_is_told_with_what_it_cost(transport: Transport) {
     let keeper = Keeper::default();
     let server = TestServer::start_with(|builder| {
@@ -151,7 +151,7 @@ async fn a_break_is_told_with_what_it_cost(transport: Transport) {
     assert_eq!((text(&received), received.offset), ("after", 4));
 }
 
-both!(a_reader_that_sleeps_through_breaks_gets_each_publication_once);
+each!(a_reader_that_sleeps_through_breaks_gets_each_publication_once);
 async fn a_reader_that_sleeps_through_breaks_gets_each_publication_once(transport: Transport) {
     // More than the client keeps streams of connections that are over.
     const BREAKS: u64 = 7;
@@ -190,7 +190,7 @@ async fn a_reader_that_sleeps_through_breaks_gets_each_publication_once(transpor
     }
 }
 
-both!(a_reader_that_looks_late_keeps_its_subscription);
+each!(a_reader_that_looks_late_keeps_its_subscription);
 async fn a_reader_that_looks_late_keeps_its_subscription(transport: Transport) {
     let keeper = Keeper::default();
     let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
@@ -217,7 +217,7 @@ async fn a_reader_that_looks_late_keeps_its_subscription(transport: Transport) {
     assert_eq!(text(&publication(&mut room).await), "after");
 }
 
-both!(a_channel_that_user_code_gave_is_resumed_though_no_rule_opens_it);
+each!(a_channel_that_user_code_gave_is_resumed_though_no_rule_opens_it);
 async fn a_channel_that_user_code_gave_is_resumed_though_no_rule_opens_it(transport: Transport) {
     #[derive(Clone, Default)]
     struct Giver(Keeper);
@@ -246,7 +246,7 @@ async fn a_channel_that_user_code_gave_is_resumed_though_no_rule_opens_it(transp
     assert_eq!(text(&publication(&mut secret).await), "2");
 }
 
-both!(each_claim_begins_where_it_wants_to);
+each!(each_claim_begins_where_it_wants_to);
 async fn each_claim_begins_where_it_wants_to(transport: Transport) {
     let server = TestServer::start().await;
     let client = server.client("1", transport).await.unwrap();
@@ -272,7 +272,7 @@ async fn each_claim_begins_where_it_wants_to(transport: Transport) {
     }
 }
 
-both!(what_was_read_before_is_not_given_again);
+each!(what_was_read_before_is_not_given_again);
 async fn what_was_read_before_is_not_given_again(transport: Transport) {
     let server = TestServer::start().await;
     let client = server.client("1", transport).await.unwrap();
@@ -292,7 +292,7 @@ async fn what_was_read_before_is_not_given_again(transport: Transport) {
     assert_eq!(text(&publication(&mut global).await), "3");
 }
 
-both!(a_subscription_begins_where_it_is_told_to);
+each!(a_subscription_begins_where_it_is_told_to);
 async fn a_subscription_begins_where_it_is_told_to(transport: Transport) {
     let server = TestServer::start().await;
     let client = server.client("1", transport).await.unwrap();
@@ -331,7 +331,7 @@ async fn a_subscription_begins_where_it_is_told_to(transport: Transport) {
     }
 }
 
-both!(a_code_that_says_so_ends_a_client);
+each!(a_code_that_says_so_ends_a_client);
 async fn a_code_that_says_so_ends_a_client(transport: Transport) {
     let keeper = Keeper::default();
     let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
@@ -350,7 +350,7 @@ async fn a_code_that_says_so_ends_a_client(transport: Transport) {
     assert_eq!(keeper.0.lock().unwrap().len(), 1, "it did not come back");
 }
 
-both!(a_subscription_that_is_over_can_be_made_again);
+each!(a_subscription_that_is_over_can_be_made_again);
 async fn a_subscription_that_is_over_can_be_made_again(transport: Transport) {
     let server = TestServer::start().await;
     let client = server.client("1", transport).await.unwrap();
@@ -372,7 +372,7 @@ async fn a_subscription_that_is_over_can_be_made_again(transport: Transport) {
     }
 }
 
-both!(a_message_above_the_limit_harms_only_itself);
+each!(a_message_above_the_limit_harms_only_itself);
 async fn a_message_above_the_limit_harms_only_itself(transport: Transport) {
     let keeper = Keeper::default();
     let server = TestServer::start_with(|builder| builder.endpoint(keeper.clone())).await;
@@ -401,7 +401,7 @@ async fn a_message_above_the_limit_harms_only_itself(transport: Transport) {
         .unwrap();
 }
 
-both!(a_message_with_a_key_is_stored_once_whatever_breaks);
+each!(a_message_with_a_key_is_stored_once_whatever_breaks);
 async fn a_message_with_a_key_is_stored_once_whatever_breaks(transport: Transport) {
     const MESSAGES: u64 = 200;
     let keeper = Keeper::default();

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use common::{both, certificate, gate::Gate, publication, text};
+use common::{certificate, each, gate::Gate, publication, text};
 use tidings::{
     ChannelName, Message,
     auth::{JwtAuthenticator, TokenIssuer, VerifyingKey},
@@ -62,7 +62,7 @@ fn builder(transport: Transport, address: SocketAddr, pem: String) -> Builder {
         .trust(Trust::Pem(pem.into_bytes()))
 }
 
-both!(a_client_survives_a_restart_of_the_server);
+each!(a_client_survives_a_restart_of_the_server);
 async fn a_client_survives_a_restart_of_the_server(transport: Transport) {
     let (certificate, pem, _) = certificate();
     let (address, stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
@@ -87,7 +87,7 @@ async fn a_client_survives_a_restart_of_the_server(transport: Transport) {
     assert_eq!((text(&received), received.offset), ("after", 1));
 }
 
-both!(what_another_log_still_has_is_read_from_its_oldest_on);
+each!(what_another_log_still_has_is_read_from_its_oldest_on);
 async fn what_another_log_still_has_is_read_from_its_oldest_on(transport: Transport) {
     let (certificate, pem, _) = certificate();
     let (address, stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
@@ -108,7 +108,7 @@ async fn what_another_log_still_has_is_read_from_its_oldest_on(transport: Transp
     }
 }
 
-both!(an_end_without_a_word_is_followed_by_another_connection);
+each!(an_end_without_a_word_is_followed_by_another_connection);
 async fn an_end_without_a_word_is_followed_by_another_connection(transport: Transport) {
     let (certificate, pem, _) = certificate();
     let (address, _stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
@@ -133,7 +133,7 @@ async fn free(address: SocketAddr) {
     }
 }
 
-both!(who_sends_to_a_restarted_server_is_told_so);
+each!(who_sends_to_a_restarted_server_is_told_so);
 async fn who_sends_to_a_restarted_server_is_told_so(transport: Transport) {
     let (certificate, pem, _) = certificate();
     let (address, _stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, SystemTime};
 
-use common::{both, publication};
+use common::{each, publication};
 use tidings::{
     ChannelName, Code, Message, UserId,
     auth::{Permissions, token::Claims},
@@ -56,7 +56,7 @@ async fn open(server: &TestServer, count: usize) {
     }
 }
 
-both!(a_refresh_changes_what_a_session_may);
+each!(a_refresh_changes_what_a_session_may);
 async fn a_refresh_changes_what_a_session_may(transport: Transport) {
     let server = TestServer::start().await;
     let before = token(&server, &["game-*", "map-*"], HOUR);
@@ -86,7 +86,7 @@ async fn a_refresh_changes_what_a_session_may(transport: Transport) {
     );
 }
 
-both!(a_refresh_prolongs_a_session);
+each!(a_refresh_prolongs_a_session);
 async fn a_refresh_prolongs_a_session(transport: Transport) {
     let server = TestServer::start().await;
     let (short, long) = (Duration::from_secs(2), HOUR);
@@ -103,7 +103,7 @@ async fn a_refresh_prolongs_a_session(transport: Transport) {
     assert_eq!(closed.unwrap().0, Some(Code::TOKEN_EXPIRED));
 }
 
-both!(the_next_connection_shows_the_token_that_was_refreshed);
+each!(the_next_connection_shows_the_token_that_was_refreshed);
 async fn the_next_connection_shows_the_token_that_was_refreshed(transport: Transport) {
     let server = TestServer::start().await;
     let client = client(&server, transport, token(&server, &[], HOUR)).await;
@@ -124,7 +124,7 @@ async fn the_next_connection_shows_the_token_that_was_refreshed(transport: Trans
     client.subscribe("game-1").await.unwrap();
 }
 
-both!(what_the_server_gave_stays_with_a_narrower_token);
+each!(what_the_server_gave_stays_with_a_narrower_token);
 async fn what_the_server_gave_stays_with_a_narrower_token(transport: Transport) {
     let server = TestServer::start().await;
     let client = client(&server, transport, token(&server, &["game-*"], HOUR)).await;
@@ -141,7 +141,7 @@ async fn what_the_server_gave_stays_with_a_narrower_token(transport: Transport) 
     assert_eq!(publication(&mut given).await.offset, 1);
 }
 
-both!(a_refused_refresh_changes_nothing);
+each!(a_refused_refresh_changes_nothing);
 async fn a_refused_refresh_changes_nothing(transport: Transport) {
     let server = TestServer::start().await;
     let client = client(&server, transport, token(&server, &["game-*"], HOUR)).await;
@@ -161,7 +161,7 @@ async fn a_refused_refresh_changes_nothing(transport: Transport) {
     assert_eq!(publication(&mut game).await.offset, 1);
 }
 
-both!(the_server_subscribes_and_unsubscribes_a_user);
+each!(the_server_subscribes_and_unsubscribes_a_user);
 async fn the_server_subscribes_and_unsubscribes_a_user(transport: Transport) {
     let server = TestServer::start().await;
     let client = server.client("1", transport).await.unwrap();
@@ -187,7 +187,7 @@ async fn the_server_subscribes_and_unsubscribes_a_user(transport: Transport) {
     client.ping().await.unwrap();
 }
 
-both!(a_revoked_user_is_out_until_new_credentials_are_issued);
+each!(a_revoked_user_is_out_until_new_credentials_are_issued);
 async fn a_revoked_user_is_out_until_new_credentials_are_issued(transport: Transport) {
     let server = TestServer::start().await;
     let old = server.token("1");
@@ -230,7 +230,7 @@ async fn a_revoked_user_is_out_until_new_credentials_are_issued(transport: Trans
     server.client("4", transport).await.unwrap();
 }
 
-both!(sessions_are_listed_while_they_are_open);
+each!(sessions_are_listed_while_they_are_open);
 async fn sessions_are_listed_while_they_are_open(transport: Transport) {
     let server = TestServer::start().await;
     let client = server.client("1", transport).await.unwrap();
@@ -256,7 +256,7 @@ async fn sessions_are_listed_while_they_are_open(transport: Transport) {
     open(&server, 0).await;
 }
 
-both!(a_session_says_how_far_its_subscriptions_are);
+each!(a_session_says_how_far_its_subscriptions_are);
 async fn a_session_says_how_far_its_subscriptions_are(transport: Transport) {
     let server = TestServer::start().await;
     let client = server.client("1", transport).await.unwrap();
@@ -313,7 +313,7 @@ async fn post(server: &TestServer, path: &str, body: &str) -> serde_json::Value 
 
 const KEY: &str = "a-key-of-more-than-16-bytes";
 
-both!(a_backend_directs_sessions_over_http);
+each!(a_backend_directs_sessions_over_http);
 async fn a_backend_directs_sessions_over_http(transport: Transport) {
     let server = TestServer::start_with(|builder| {
         builder.http(([127, 0, 0, 1], 0).into(), ApiKey::new(KEY).unwrap())

@@ -4,7 +4,7 @@ mod common;
 
 use std::{net::Ipv4Addr, num::NonZeroU8, time::Duration};
 
-use common::{both, publication, raw::Dial, text};
+use common::{both, each, publication, raw::Dial, text};
 use tidings::{
     Code, Message,
     auth::AllowAnonymous,
@@ -47,7 +47,7 @@ async fn a_client_whose_address_changes_keeps_its_session(transport: Transport) 
     }
 }
 
-both!(a_publication_reaches_the_readers_of_every_worker_in_order);
+each!(a_publication_reaches_the_readers_of_every_worker_in_order);
 async fn a_publication_reaches_the_readers_of_every_worker_in_order(transport: Transport) {
     const LINES: usize = 50;
     let server = TestServer::start_with(four).await;

@@ -15,7 +15,8 @@ use crate::{
 #[command(next_help_heading = "Connection")]
 #[group(skip)]
 pub(super) struct Arguments {
-    /// The server: quic://HOST:PORT, or https://HOST:PORT/tidings for WebTransport [env: TIDINGS_URL]
+    /// The server: quic://HOST:PORT, https://HOST:PORT/tidings for WebTransport, or wss://HOST:PORT/tidings for a WebSocket, where no UDP
+    /// gets through [env: TIDINGS_URL]
     #[arg(long)]
     pub(super) url: Option<String>,
     /// The token to connect with [env: TIDINGS_TOKEN, which other users of this machine do not see]
@@ -80,6 +81,11 @@ impl Arguments {
             }
             (None, Some(running)) => match transport {
                 Some(Transport::WebTransport) => running.webtransport.clone(),
+                Some(Transport::WebSocket) => running.websocket.clone().ok_or_else(|| {
+                    Failure::new(
+                        "the server that runs here serves no WebSockets (websockets = false)",
+                    )
+                })?,
                 _ => running.quic.clone(),
             },
             (None, None) => return Err(Failure::new(format!("{NO_SERVER} --url"))),
@@ -195,6 +201,7 @@ const fn scheme(transport: Transport) -> &'static str {
     match transport {
         Transport::Quic => "quic://",
         Transport::WebTransport => "https://",
+        Transport::WebSocket => "wss://",
     }
 }
 

@@ -99,6 +99,7 @@ fn new_certificate() -> Result<(), String> {
 pub(super) struct Running {
     pub(super) quic: String,
     pub(super) webtransport: String,
+    pub(super) websocket: Option<String>,
     pub(super) http: Option<String>,
     pub(super) certificate_sha256: String,
     /// Its process on this machine.
@@ -112,6 +113,7 @@ impl Running {
         Self {
             quic: format!("quic://{quic}"),
             webtransport: format!("https://{quic}{}", crate::wire::WEBTRANSPORT_PATH),
+            websocket: Some(format!("wss://{quic}{}", crate::wire::WEBTRANSPORT_PATH)),
             http: http.map(|http| format!("http://{}", reachable(http))),
             certificate_sha256: sha256.to_string(),
             pid: Some(std::process::id()),
@@ -182,6 +184,7 @@ mod tests {
         let six = running("[::]:4433");
         assert_eq!(six.quic, "quic://[::1]:4433");
         assert_eq!(six.webtransport, "https://[::1]:4433/tidings");
+        assert_eq!(six.websocket.as_deref(), Some("wss://[::1]:4433/tidings"));
         assert_eq!(six.http.as_deref(), Some("http://127.0.0.1:8080"));
         assert_eq!(six.certificate_sha256, "ab".repeat(32));
         assert_eq!(running("192.0.2.1:1").quic, "quic://192.0.2.1:1");

@@ -29,7 +29,7 @@ use crate::{
 pub(super) struct Arguments {
     #[command(flatten)]
     choice: Choice,
-    /// The UDP address for QUIC and WebTransport; port 0 is any free one. Default: `[::]:4433`, with --dev `127.0.0.1:4433`.
+    /// The address for QUIC and WebTransport (UDP) and WebSockets (TCP); port 0 is any free one. Default: `[::]:4433`, with --dev `127.0.0.1:4433`.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<Address>,
     /// The TCP address of the HTTP API, which is off unless [http] is configured. Default: 127.0.0.1:8080. It has no TLS: only
@@ -61,6 +61,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
         log,
         builder,
         http,
+        websockets,
         grace,
     } = loaded.plan().map_err(first_of)?;
     tracing_subscriber::fmt()
@@ -75,7 +76,10 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
     }
     let server = builder.bind().await.map_err(|error| explain(&error))?;
     let quic = server.local_address();
-    let running = Running::new(quic, server.http_address(), server.certificate_sha256());
+    let mut running = Running::new(quic, server.http_address(), server.certificate_sha256());
+    if !websockets {
+        running.websocket = None;
+    }
     let _note = if dev {
         Some(running.note().map_err(Failure::new)?)
     } else {
@@ -134,6 +138,10 @@ fn explain(error: &ServerError) -> Failure {
     };
     let hint = match error {
         ServerError::Bind(BindError::Socket { source, .. }) => hint(source, "--listen"),
+        ServerError::Bind(BindError::Tcp { source, .. }) => {
+            let or = " (or websockets = false in the configuration: the port over TCP is for WebSockets alone)";
+            hint(source, "--listen") + or
+        }
         ServerError::Http { source, .. } => hint(source, "--http"),
         _ => String::new(),
     };
@@ -160,6 +168,9 @@ fn banner(
     };
     line("QUIC", &running.quic);
     line("WebTransport", &running.webtransport);
+    if let Some(websocket) = &running.websocket {
+        line("WebSocket", websocket);
+    }
     line("Certificate", &format!("{sha256}  {}", faint("SHA-256")));
     line(
         "",

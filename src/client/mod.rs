@@ -187,7 +187,8 @@ impl ClientError {
 }
 
 impl Client {
-    /// A client in the making, for `quic://host[:port]` (raw QUIC, port 4433) or `https://host[:port]` (WebTransport, port 443).
+    /// A client in the making, for `quic://host[:port]` (raw QUIC, port 4433) `https://host[:port]` (WebTransport, port 443) or
+    /// `wss://host[:port]` (a WebSocket, for networks that let no UDP through, port 443).
     pub fn builder(url: impl Into<String>) -> Builder {
         Builder::new(url.into())
     }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Server, ServerError,
     certificates::{CertificateFiles, Certificates},
+    tcp,
     worker::{self, Workers},
 };
 use crate::{
@@ -75,6 +76,7 @@ pub struct Builder {
     deadline: Duration,
     grace: Duration,
     idle: Duration,
+    websockets: bool,
     channel_idle: Duration,
     workers: Option<NonZeroU8>,
     retention: Arc<dyn Fn(&ChannelName) -> Retention + Send + Sync>,
@@ -135,6 +137,7 @@ impl Builder {
             deadline: Duration::from_secs(5),
             grace: Duration::from_secs(10),
             idle: Duration::from_secs(30),
+            websockets: true,
             channel_idle: Duration::from_secs(60),
             workers: None,
             retention: Arc::new(|_| Retention::default()),
@@ -143,7 +146,8 @@ impl Builder {
         }
     }
 
-    /// UDP address for QUIC and WebTransport; port 0 takes a free one. Default `[::]:4433`.
+    /// Address for QUIC and WebTransport over UDP and for [WebSockets](Self::websockets) over TCP; port 0 takes one that is free over
+    /// both. Default `[::]:4433`.
     pub const fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address;
         self
@@ -186,7 +190,7 @@ impl Builder {
         self
     }
 
-    /// Which pages may connect over WebTransport. Default: none; clients that are no page always may.
+    /// Which pages may connect over WebTransport and WebSockets. Default: none; clients that are no page always may.
     pub fn origins(mut self, origins: Origins) -> Self {
         self.origins = origins;
         self
@@ -214,6 +218,13 @@ impl Builder {
     /// Silence after which a connection is given up. Default 30 s.
     pub const fn idle(mut self, idle: Duration) -> Self {
         self.idle = idle;
+        self
+    }
+
+    /// Whether WebSockets are served, on the TCP port of the same number, for networks that let no UDP through (PROTOCOL §2.4). Default:
+    /// they are.
+    pub const fn websockets(mut self, websockets: bool) -> Self {
+        self.websockets = websockets;
         self
     }
 
@@ -267,7 +278,8 @@ impl Builder {
             self.listen,
             certificates.first().clone(),
             listener::Config {
-                origins: self.origins,
+                origins: self.origins.clone(),
+                websockets: self.websockets,
                 soft_handshakes: self.limits.soft_handshakes,
                 hard_handshakes: self.limits.hard_handshakes,
                 deadline: self.deadline,
@@ -323,6 +335,11 @@ impl Builder {
             context: Arc::clone(&context),
             open: Arc::default(),
             max_sessions: self.limits.sessions,
+            tcp: Arc::new(tcp::Config {
+                origins: self.origins,
+                deadline: self.deadline,
+                idle: self.idle,
+            }),
             begin: begin.clone(),
             abort: CancellationToken::new(),
         };

@@ -7,6 +7,7 @@ mod builder;
 mod certificates;
 #[cfg(feature = "http")]
 pub mod http;
+mod tcp;
 mod worker;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -103,7 +104,7 @@ impl Server {
         Builder::new()
     }
 
-    /// Where QUIC and WebTransport are served: one UDP port for both.
+    /// Where QUIC and WebTransport are served: one UDP port for both; and WebSockets, on the TCP port of the same number.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.listener.local_address()

@@ -21,10 +21,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::tcp;
 use crate::{
     broker::Audience,
     session::{self, Context, Home},
-    transport::listener::{self, Arrival, Binding},
+    transport::{
+        Connection, Permit,
+        listener::{self, Arrival, Binding},
+    },
     wire::Code,
 };
 
@@ -40,6 +44,8 @@ pub(super) struct Common {
     pub(super) context: Arc<Context>,
     pub(super) open: Arc<AtomicUsize>,
     pub(super) max_sessions: usize,
+    /// Bounds of clients that come over TCP.
+    pub(super) tcp: Arc<tcp::Config>,
     /// Lets the workers begin.
     pub(super) begin: CancellationToken,
     /// Ends them at once.
@@ -168,6 +174,9 @@ async fn serve(
         while let Some(arrival) = worker.next_arrival() {
             sessions.spawn(one(arrival, common.clone(), Arc::clone(home)));
         }
+        while let Some(caller) = worker.next_caller(cx) {
+            sessions.spawn(tcp::one(caller, common.clone(), Arc::clone(home)));
+        }
         while let Poll::Ready(Some(ended)) = sessions.poll_join_next(cx) {
             log(ended);
         }
@@ -177,6 +186,7 @@ async fn serve(
         Poll::<()>::Pending
     });
     let _ = home.drain.run_until_cancelled(draining).await;
+    worker.close_tcp();
     let grace = common.context.config.grace.saturating_add(LAST_WORDS);
     let drained = poll_fn(|cx| {
         turn(cx, worker, sessions);
@@ -212,17 +222,25 @@ async fn one(arrival: Arrival, common: Common, home: Arc<Home>) {
         }
     };
     match handshake {
-        Ok((connection, permit)) => {
-            let Some(_open) = Open::take(common.open, common.max_sessions) else {
-                let max = common.max_sessions;
-                let reason = format!("this server takes {max} sessions");
-                let refusal = connection.close_and_linger(Code::TOO_MANY_SESSIONS, &reason);
-                return Box::pin(refusal).await;
-            };
-            session::serve(connection, permit, common.context, home).await;
-        }
+        Ok((connection, permit)) => serve_one(connection, permit, common, home).await,
         Err(error) => tracing::debug!(%remote, %error, "no connection"),
     }
+}
+
+/// A session, where there is a place for it.
+pub(super) async fn serve_one(
+    connection: Connection,
+    permit: Permit,
+    common: Common,
+    home: Arc<Home>,
+) {
+    let Some(_open) = Open::take(common.open, common.max_sessions) else {
+        let max = common.max_sessions;
+        let reason = format!("this server takes {max} sessions");
+        let refusal = connection.close_and_linger(Code::TOO_MANY_SESSIONS, &reason);
+        return Box::pin(refusal).await;
+    };
+    session::serve(connection, permit, common.context, home).await;
 }
 
 /// A place for one session, until it is dropped. Whoever is refused takes none, however long it lingers.

@@ -8,7 +8,7 @@ use web_transport_quinn::{
 use super::{Connection, driver, http3::Request, listener::HandshakeError};
 use crate::wire::{SUBPROTOCOL, WEBTRANSPORT_PATH};
 
-/// Which pages may connect over WebTransport. A request without `Origin` comes from no page and is not judged by it.
+/// Which pages may connect over WebTransport and WebSockets. A request without `Origin` comes from no page and is not judged by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origins {
@@ -20,6 +20,16 @@ pub enum Origins {
 }
 
 impl Origins {
+    /// Why a request with this `Origin` is refused, if it is.
+    pub(super) fn judge(&self, origin: Option<&HeaderValue>) -> Result<(), String> {
+        match origin {
+            Some(origin) if !origin.to_str().is_ok_and(|origin| self.allow(origin)) => {
+                Err(format!("origin {origin:?} is not on the list"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn allow(&self, origin: &str) -> bool {
         let Self::List(list) = self else { return true };
         list.iter().any(|entry| match entry.strip_suffix(":*") {
@@ -68,15 +78,9 @@ fn judge(request: &ConnectRequest, origins: &Origins) -> Result<(), (StatusCode,
             format!("the path is not {WEBTRANSPORT_PATH}"),
         ));
     }
-    if let Some(origin) = request.headers.get(header::ORIGIN) {
-        let allowed = HeaderValue::to_str(origin).is_ok_and(|origin| origins.allow(origin));
-        if !allowed {
-            return Err((
-                StatusCode::FORBIDDEN,
-                format!("origin {origin:?} is not on the list"),
-            ));
-        }
-    }
+    origins
+        .judge(request.headers.get(header::ORIGIN))
+        .map_err(|reason| (StatusCode::FORBIDDEN, reason))?;
     if !request.protocols.is_empty() && !request.protocols.iter().any(|known| known == SUBPROTOCOL)
     {
         return Err((

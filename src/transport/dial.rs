@@ -12,7 +12,12 @@ use quinn::{
     ClientConfig, EndpointConfig, IdleTimeout, TransportConfig, VarInt,
     crypto::rustls::{NoInitialCipherSuite, QuicClientConfig},
 };
-use tokio::time::{sleep, timeout};
+use rustls::pki_types::ServerName;
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsConnector;
 use url::Url;
 use web_transport_quinn::{
     ClientError, ConnectError, Session,
@@ -21,7 +26,8 @@ use web_transport_quinn::{
 
 use super::{
     Connection, Kind, Transport,
-    tls::{InvalidTls, Trust, client_crypto},
+    tls::{HTTP, InvalidTls, Trust, client_crypto},
+    websocket,
 };
 use crate::wire::{ALPN, SUBPROTOCOL, WEBTRANSPORT_PATH};
 
@@ -31,15 +37,16 @@ const PORT: u16 = 4433;
 const STAGGER: Duration = Duration::from_millis(250);
 /// Bytes of one stream that the server may send and nobody has read. Far below the connection's window, which is unlimited
 /// and so bounded by this times the streams: a channel that is not read holds up no other.
-const STREAM_RECEIVE_WINDOW: u32 = 256 * 1024;
+pub(super) const STREAM_RECEIVE_WINDOW: u32 = 256 * 1024;
 /// Well below the server's idle timeout of 30 s.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Asked of the system for what arrives at a socket that clients share. What it gives unasked was too little for 31 of them that are told
 /// the same at once: a lost CONNECTION_CLOSE is noticed after 10 s.
 const SHARED_BUFFER: usize = 4 << 20;
-const IDLE: Duration = Duration::from_secs(30);
+pub(super) const IDLE: Duration = Duration::from_secs(30);
 
-/// A server's address: `quic://host[:port]` or `https://host[:port][/tidings]`.
+/// A server's address: `quic://host[:port]`, or `https://host[:port][/tidings]` for WebTransport, or the same with `wss://` for a
+/// WebSocket, with `ws://` for one without TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) transport: Transport,
@@ -91,8 +98,9 @@ pub enum DialError {
         /// Why.
         reason: String,
     },
-    /// The HTTP/3 CONNECT was answered by another status than 200 (PROTOCOL §2.2).
-    #[error("the server refused the WebTransport session with HTTP {0}")]
+    /// The HTTP/3 CONNECT was answered by another status than 200 (PROTOCOL §2.2), or the WebSocket's request by another than 101
+    /// (PROTOCOL §2.4).
+    #[error("the server refused the session with HTTP {0}")]
     Refused(u16),
     /// Anything else.
     #[error("cannot connect to {host}: {reason}")]
@@ -114,7 +122,8 @@ impl Target {
         let transport = match url.scheme() {
             "quic" => Transport::Quic,
             "https" => Transport::WebTransport,
-            _ => return Err(fail("the scheme is quic:// or https://")),
+            "wss" | "ws" => Transport::WebSocket,
+            _ => return Err(fail("the scheme is quic://, https://, wss:// or ws://")),
         };
         if !url.username().is_empty() || url.password().is_some() {
             return Err(fail("credentials go into the token, not into the URL"));
@@ -130,9 +139,9 @@ impl Target {
         let port = match (transport, url.port()) {
             (_, Some(port)) => port,
             (Transport::Quic, None) => PORT,
-            (Transport::WebTransport, None) => 443,
+            (_, None) => url.port_or_known_default().unwrap_or(443),
         };
-        if transport == Transport::WebTransport && url.path() == "/" {
+        if transport != Transport::Quic && url.path() == "/" {
             url.set_path(WEBTRANSPORT_PATH);
         }
         Ok(Self {
@@ -159,12 +168,22 @@ impl Target {
     }
 }
 
+/// How packets or bytes get there.
+#[derive(Clone)]
+enum Way {
+    Quic(ClientConfig),
+    /// With TLS, where it is not `ws://`.
+    Tcp(Option<TlsConnector>),
+}
+
 /// What connects to one server, again and again. It keeps the TLS configuration, and in it the server's session tickets: the
 /// next connection resumes the TLS session of the one before. 0-RTT is not used.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Dialer {
     target: Target,
-    config: ClientConfig,
+    way: Way,
+    max_streams: u32,
+    keep_alive: Duration,
     /// Where it is absent, each attempt has a socket of its own.
     socket: Option<Socket>,
 }
@@ -177,10 +196,20 @@ impl Dialer {
         keep_alive: Duration,
         socket: Option<Socket>,
     ) -> Result<Self, DialError> {
-        let config = client_config(target.transport, trust, max_streams, keep_alive)?;
+        let tls = |error| DialError::Tls(Arc::new(error));
+        let way = match target.transport {
+            Transport::WebSocket if target.url.scheme() == "ws" => Way::Tcp(None),
+            Transport::WebSocket => {
+                let crypto = client_crypto(trust, HTTP.as_bytes()).map_err(tls)?;
+                Way::Tcp(Some(Arc::new(crypto).into()))
+            }
+            transport => Way::Quic(client_config(transport, trust, max_streams, keep_alive)?),
+        };
         Ok(Self {
             target,
-            config,
+            way,
+            max_streams,
+            keep_alive,
             socket,
         })
     }
@@ -222,6 +251,42 @@ impl Dialer {
     }
 
     async fn attempt(&self, address: SocketAddr) -> Result<Connection, DialError> {
+        match &self.way {
+            Way::Quic(config) => self.attempt_quic(address, config).await,
+            Way::Tcp(tls) => self.attempt_tcp(address, tls.as_ref()).await,
+        }
+    }
+
+    async fn attempt_tcp(
+        &self,
+        address: SocketAddr,
+        tls: Option<&TlsConnector>,
+    ) -> Result<Connection, DialError> {
+        let target = &self.target;
+        let fail = |reason: String| DialError::Failed {
+            host: target.host.clone(),
+            reason,
+        };
+        let socket = TcpStream::connect(address).await;
+        let socket = socket.map_err(|error| fail(error.to_string()))?;
+        let _ = socket.set_nodelay(true);
+        let (url, streams, every) = (&target.url, self.max_streams, self.keep_alive);
+        let Some(tls) = tls else {
+            let opened = websocket::connect(socket, url, address, streams, every, fail).await?;
+            return Ok(opened);
+        };
+        let name = ServerName::try_from(target.host.clone());
+        let name = name.map_err(|error| fail(error.to_string()))?;
+        let secured = tls.connect(name, socket).await;
+        let socket = secured.map_err(|error| untrusted(target, &error))?;
+        websocket::connect(socket, url, address, streams, every, fail).await
+    }
+
+    async fn attempt_quic(
+        &self,
+        address: SocketAddr,
+        config: &ClientConfig,
+    ) -> Result<Connection, DialError> {
         let target = &self.target;
         let fail = |reason: String| DialError::Failed {
             host: target.host.clone(),
@@ -233,13 +298,13 @@ impl Dialer {
         };
         let endpoint = endpoint.map_err(|error| fail(format!("no UDP socket: {error}")))?;
         let connection = endpoint
-            .connect_with(self.config.clone(), address, &target.host)
+            .connect_with(config.clone(), address, &target.host)
             .map_err(|error| fail(error.to_string()))?
             .await
             .map_err(|error| judge(target, error))?;
         let session = match target.transport {
             Transport::Quic => Session::raw(connection),
-            Transport::WebTransport => {
+            Transport::WebTransport | Transport::WebSocket => {
                 let request = ConnectRequest::new(target.url.clone()).with_protocol(SUBPROTOCOL);
                 match Session::connect(connection, request).await {
                     Ok(session) => session,
@@ -348,7 +413,7 @@ fn client_config(
 ) -> Result<ClientConfig, DialError> {
     let alpn = match transport {
         Transport::Quic => ALPN,
-        Transport::WebTransport => web_transport_quinn::ALPN,
+        Transport::WebTransport | Transport::WebSocket => web_transport_quinn::ALPN,
     };
     let tls = |error| DialError::Tls(Arc::new(error));
     let crypto = client_crypto(trust, alpn.as_bytes()).map_err(tls)?;
@@ -370,6 +435,16 @@ fn client_config(
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok());
     config.transport_config(Arc::new(settings));
     Ok(config)
+}
+
+/// What became of a TLS handshake over TCP.
+fn untrusted(target: &Target, error: &io::Error) -> DialError {
+    let host = target.host.clone();
+    let reason = error.to_string();
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(_)) => DialError::Untrusted { host, reason },
+        _ => DialError::Failed { host, reason },
+    }
 }
 
 /// The reason in words that help.
@@ -445,7 +520,7 @@ mod tests {
     fn a_url_that_cannot_be_used_says_why() {
         for (url, wanted) in [
             ("example.org", "relative URL"),
-            ("http://example.org", "quic:// or https://"),
+            ("http://example.org", "quic://, https://"),
             ("quic://u:p@example.org", "token"),
             ("quic://", "no host"),
         ] {

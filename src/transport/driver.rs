@@ -27,12 +27,12 @@ use bytes::Bytes;
 use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, Incoming, ServerConfig, Transmit};
 
 pub(super) use connection::Connection;
-pub(crate) use connection::Prompt;
+pub(super) use connection::Prompt;
 pub(super) use datagram::SEND_BUFFER;
 pub(crate) use pace::Class;
 pub(crate) use port::Permit;
 pub(super) use port::{Admission, Port};
-pub(crate) use source::{Gone, Source, Streams, UniStream, Written};
+pub(super) use source::Streams;
 pub(super) use stream::{ReadError, RecvStream, SendStream, WriteError};
 
 use crate::wire::Code;

@@ -1,9 +1,11 @@
-//! The accept side: one UDP port for all workers, and the ALPN split (PROTOCOL §2).
+//! The accept side: one port for all workers, and the ALPN split (PROTOCOL §2).
+
+mod bind;
 
 use std::{
     net::{SocketAddr, UdpSocket},
     sync::Arc,
-    task::Context,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -15,9 +17,11 @@ use super::{
     connect::{self, Origins},
     crypto::{QUIC_V1, ServerCrypto},
     driver::{self, Admission, Arrived, Driver, Permit, Port},
+    tcp::{self, Caller, Door},
     tls::{Certificate, CertificateStore, InvalidTls, server_crypto},
 };
 use crate::wire::Code;
+use bind::Ports;
 
 /// Bounds of a listener.
 #[derive(Debug, Clone)]
@@ -32,17 +36,19 @@ pub(crate) struct Config {
     pub(crate) deadline: Duration,
     /// Silence after which a connection is given up.
     pub(crate) idle: Duration,
+    /// WebSockets are served on the same port over TCP.
+    pub(crate) websockets: bool,
 }
 
 /// Most bytes that a client may have in flight to us before it is authenticated.
-const RECEIVE_WINDOW: u32 = 256 * 1024;
+pub(super) const RECEIVE_WINDOW: u32 = 256 * 1024;
 /// The same for one stream: the control stream's only.
-const STREAM_RECEIVE_WINDOW: u32 = 128 * 1024;
+pub(super) const STREAM_RECEIVE_WINDOW: u32 = 128 * 1024;
 /// Unacknowledged bytes a connection may hold. More of it lets a slow reader hold memory and puts stale data below the log's
 /// own policy; less of it limits a fast reader far away (1 MiB is 160 Mbit/s at 50 ms).
 const SEND_WINDOW: u64 = 1024 * 1024;
 /// The control stream, WebTransport's CONNECT, and one to refuse politely.
-const BIDI_STREAMS: u32 = 3;
+pub(super) const BIDI_STREAMS: u32 = 3;
 /// HTTP/3's control stream and two of QPACK. quinn allocates a slot for each permitted stream.
 const UNI_STREAMS: u32 = 3;
 
@@ -64,12 +70,14 @@ pub(crate) struct Binding {
     endpoint: quinn_proto::EndpointConfig,
     server: Arc<quinn_proto::ServerConfig>,
     port: Arc<Port>,
+    tcp: Option<tcp::Port>,
     config: Arc<Config>,
 }
 
 /// One worker's part of a port: everything happens in its [`poll`](Self::poll). Dropping it frees its part of the port.
 pub(crate) struct Worker {
     driver: Driver,
+    tcp: Option<Door>,
     config: Arc<Config>,
 }
 
@@ -80,6 +88,14 @@ pub enum BindError {
     /// The operating system says no.
     #[error("cannot listen on UDP {address}: {source}")]
     Socket {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operating system says no to the same port over TCP, which is for WebSockets.
+    #[error("cannot listen on TCP {address}: {source}")]
+    Tcp {
         /// Where.
         address: SocketAddr,
         /// Why.
@@ -109,6 +125,8 @@ pub(crate) enum HandshakeError {
     TimedOut,
     #[error("the QUIC handshake failed: {0}")]
     Quic(String),
+    #[error("the TLS handshake failed: {0}")]
+    Tls(String),
     #[error("the WebTransport handshake failed: {0}")]
     WebTransport(String),
     #[error("refused with HTTP {status}: {reason}")]
@@ -123,10 +141,9 @@ impl Listener {
         config: Config,
         workers: u8,
     ) -> Result<(Self, Vec<Binding>), BindError> {
-        let (bound, sockets) = bind(address, workers.into())
-            .map_err(|source| BindError::Socket { address, source })?;
-        let resets = certificate.reset_key(&place(bound));
-        let certificates = Arc::new(CertificateStore::new(certificate));
+        let certificates = Arc::new(CertificateStore::new(certificate.clone()));
+        let Ports { bound, udp, tcp } = Ports::bind(address, workers, &config, &certificates)?;
+        let resets = certificate.reset_key(&bind::place(bound));
         let crypto = server_crypto(Arc::clone(&certificates))?;
         let crypto = ServerCrypto::new(crypto).map_err(InvalidTls::Rustls)?;
         let mut server = quinn_proto::ServerConfig::with_crypto(Arc::new(crypto));
@@ -148,16 +165,14 @@ impl Listener {
             .unwrap_or_else(|_| unreachable!("it is what QUIC requires"));
         let admission = Admission::new(config.soft_handshakes, config.hard_handshakes);
         let ports = Port::all(workers, &admission);
-        let bindings = sockets
-            .into_iter()
-            .zip(&ports)
-            .map(|(socket, port)| Binding {
-                socket,
-                endpoint: endpoint.clone(),
-                server: Arc::clone(&server),
-                port: Arc::clone(port),
-                config: Arc::clone(&config),
-            });
+        let bindings = udp.into_iter().zip(&ports).map(|(socket, port)| Binding {
+            socket,
+            endpoint: endpoint.clone(),
+            server: Arc::clone(&server),
+            port: Arc::clone(port),
+            tcp: tcp.clone(),
+            config: Arc::clone(&config),
+        });
         let bindings = bindings.collect();
         let listener = Self {
             address: bound,
@@ -184,46 +199,6 @@ impl Listener {
     }
 }
 
-/// Where a server is, as far as the one that follows it there says the same, and no other with the same certificate does. A stateless
-/// reset of one would end a connection of another (RFC 9000 §21.11).
-fn place(bound: SocketAddr) -> Vec<u8> {
-    let mut place = bound.to_string().into_bytes();
-    // Where the system does not tell it, only the address sets servers apart.
-    place.extend(std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default());
-    place
-}
-
-/// A socket of its own for each worker, and where they are: the system shares the port's datagrams among them by the client's
-/// address.
-///
-/// Who shares a port from the beginning is let in beside any other program that does, and may be given a port as free that is not.
-/// So the first binds alone and shares what is its own: there is no moment in which somebody else can come between.
-fn bind(address: SocketAddr, workers: usize) -> std::io::Result<(SocketAddr, Vec<UdpSocket>)> {
-    use socket2::{Domain, Protocol, Socket, Type};
-
-    let socket = || {
-        let domain = Domain::for_address(address);
-        Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
-    };
-    let first = socket()?;
-    first.bind(&address.into())?;
-    #[cfg(unix)]
-    if workers > 1 {
-        first.set_reuse_port(true)?;
-    }
-    let first = UdpSocket::from(first);
-    let bound = first.local_addr()?;
-    let mut sockets = vec![first];
-    while sockets.len() < workers {
-        let next = socket()?;
-        #[cfg(unix)]
-        next.set_reuse_port(true)?;
-        next.bind(&bound.into())?;
-        sockets.push(next.into());
-    }
-    Ok((bound, sockets))
-}
-
 impl Binding {
     /// To be called in the worker's tokio runtime, which needs I/O and time.
     pub(crate) fn start(self) -> std::io::Result<Worker> {
@@ -232,10 +207,16 @@ impl Binding {
             endpoint,
             server,
             port,
+            tcp,
             config,
         } = self;
         let driver = Driver::new(socket, endpoint, server, port)?;
-        Ok(Worker { driver, config })
+        let tcp = tcp.map(tcp::Port::start).transpose()?;
+        Ok(Worker {
+            driver,
+            tcp,
+            config,
+        })
     }
 }
 
@@ -259,6 +240,19 @@ impl Worker {
             config: Arc::clone(&self.config),
             permit,
         })
+    }
+
+    /// The next client that is let in over TCP; `None` until the task is woken.
+    pub(crate) fn next_caller(&mut self, cx: &mut Context<'_>) -> Option<Caller> {
+        match self.tcp.as_mut()?.poll_accept(cx) {
+            Poll::Ready(caller) => Some(caller),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Lets nobody in over TCP any more: the system refuses who comes when the last worker has said so.
+    pub(crate) fn close_tcp(&mut self) {
+        self.tcp = None;
     }
 
     /// Closes what is still connected with `code`, and refuses whoever comes.
@@ -346,91 +340,4 @@ fn transport(config: &Config) -> TransportConfig {
         .datagram_send_buffer_size(driver::SEND_BUFFER)
         .max_idle_timeout(IdleTimeout::try_from(config.idle).ok());
     transport
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use std::{
-        io::ErrorKind,
-        net::{Ipv4Addr, UdpSocket},
-        sync::Barrier,
-        thread,
-        time::{Duration, SystemTime},
-    };
-
-    use quinn_proto::crypto::HmacKey;
-
-    use super::{Certificate, bind};
-
-    const WORKERS: usize = 4;
-    const FREE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
-
-    #[test]
-    fn only_a_server_in_the_same_place_with_the_same_key_resets_connections_of_another() {
-        let certificate = || {
-            let made = Certificate::self_signed(&["a"], SystemTime::now(), Duration::from_secs(60));
-            made.unwrap()
-        };
-        let (one, chain, key) = certificate();
-        let token = |certificate: &Certificate, place: &[u8]| {
-            let mut token = [0; 32];
-            HmacKey::sign(&certificate.reset_key(place), b"an id", &mut token);
-            token
-        };
-        let again = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
-        assert_eq!(token(&one, b"here"), token(&again, b"here"));
-        assert_ne!(token(&one, b"here"), token(&one, b"there"));
-        assert_ne!(token(&one, b"here"), token(&certificate().0, b"here"));
-    }
-
-    #[test]
-    fn workers_share_a_port_that_nobody_else_is_let_in_to() {
-        let (address, sockets) = bind(FREE.into(), WORKERS).unwrap();
-        assert_eq!(sockets.len(), WORKERS);
-        for socket in &sockets {
-            assert_eq!(socket.local_addr().unwrap(), address);
-            socket.set_nonblocking(true).unwrap();
-        }
-        for others in [1, WORKERS] {
-            let refused = bind(address, others).unwrap_err();
-            assert_eq!(refused.kind(), ErrorKind::AddrInUse);
-        }
-        for _ in 0..50 {
-            let (other, _) = bind(FREE.into(), WORKERS).unwrap();
-            assert_ne!(other, address);
-        }
-        // Each has its part of the clients, the first too; that of 200 one gets nobody is not to be feared.
-        for _ in 0..200 {
-            let client = UdpSocket::bind(FREE).unwrap();
-            client.send_to(b"x", address).unwrap();
-        }
-        let read = |socket: &UdpSocket| {
-            let mut buffer = [0; 10];
-            std::iter::from_fn(|| socket.recv(&mut buffer).ok()).count()
-        };
-        let got: Vec<_> = sockets.iter().map(read).collect();
-        assert_eq!(got.iter().sum::<usize>(), 200);
-        assert!(!got.contains(&0), "{got:?}");
-    }
-
-    #[test]
-    fn of_two_servers_that_start_at_once_one_gets_the_port() {
-        let mut served = 0;
-        for _ in 0..500 {
-            let free = UdpSocket::bind(FREE).unwrap().local_addr().unwrap();
-            let both = Barrier::new(2);
-            let start = || {
-                both.wait();
-                bind(free, WORKERS)
-            };
-            let (one, other) = thread::scope(|scope| {
-                let one = scope.spawn(start);
-                (start(), one.join().unwrap())
-            });
-            assert!(one.is_err() || other.is_err(), "both have {free}");
-            served += usize::from(one.is_ok() || other.is_ok());
-        }
-        // Another test may have taken one or the other port meanwhile.
-        assert!(served > 400, "{served} of 500");
-    }
 }

@@ -1,6 +1,6 @@
-//! Floor 2: bytes in, bytes out, over QUIC and WebTransport. Knows no channel.
+//! Floor 2: bytes in, bytes out, over QUIC, WebTransport and WebSockets. Knows no channel.
 //!
-//! The only folder that names types of quinn and web-transport. `Connection` is one type for both transports: after the
+//! The only folder that names types of quinn and web-transport. `Connection` is one type for all transports: after the
 //! handshake nothing above can tell them apart, and nothing needs to.
 
 #[cfg(feature = "server")]
@@ -16,23 +16,31 @@ mod driver;
 mod framed;
 #[cfg(feature = "server")]
 mod http3;
+mod mux;
+#[cfg(feature = "server")]
+mod served;
+#[cfg(feature = "server")]
+mod source;
 mod stream;
+#[cfg(feature = "server")]
+mod tcp;
 mod tls;
 
 #[cfg(feature = "client")]
 pub(crate) mod dial;
 #[cfg(feature = "server")]
 pub(crate) mod listener;
+pub(crate) mod websocket;
 
 #[cfg(feature = "server")]
 pub use connect::Origins;
 #[cfg(feature = "server")]
-pub(crate) use driver::{Class, Gone, Permit, Prompt, Source, Streams, UniStream, Written};
+pub(crate) use driver::{Class, Permit};
 #[cfg(feature = "server")]
 pub use listener::BindError;
-
 #[cfg(feature = "server")]
-use std::net::SocketAddr;
+pub(crate) use source::{Gone, Prompt, Source, Streams, UniStream, Written};
+
 #[cfg(feature = "server")]
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,12 +54,14 @@ use crate::wire::Code;
 pub(crate) use framed::{FrameError, FrameReader};
 pub(crate) use stream::{RecvStream, SendStream, StreamError};
 #[cfg(feature = "server")]
+pub(crate) use tcp::Caller;
+#[cfg(feature = "server")]
 pub use tls::Certificate;
 #[cfg(feature = "client")]
 pub use tls::Trust;
 pub use tls::{InvalidTls, Sha256};
 
-/// Which of the two a connection is (PROTOCOL §2).
+/// Which of the three a connection is (PROTOCOL §2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Transport {
@@ -59,6 +69,8 @@ pub enum Transport {
     Quic,
     /// WebTransport over HTTP/3 (PROTOCOL §2.2).
     WebTransport,
+    /// A WebSocket over TCP (PROTOCOL §2.4).
+    WebSocket,
 }
 
 impl std::fmt::Display for Transport {
@@ -66,6 +78,7 @@ impl std::fmt::Display for Transport {
         f.write_str(match self {
             Self::Quic => "quic",
             Self::WebTransport => "webtransport",
+            Self::WebSocket => "websocket",
         })
     }
 }
@@ -97,6 +110,8 @@ enum Kind {
     /// The server's WebTransport.
     #[cfg(feature = "server")]
     Http3(Arc<http3::Http3>),
+    /// A WebSocket of either side.
+    Mux(mux::Connection),
 }
 
 /// How a connection ended.
@@ -127,6 +142,7 @@ impl Connection {
             Kind::Quic(_) => Transport::Quic,
             #[cfg(feature = "server")]
             Kind::Http3(_) => Transport::WebTransport,
+            Kind::Mux(_) => Transport::WebSocket,
         }
     }
 
@@ -142,6 +158,7 @@ impl Connection {
             Kind::Quic(connection) => connection.close(code, reason),
             #[cfg(feature = "server")]
             Kind::Http3(session) => session.close(code, reason),
+            Kind::Mux(connection) => connection.close(code, reason),
         }
     }
 
@@ -166,6 +183,7 @@ impl Connection {
             Kind::Quic(connection) => connection.close(code, reason),
             #[cfg(feature = "server")]
             Kind::Http3(session) => Box::pin(session.close_and_linger(code, reason)).await,
+            Kind::Mux(connection) => connection.close_and_linger(code, reason).await,
         }
     }
 
@@ -179,6 +197,7 @@ impl Connection {
             #[cfg(feature = "server")]
             // Apart, so that a raw connection's session needs no room for it.
             Kind::Http3(session) => Box::pin(session.closed()).await,
+            Kind::Mux(connection) => connection.closed().await,
         }
     }
 }
@@ -187,18 +206,28 @@ impl Connection {
 impl Connection {
     /// Opens a bidirectional stream; waits where the peer permits none now.
     pub(crate) async fn open_bi(&self) -> Result<(SendStream, RecvStream), Closed> {
+        if let Kind::Mux(connection) = &self.0 {
+            let (send, recv) = connection.open_bi().await?;
+            return Ok((send.into(), recv.into()));
+        }
         let (send, recv) = self.session()?.open_bi().await.map_err(closed)?;
         Ok((SendStream::client(send), RecvStream::client(recv)))
     }
 
     /// The next unidirectional stream of the peer. Cancel safe.
     pub(crate) async fn accept_uni(&self) -> Result<RecvStream, Closed> {
+        if let Kind::Mux(connection) = &self.0 {
+            return Ok(connection.accept_uni().await?.into());
+        }
         let stream = self.session()?.accept_uni().await.map_err(closed)?;
         Ok(RecvStream::client(stream))
     }
 
     /// Frames with content that came from the peer.
     pub(crate) fn heard(&self) -> u64 {
+        if let Kind::Mux(connection) = &self.0 {
+            return connection.heard();
+        }
         let Ok(session) = self.session() else {
             return 0;
         };
@@ -209,6 +238,10 @@ impl Connection {
 
     /// The next datagram of the peer. One that is none of the session's is passed over. Cancel safe.
     pub(crate) async fn read_datagram(&self) -> Result<Bytes, Closed> {
+        if let Kind::Mux(connection) = &self.0 {
+            // There are none.
+            return Err(connection.closed().await);
+        }
         loop {
             match self.session()?.read_datagram().await {
                 Ok(datagram) => return Ok(datagram),
@@ -223,91 +256,7 @@ impl Connection {
             Kind::Client(dialled) => Ok(&dialled.session),
             #[cfg(feature = "server")]
             Kind::Quic(_) | Kind::Http3(_) => Err(other_side()),
-        }
-    }
-}
-
-#[cfg(feature = "server")]
-impl Connection {
-    fn http3(session: http3::Http3) -> Self {
-        Self(Kind::Http3(Arc::new(session)))
-    }
-
-    fn quic(&self) -> Option<&driver::Connection> {
-        match &self.0 {
-            #[cfg(feature = "client")]
-            Kind::Client(_) => None,
-            Kind::Quic(connection) => Some(connection),
-            Kind::Http3(session) => Some(&session.connection),
-        }
-    }
-
-    /// Where the client is now.
-    pub(crate) fn remote_address(&self) -> SocketAddr {
-        const NOWHERE: SocketAddr =
-            SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
-        self.quic()
-            .map_or(NOWHERE, driver::Connection::remote_address)
-    }
-
-    /// The smoothed round trip.
-    pub(crate) fn rtt(&self) -> Duration {
-        self.quic().map_or(Duration::ZERO, driver::Connection::rtt)
-    }
-
-    /// The next bidirectional stream of the client. Cancel safe.
-    pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), Closed> {
-        match &self.0 {
-            #[cfg(feature = "client")]
-            Kind::Client(_) => Err(other_side()),
-            Kind::Quic(connection) => match connection.accept_bi().await {
-                Ok((send, recv)) => Ok((
-                    SendStream::server(send, false),
-                    RecvStream::server(recv, false),
-                )),
-                Err(error) => Err(ended(error)),
-            },
-            Kind::Http3(session) => Box::pin(session.accept_bi()).await,
-        }
-    }
-
-    /// Prepares unidirectional streams, on which nothing is written yet.
-    pub(crate) fn arrange<T>(
-        &self,
-        work: impl FnOnce(&mut Streams<'_>) -> Result<T, OpenError>,
-    ) -> Result<T, OpenError> {
-        let connection = self.quic().ok_or(OpenError::Closed)?;
-        connection.arrange(work)
-    }
-
-    /// Whether the peer takes datagrams (RFC 9221; over WebTransport its SETTINGS said so too, or there would be no session).
-    pub(crate) fn takes_datagrams(&self) -> bool {
-        self.quic().is_some_and(driver::Connection::takes_datagrams)
-    }
-
-    /// Who writes the unidirectional streams from now on; the first call counts.
-    pub(crate) fn set_source(&self, source: std::sync::Weak<dyn Source>) {
-        if let Some(connection) = self.quic() {
-            connection.set_source(source);
-        }
-    }
-
-    /// What asks the source; `None` on the client's side.
-    pub(crate) fn prompt(&self) -> Option<Prompt> {
-        self.quic().map(driver::Connection::prompt)
-    }
-
-    /// The unidirectional streams, outside of [`Source::fill`].
-    pub(crate) fn with_streams(&self, work: impl FnOnce(&mut Streams<'_>)) {
-        if let Some(connection) = self.quic() {
-            connection.with_streams(work);
-        }
-    }
-
-    /// Bytes that the peer may send on all streams together and we have not read.
-    pub(crate) fn set_receive_window(&self, bytes: u32) {
-        if let Some(connection) = self.quic() {
-            connection.set_receive_window(bytes.into());
+            Kind::Mux(_) => Err(other_side()),
         }
     }
 }
@@ -340,7 +289,7 @@ fn cut_off() -> Closed {
 }
 
 /// What one side does, asked of the other: nobody does.
-#[cfg(all(feature = "client", feature = "server"))]
+#[cfg(feature = "client")]
 fn other_side() -> Closed {
     Closed {
         code: None,

@@ -6,6 +6,7 @@ use web_transport_quinn::proto::{error_from_http3, error_to_http3};
 
 #[cfg(feature = "server")]
 use super::driver;
+use super::mux;
 use crate::wire::Code;
 
 /// Bytes out. **Dropping it resets the stream** unless [`finish`](Self::finish) was called: quinn's own would say that all
@@ -26,6 +27,23 @@ enum Sink {
     },
     #[cfg(feature = "client")]
     Client(web_transport_quinn::SendStream),
+    /// Of either side.
+    Mux(mux::SendStream),
+}
+
+impl From<mux::SendStream> for SendStream {
+    fn from(stream: mux::SendStream) -> Self {
+        Self {
+            inner: Sink::Mux(stream),
+            finished: false,
+        }
+    }
+}
+
+impl From<mux::RecvStream> for RecvStream {
+    fn from(stream: mux::RecvStream) -> Self {
+        Self(Source::Mux(stream))
+    }
 }
 
 /// Why a stream takes or gives no more.
@@ -78,6 +96,7 @@ impl SendStream {
             }
             #[cfg(feature = "client")]
             Sink::Client(stream) => client::write_all(stream, chunks).await,
+            Sink::Mux(stream) => stream.write_all(chunks).await,
         }
     }
 
@@ -89,6 +108,7 @@ impl SendStream {
             Sink::Server { stream, .. } => stream.finish(),
             #[cfg(feature = "client")]
             Sink::Client(stream) => drop(stream.finish()),
+            Sink::Mux(stream) => stream.finish(),
         }
     }
 
@@ -100,6 +120,7 @@ impl SendStream {
             Sink::Server { stream, http3 } => stream.reset(code_for(code, *http3)),
             #[cfg(feature = "client")]
             Sink::Client(stream) => drop(stream.reset(code.0)),
+            Sink::Mux(stream) => stream.reset(code),
         }
     }
 
@@ -111,6 +132,7 @@ impl SendStream {
             Sink::Server { stream, .. } => stream.reset(code.into()),
             #[cfg(feature = "client")]
             Sink::Client(_) => {}
+            Sink::Mux(_) => {}
         }
     }
 
@@ -121,6 +143,7 @@ impl SendStream {
             Sink::Server { stream, .. } => stream.set_priority(priority),
             #[cfg(feature = "client")]
             Sink::Client(stream) => drop(stream.set_priority(priority)),
+            Sink::Mux(stream) => stream.set_priority(priority),
         }
     }
 }
@@ -133,6 +156,7 @@ impl SendStream {
             Sink::Server { stream, .. } => drop(stream.stopped().await),
             #[cfg(feature = "client")]
             Sink::Client(stream) => drop(stream.stopped().await),
+            Sink::Mux(stream) => stream.stopped().await,
         }
     }
 }
@@ -178,6 +202,8 @@ enum Source {
     },
     #[cfg(feature = "client")]
     Client(web_transport_quinn::RecvStream),
+    /// Of either side.
+    Mux(mux::RecvStream),
 }
 
 impl RecvStream {
@@ -206,6 +232,7 @@ impl RecvStream {
             }
             #[cfg(feature = "client")]
             Source::Client(stream) => client::read(stream, max).await,
+            Source::Mux(stream) => stream.read(max).await,
         }
     }
 
@@ -216,6 +243,7 @@ impl RecvStream {
             Source::Server { stream, http3 } => stream.stop(code_for(code, *http3)),
             #[cfg(feature = "client")]
             Source::Client(stream) => drop(stream.stop(code.0)),
+            Source::Mux(stream) => stream.stop(code),
         }
     }
 
@@ -226,11 +254,11 @@ impl RecvStream {
             Source::Server { stream, .. } => stream.stop(code.into()),
             #[cfg(feature = "client")]
             Source::Client(_) => {}
+            Source::Mux(_) => {}
         }
     }
 }
 
-#[cfg(feature = "server")]
 impl Drop for RecvStream {
     /// quinn's own stop would say 0, which is no code in HTTP/3's space. A stream that is stopped or at its end is not stopped
     /// again.

@@ -11,6 +11,9 @@ use rustls::{
     pki_types::CertificateDer,
 };
 
+/// ALPN of what begins with HTTP over TCP.
+pub(super) const HTTP: &str = "http/1.1";
+
 /// What is wrong with a certificate, a key or a set of roots.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -101,7 +104,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 #[cfg(feature = "server")]
 pub use server::Certificate;
 #[cfg(feature = "server")]
-pub(super) use server::{CertificateStore, server_crypto};
+pub(super) use server::{CertificateStore, https_crypto, server_crypto};
 
 #[cfg(feature = "server")]
 mod server {
@@ -118,6 +121,7 @@ mod server {
         sign::CertifiedKey,
     };
 
+    use super::HTTP;
     use super::{InvalidTls, Sha256, provider};
     use crate::wire::ALPN;
 
@@ -246,14 +250,29 @@ mod server {
         }
     }
 
+    /// For QUIC.
     pub(in crate::transport) fn server_crypto(
         store: Arc<CertificateStore>,
+    ) -> Result<ServerConfig, InvalidTls> {
+        crypto(store, vec![ALPN.into(), web_transport_quinn::ALPN.into()])
+    }
+
+    /// For HTTP/1.1 over TCP.
+    pub(in crate::transport) fn https_crypto(
+        store: Arc<CertificateStore>,
+    ) -> Result<ServerConfig, InvalidTls> {
+        crypto(store, vec![HTTP.into()])
+    }
+
+    fn crypto(
+        store: Arc<CertificateStore>,
+        alpn: Vec<Vec<u8>>,
     ) -> Result<ServerConfig, InvalidTls> {
         let mut crypto = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_no_client_auth()
             .with_cert_resolver(store);
-        crypto.alpn_protocols = vec![ALPN.into(), web_transport_quinn::ALPN.into()];
+        crypto.alpn_protocols = alpn;
         // Tickets that only this process can read, instead of a table of sessions that runs over: a client that comes back is spared
         // the certificate, and we the signature. It needs one at a time, and each session gives it another.
         crypto.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;

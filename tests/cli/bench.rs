@@ -49,7 +49,7 @@ fn number(report: &Value, path: &str) -> f64 {
 fn every_delivery_of_a_timetable_is_timed_and_counted() {
     let place = Place::new();
     let server = place.serve();
-    for transport in ["quic", "webtransport"] {
+    for transport in ["quic", "webtransport", "websocket"] {
         let args = [
             "bench",
             "--json",
@@ -186,7 +186,7 @@ fn people_get_a_line_for_each_figure() {
 fn as_fast_as_possible_is_a_closed_loop_that_nobody_falls_out_of() {
     let place = Place::new();
     let _server = place.serve();
-    for transport in ["quic", "webtransport"] {
+    for transport in ["quic", "webtransport", "websocket"] {
         let args = [
             "bench",
             "--json",
@@ -282,7 +282,7 @@ fn what_somebody_else_publishes_makes_a_run_void() {
 #[test]
 fn a_server_that_goes_away_makes_a_run_void_at_once() {
     let place = Place::new();
-    for transport in ["quic", "webtransport"] {
+    for transport in ["quic", "webtransport", "websocket"] {
         let server = place.serve();
         let (bench, _, _reader) = place.bench(&["--duration", "600", "--transport", transport]);
         server.signal("TERM");
@@ -419,7 +419,7 @@ fn what_contradicts_itself_is_a_wrong_command_line() {
         (&["--clients", "0"], "--clients"),
         (&["--duration", "0"], "it must be more than nothing"),
         (&["--size", "31"], "--size"),
-        (&["--transport", "tcp"], "quic or webtransport"),
+        (&["--transport", "tcp"], "quic, webtransport or websocket"),
         (
             &["--url", &quic, "--transport", "webtransport"],
             "begins with https://",

@@ -112,7 +112,7 @@ fn a_port_that_is_taken_is_named() {
 fn a_server_that_refuses_is_quoted_with_its_code() {
     let place = Place::new();
     let _server = place.serve();
-    for name in ["quic", "webtransport"] {
+    for name in ["quic", "webtransport", "websocket"] {
         let url = place.address(name);
         let refused = |args: &[&str], wanted: &[&str]| {
             let args = [&["sub", "--url", &url], args].concat();
@@ -187,7 +187,7 @@ fn a_wrong_command_line_is_code_2() {
         ),
         (
             &["sub", "--url", "ftp://x", "--token", "t"],
-            "the scheme is quic:// or https://",
+            "the scheme is quic://, https://, wss://",
         ),
         (
             &["sub", "--url", "quic://x", "--ca", "gone.pem"],

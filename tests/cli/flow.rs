@@ -25,7 +25,7 @@ fn timeless(mut line: Value) -> Value {
 fn announce_reaches_everybody_and_notify_one_user() {
     let place = Place::new();
     let _server = place.serve();
-    for scheme in ["quic", "webtransport"] {
+    for scheme in ["quic", "webtransport", "websocket"] {
         let url = place.address(scheme);
         let phone = place.sub(&["--user", "42", "--json", "--url", &url]);
         let other = place.sub(&["--user", "43", "--json", "--url", &url]);
@@ -417,7 +417,14 @@ fn what_is_made_for_development_is_private_and_kept() {
         .collect();
     assert_eq!(
         keys,
-        ["certificate_sha256", "http", "pid", "quic", "webtransport"]
+        [
+            "certificate_sha256",
+            "http",
+            "pid",
+            "quic",
+            "websocket",
+            "webtransport"
+        ]
     );
     assert_eq!(json["pid"], server.pid());
     let hash = place.run(&["cert", "--hash", "certs/dev/cert.pem"]).ok();

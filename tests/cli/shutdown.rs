@@ -45,7 +45,11 @@ fn a_second_signal_ends_a_server_at_once() {
 fn a_signal_ends_a_subscriber_with_success_and_its_session() {
     let place = Place::new();
     let server = place.serve();
-    for (name, signal) in [("quic", "INT"), ("webtransport", "TERM")] {
+    for (name, signal) in [
+        ("quic", "INT"),
+        ("webtransport", "TERM"),
+        ("websocket", "INT"),
+    ] {
         let url = place.address(name);
         let reader = place.sub(&["--user", "42", "--url", &url]);
         reader.signal(signal);

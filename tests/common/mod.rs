@@ -35,6 +35,29 @@ macro_rules! both {
 }
 pub(crate) use both;
 
+/// Makes three tests of one scenario: over raw QUIC, WebTransport and a WebSocket.
+macro_rules! each {
+    ($scenario:ident) => {
+        mod $scenario {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn quic() {
+                crate::common::bounded(super::$scenario(tidings::client::Transport::Quic)).await;
+            }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn webtransport() {
+                crate::common::bounded(super::$scenario(tidings::client::Transport::WebTransport))
+                    .await;
+            }
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn websocket() {
+                crate::common::bounded(super::$scenario(tidings::client::Transport::WebSocket))
+                    .await;
+            }
+        }
+    };
+}
+pub(crate) use each;
+
 /// A hang is a failure, not a wait for whoever runs the tests.
 pub(crate) async fn bounded<T>(test: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), test)

@@ -20,7 +20,7 @@ use web_transport_quinn::{
     ReadError, RecvStream, SendStream, Session, SessionError, WebTransportError, proto,
 };
 
-pub(crate) use dial::Dial;
+pub(crate) use dial::{Dial, client_crypto};
 
 use super::{publication, text};
 

@@ -15,10 +15,10 @@ mod healthy;
 mod planted;
 mod record;
 
-use common::both;
+use common::each;
 use tidings::client::Transport;
 
-both!(nothing_is_found_where_nothing_is_wrong);
+each!(nothing_is_found_where_nothing_is_wrong);
 async fn nothing_is_found_where_nothing_is_wrong(transport: Transport) {
     let history = healthy::run(transport).await;
     let violations = checker::check(&history, healthy::PROMISE);

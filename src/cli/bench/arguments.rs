@@ -48,7 +48,7 @@ pub(in crate::cli) struct Arguments {
     /// Seconds before that, which are checked but not measured.
     #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
     pub(super) warmup: Duration,
-    /// quic or webtransport. Default: what --url says, or quic.
+    /// quic, webtransport or websocket. Default: what --url says, or quic.
     #[arg(long, value_name = "NAME", value_parser = transport)]
     pub(super) transport: Option<Transport>,
     /// Print one JSON object.
@@ -98,11 +98,15 @@ fn rate(text: &str) -> Result<Rate, String> {
 }
 
 fn transport(text: &str) -> Result<Transport, String> {
-    let known = [Transport::Quic, Transport::WebTransport];
+    let known = [
+        Transport::Quic,
+        Transport::WebTransport,
+        Transport::WebSocket,
+    ];
     let found = known
         .into_iter()
         .find(|transport| transport.to_string() == text);
-    found.ok_or_else(|| format!("{text:?} is no transport: quic or webtransport"))
+    found.ok_or_else(|| format!("{text:?} is no transport: quic, webtransport or websocket"))
 }
 
 /// Longest time of a run: a week.

@@ -291,10 +291,10 @@ impl Load {
         Self {
             run: plan.name(),
             url: url.to_owned(),
-            transport: if url.starts_with("https") {
-                "webtransport"
-            } else {
-                "quic"
+            transport: match url.split(':').next() {
+                Some("https") => "webtransport",
+                Some("wss" | "ws") => "websocket",
+                _ => "quic",
             },
             clients: plan.clients,
             subscriptions: plan.subscriptions,

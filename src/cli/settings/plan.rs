@@ -29,6 +29,8 @@ pub(in crate::cli) struct Plan {
     pub(in crate::cli) builder: Builder,
     /// Where the HTTP API is to listen.
     pub(in crate::cli) http: Option<SocketAddr>,
+    /// Whether there are any.
+    pub(in crate::cli) websockets: bool,
     /// For the drain.
     pub(in crate::cli) grace: std::time::Duration,
 }
@@ -87,10 +89,12 @@ impl Loaded {
         };
         let timeouts = &settings.timeouts;
         let grace = timeouts.grace.seconds();
+        let websockets = settings.websockets.unwrap_or(true);
         let mut builder = with_authenticator(Server::builder(), authenticator)
             .listen(listen.0)
             .certificate_files(certificate)
             .origins(origins)
+            .websockets(websockets)
             .limits(limits)
             .deadline(timeouts.deadline.seconds())
             .grace(grace)
@@ -109,6 +113,7 @@ impl Loaded {
             log,
             builder,
             http: address,
+            websockets,
             grace,
         })
     }

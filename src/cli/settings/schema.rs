@@ -18,6 +18,8 @@ use crate::{
 pub(in crate::cli) struct Settings {
     pub(in crate::cli) listen: Option<Address>,
     pub(in crate::cli) origins: Vec<String>,
+    /// On the TCP port of the same number, unless it says no.
+    pub(super) websockets: Option<bool>,
     /// One for each core where it is absent.
     pub(super) workers: Option<Count>,
     pub(super) tls: Tls,
@@ -282,6 +284,7 @@ impl Settings {
         if let Some(http) = &mut self.http {
             http.listen = http.listen.or_else(|| Self::HTTP_LISTEN.parse().ok());
         }
+        self.websockets.get_or_insert(true);
         self.rules
             .get_or_insert_with(|| auth::Rules::default().iter().map(Rule::from).collect());
         self
@@ -296,6 +299,7 @@ impl Settings {
         Self {
             listen,
             origins: vec!["text".to_owned()],
+            websockets: Some(true),
             workers: count,
             tls: Tls {
                 chain: path(),

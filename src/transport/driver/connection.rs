@@ -20,14 +20,18 @@ use quinn_proto::{
 };
 
 pub(in crate::transport) use handle::Connection;
-pub(crate) use handle::Prompt;
+pub(in crate::transport) use handle::Prompt;
 
 use super::{
     port::Port,
-    source::{Hurry, Source, Streams, UniStream},
+    source::{Hurry, Streams},
 };
 use crate::{
-    transport::{congestion, stream::code_for},
+    transport::{
+        congestion,
+        source::{self, Source, UniStream},
+        stream::code_for,
+    },
     wire::{ALPN, Code},
 };
 
@@ -77,8 +81,8 @@ pub(super) struct State {
 }
 
 impl State {
-    fn streams(&mut self, http3: bool) -> Streams<'_> {
-        Streams::new(&mut self.proto, &mut self.hurry, http3)
+    fn streams(&mut self, http3: bool) -> source::Streams<'_> {
+        Streams::new(&mut self.proto, &mut self.hurry, http3).into()
     }
 
     /// What came from the peer. Where its address is another one, a PING asks it to say what arrived: what was lost on the way before would

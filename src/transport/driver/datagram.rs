@@ -114,9 +114,9 @@ impl Hurry {
 }
 
 impl Streams<'_> {
-    /// Whether the network takes a datagram of this priority now. Where it does not, [`Source::resume`](super::Source::resume) is called
+    /// Whether the network takes a datagram of this priority now. Where it does not, [`Source::resume`](crate::transport::Source::resume) is called
     /// when it does. For connections that [hurry](Self::hurry).
-    pub(crate) fn has_room(&mut self, priority: i32) -> bool {
+    pub(in crate::transport) fn has_room(&mut self, priority: i32) -> bool {
         let in_flight = self.hurry.datagrams.get_or_insert_default().in_flight;
         let room = self.hurry.has_room(self.proto, priority, in_flight);
         if room && !self.hurry.admits(priority) {
@@ -129,12 +129,17 @@ impl Streams<'_> {
     }
 
     /// As many bytes for the network go another way.
-    pub(crate) fn spend(&mut self, bytes: usize) {
+    pub(in crate::transport) fn spend(&mut self, bytes: usize) {
         self.hurry.datagrams.get_or_insert_default().in_flight += bytes as u64;
     }
 
     /// Sends a datagram: `head` and `body`, one behind the other. `false` where the path or the peer takes none of this size.
-    pub(crate) fn send_datagram(&mut self, priority: i32, head: &[u8], body: &Bytes) -> bool {
+    pub(in crate::transport) fn send_datagram(
+        &mut self,
+        priority: i32,
+        head: &[u8],
+        body: &Bytes,
+    ) -> bool {
         let session = if self.http3 { QUARTER_STREAM_ID } else { &[] };
         let size = session.len() + head.len() + body.len();
         let max = self.proto.datagrams().max_size();
@@ -163,8 +168,8 @@ impl Streams<'_> {
         sent
     }
 
-    /// [`Source::resume`](super::Source::resume) is called at this time at the latest.
-    pub(crate) fn wake_at(&mut self, at: Instant) {
+    /// [`Source::resume`](crate::transport::Source::resume) is called at this time at the latest.
+    pub(in crate::transport) fn wake_at(&mut self, at: Instant) {
         let wake = &mut self.hurry.datagrams.get_or_insert_default().wake;
         *wake = Some(wake.map_or(at, |wake| wake.min(at)));
     }

@@ -77,6 +77,11 @@ impl Admission {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// A permit, where the hard limit leaves one.
+    pub(in crate::transport) fn enter(&self) -> Option<Permit> {
+        (self.in_flight() < self.hard).then(|| self.permit())
+    }
+
     pub(super) fn permit(&self) -> Permit {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         Permit(Arc::clone(&self.in_flight))

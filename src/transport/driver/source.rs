@@ -1,9 +1,9 @@
-//! What writes the unidirectional streams of a connection, and how.
+//! How the unidirectional streams of a connection are written.
 
 use std::time::Instant;
 
 use bytes::Bytes;
-use quinn_proto::{Dir, StreamId};
+use quinn_proto::Dir;
 
 use super::{
     datagram::Datagrams,
@@ -11,32 +11,16 @@ use super::{
     stream::write_all,
 };
 use crate::{
-    transport::{OpenError, WEBTRANSPORT_UNI, stream::code_for},
+    transport::{
+        OpenError, WEBTRANSPORT_UNI,
+        source::{Gone, UniStream, Written},
+        stream::code_for,
+    },
     wire::Code,
 };
 
-/// Who writes the unidirectional streams that the server opened on a connection. Everything is called by the connection's
-/// worker, while the connection is locked: it may not touch the connection but through `streams`.
-pub(crate) trait Source: Send + Sync + 'static {
-    /// Called just before packets are made, after [`Prompt::prompt`](super::Prompt::prompt) or when a stream takes more again (see
-    /// [`writable`](Self::writable)).
-    fn fill(&self, streams: &mut Streams<'_>);
-    /// A stream that took no more takes more now; [`fill`](Self::fill) follows.
-    fn writable(&self, stream: UniStream);
-    /// The peer does not want a stream any more.
-    fn stopped(&self, stream: UniStream, streams: &mut Streams<'_>);
-    /// There is room for datagrams again, or the time has come that was asked for; [`fill`](Self::fill) follows.
-    fn resume(&self) {}
-    /// The peer has all of a finished stream.
-    fn finished(&self, stream: UniStream);
-}
-
-/// A unidirectional stream that the server opened: a name only, without a drop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UniStream(pub(super) StreamId);
-
 /// The streams of a connection that is locked.
-pub(crate) struct Streams<'a> {
+pub(in crate::transport) struct Streams<'a> {
     pub(super) proto: &'a mut quinn_proto::Connection,
     pub(super) hurry: &'a mut Hurry,
     pub(super) http3: bool,
@@ -80,21 +64,6 @@ impl Hurry {
     }
 }
 
-/// What became of bytes that were to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Written {
-    /// All are.
-    All,
-    /// The stream takes no more: [`Source::writable`] is called when it does.
-    Blocked,
-    /// The rest may not go out yet: [`Source::resume`] is called when it may.
-    Held,
-}
-
-/// The stream takes nothing any more: it was stopped or reset, or the connection is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Gone;
-
 impl<'a> Streams<'a> {
     pub(super) const fn new(
         proto: &'a mut quinn_proto::Connection,
@@ -109,7 +78,7 @@ impl<'a> Streams<'a> {
     }
 
     /// Writes as much of this class as may go out now and the stream takes, without copying, and takes it out of `chunks`.
-    pub(crate) fn write(
+    pub(in crate::transport) fn write(
         &mut self,
         stream: UniStream,
         class: Class,
@@ -179,7 +148,7 @@ impl<'a> Streams<'a> {
     }
 
     /// Opens a stream, or says at once that there is none: the client may never permit more.
-    pub(crate) fn open(&mut self) -> Result<UniStream, OpenError> {
+    pub(in crate::transport) fn open(&mut self) -> Result<UniStream, OpenError> {
         match self.proto.streams().open(Dir::Uni) {
             Some(stream) => Ok(UniStream(stream)),
             None if self.proto.is_closed() => Err(OpenError::Closed),
@@ -188,7 +157,7 @@ impl<'a> Streams<'a> {
     }
 
     /// What goes out before the first bytes of a stream, if anything.
-    pub(crate) const fn prefix(&self) -> Option<Bytes> {
+    pub(in crate::transport) const fn prefix(&self) -> Option<Bytes> {
         match self.http3 {
             true => Some(const { Bytes::from_static(WEBTRANSPORT_UNI) }),
             false => None,
@@ -196,23 +165,23 @@ impl<'a> Streams<'a> {
     }
 
     /// Whose bytes go first: 0 is usual, higher goes before lower.
-    pub(crate) fn set_priority(&mut self, stream: UniStream, priority: i32) {
+    pub(in crate::transport) fn set_priority(&mut self, stream: UniStream, priority: i32) {
         let _ = self.proto.send_stream(stream.0).set_priority(priority);
     }
 
     /// From now on little waits below what the streams take: they take more when the network does, and what is written then is
     /// chosen then.
-    pub(crate) const fn hurry(&mut self) {
+    pub(in crate::transport) const fn hurry(&mut self) {
         self.hurry.on = true;
     }
 
     /// Says that nothing follows.
-    pub(crate) fn finish(&mut self, stream: UniStream) {
+    pub(in crate::transport) fn finish(&mut self, stream: UniStream) {
         let _ = self.proto.send_stream(stream.0).finish();
     }
 
     /// Gives up what was not delivered and tells the peer why.
-    pub(crate) fn reset(&mut self, stream: UniStream, code: Code) {
+    pub(in crate::transport) fn reset(&mut self, stream: UniStream, code: Code) {
         let code = code_for(code, self.http3);
         let _ = self.proto.send_stream(stream.0).reset(code);
     }

@@ -56,6 +56,7 @@ impl Server {
             hard_handshakes: 8,
             deadline: Duration::from_secs(20),
             idle: Duration::from_secs(20),
+            websockets: false,
         };
         let local = (Ipv4Addr::LOCALHOST, 0).into();
         let (listener, bindings) = Listener::bind(local, certificate, config, 1).unwrap();

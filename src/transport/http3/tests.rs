@@ -44,6 +44,7 @@ async fn pair() -> Pair {
         hard_handshakes: 8,
         deadline: Duration::from_secs(5),
         idle: Duration::from_secs(5),
+        websockets: false,
     };
     let (listener, bindings) =
         Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate, config, 1).unwrap();

@@ -53,7 +53,8 @@ impl Dial {
     pub(crate) fn at(address: SocketAddr, transport: Transport) -> Self {
         let alpn = match transport {
             Transport::Quic => ALPN,
-            _ => web_transport_quinn::ALPN,
+            Transport::WebTransport => web_transport_quinn::ALPN,
+            other => panic!("no raw client speaks {other}; see `websocket.rs`"),
         };
         Self {
             transport,
@@ -120,13 +121,8 @@ impl Dial {
         &self,
         endpoint: &Endpoint,
     ) -> Result<Connection, ConnectionError> {
-        let mut crypto = rustls::ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AcceptAnything))
-            .with_no_client_auth();
-        crypto.alpn_protocols.clone_from(&self.alpn);
+        let alpn: Vec<_> = self.alpn.iter().map(Vec::as_slice).collect();
+        let crypto = client_crypto(&alpn);
         let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(crypto).unwrap()));
         let mut settings = TransportConfig::default();
         settings
@@ -214,6 +210,18 @@ impl Dial {
         let welcome = raw.greet(token).await;
         (raw, welcome)
     }
+}
+
+/// TLS with whoever is there.
+pub(crate) fn client_crypto(alpn: &[impl AsRef<[u8]>]) -> rustls::ClientConfig {
+    let mut crypto = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AcceptAnything))
+        .with_no_client_auth();
+    crypto.alpn_protocols = alpn.iter().map(|name| name.as_ref().to_vec()).collect();
+    crypto
 }
 
 fn provider() -> Arc<CryptoProvider> {

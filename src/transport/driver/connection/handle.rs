@@ -12,20 +12,20 @@ use quinn_proto::{ConnectionError, Dir, StreamId, VarInt};
 
 use super::{Interest, Shared, State};
 use crate::{
-    transport::driver::{
+    transport::{
+        driver::stream::{RecvStream, SendStream},
         source::{Source, Streams},
-        stream::{RecvStream, SendStream},
     },
     wire::Code,
 };
 
 /// Asks for a connection's source to be asked. It does not keep the connection.
 #[derive(Clone)]
-pub(crate) struct Prompt(Arc<Shared>);
+pub(in crate::transport) struct Prompt(Arc<Shared>);
 
 impl Prompt {
     /// [`Source::fill`] is called soon.
-    pub(crate) fn prompt(&self) {
+    pub(in crate::transport) fn prompt(&self) {
         self.0.fill.store(true, Ordering::SeqCst);
         self.0.drive();
     }

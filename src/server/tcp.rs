@@ -1,0 +1,131 @@
+//! A client that came over TCP: it opens a WebSocket, or asks for something that is not here (PROTOCOL §2.4).
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::service_fn,
+    upgrade::{OnUpgrade, Parts},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+
+use super::worker::{Common, serve_one};
+use crate::{
+    session::Home,
+    transport::{Caller, Origins, websocket},
+};
+
+/// Most bytes that a connection buffers, and so the longest head of a request.
+const BUFFER: usize = 16 * 1024;
+/// A connection that opens no WebSocket lives no longer.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// The body of an answer.
+pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// From the first byte to the last.
+pub(super) async fn one(caller: Caller, common: Common, home: Arc<Home>) {
+    let peer = caller.peer;
+    let tcp = Arc::clone(&common.tcp);
+    let open = async {
+        let (socket, permit) = match caller.secure(tcp.deadline).await {
+            Ok(secured) => secured,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "no connection");
+                return None;
+            }
+        };
+        let (socket, already) = Box::pin(converse(socket, &tcp)).await?;
+        Some((socket, already, permit))
+    };
+    // Who comes while the server leaves comes back, here or elsewhere.
+    let Some(Some((socket, already, permit))) = home.drain.run_until_cancelled(open).await else {
+        return;
+    };
+    let (connection, pump) = websocket::accept(socket, already, peer, tcp.idle).await;
+    tokio::join!(pump, serve_one(connection, permit, common, home));
+}
+
+/// Bounds of a conversation before there is a session.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) origins: Origins,
+    pub(super) deadline: Duration,
+    pub(super) idle: Duration,
+}
+
+/// Answers requests until one opens a WebSocket: then the socket is given back, with what was read of it already.
+async fn converse<S>(socket: S, config: &Arc<Config>) -> Option<(S, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let opened = Arc::new(Mutex::new(None));
+    let service = service_fn(|request| {
+        let answer = answer(request, &config.origins, &opened);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.deadline)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    if let Ok(Err(error)) = timeout(LIFETIME, connection).await {
+        tracing::debug!(%error, "the connection broke");
+    }
+    let opened = opened
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()?;
+    let Parts { io, read_buf, .. } = opened.await.ok()?.downcast::<TokioIo<S>>().ok()?;
+    Some((io.into_inner(), read_buf))
+}
+
+fn answer(
+    mut request: Request<Incoming>,
+    origins: &Origins,
+    opened: &Mutex<Option<OnUpgrade>>,
+) -> Response<Body> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (head, _) = request.into_parts();
+    match websocket::judge(&head, origins) {
+        Ok(headers) => {
+            *opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+            let mut response = respond(StatusCode::SWITCHING_PROTOCOLS, String::new());
+            *response.headers_mut() = headers;
+            response
+        }
+        Err((status, reason)) => {
+            tracing::debug!(%status, reason, "no WebSocket");
+            let mut response = respond(status, reason + "\n");
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+            if status == StatusCode::UPGRADE_REQUIRED {
+                let upgrade = HeaderValue::from_static("websocket");
+                response.headers_mut().insert(header::UPGRADE, upgrade);
+            }
+            response
+        }
+    }
+}
+
+fn respond(status: StatusCode, text: String) -> Response<Body> {
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

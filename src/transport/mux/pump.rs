@@ -1,0 +1,250 @@
+//! Moves bytes between a WebSocket and the state of its connection.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Error, Message},
+};
+
+use super::{
+    Shared,
+    state::{Fault, code},
+};
+use crate::transport::{Closed, LINGER, cut_off};
+
+/// A busy connection's round trip is measured this often.
+const MEASURE: Duration = Duration::from_secs(10);
+
+/// When which side says something unasked, or gives up.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::transport) struct Times {
+    /// Silence after which the peer is given up.
+    pub(in crate::transport) idle: Duration,
+    /// The peer is asked for a sign of life this often.
+    pub(in crate::transport) keep_alive: Option<Duration>,
+}
+
+/// Serves a connection until it is over and its last words are out, or the peer is gone. Dropping it cuts the connection off.
+pub(in crate::transport) async fn pump<S>(
+    socket: WebSocketStream<S>,
+    shared: Arc<Shared>,
+    times: Times,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let shared = CutOff(shared);
+    let now = Instant::now();
+    let mut pump = Pump {
+        socket,
+        shared: &shared.0,
+        times,
+        heard: now,
+        pinged: None,
+        pings: 0,
+        unflushed: false,
+        gone: false,
+        last: None,
+        timer: Box::pin(sleep_until(now)),
+    };
+    std::future::poll_fn(|cx| pump.poll(cx)).await;
+    if pump.gone {
+        return;
+    }
+    let mut socket = pump.socket;
+    // The peer's last words are read, or the system would throw ours away.
+    let _ = timeout(LINGER, async {
+        let _ = socket.close(None).await;
+        while let Some(Ok(_)) = socket.next().await {}
+    })
+    .await;
+}
+
+/// However the pump ends, nobody waits for it.
+struct CutOff(Arc<Shared>);
+
+impl Drop for CutOff {
+    fn drop(&mut self) {
+        self.0.cut_off(cut_off());
+    }
+}
+
+struct Pump<'a, S> {
+    socket: WebSocketStream<S>,
+    shared: &'a Arc<Shared>,
+    times: Times,
+    /// When the peer was last heard.
+    heard: Instant,
+    /// When a ping was sent that is not answered; otherwise when the last one was.
+    pinged: Option<Instant>,
+    pings: u64,
+    /// A record may not have left yet.
+    unflushed: bool,
+    /// The socket is of no use any more.
+    gone: bool,
+    /// It is over, and last words that have not left until then never will.
+    last: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Whoever changes something from here on wakes us.
+        self.shared.pump.register(cx.waker());
+        self.keep_time(cx);
+        self.read(cx);
+        self.dispatch();
+        while !self.gone && self.write(cx) {
+            self.dispatch();
+        }
+        if self.gone || self.is_over() {
+            // Who waits is told now: nobody polls after this.
+            self.dispatch();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    fn is_over(&self) -> bool {
+        !self.unflushed && self.shared.lock().error.is_some()
+    }
+
+    fn lose(&mut self, reason: String) {
+        self.gone = true;
+        self.shared.cut_off(Closed { code: None, reason });
+    }
+
+    fn dispatch(&self) {
+        let mut wakers = Vec::new();
+        self.shared.dispatch(&mut self.shared.lock(), &mut wakers);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Gives a silent peer up, and asks one whose silence is long or whose round trip is old.
+    fn keep_time(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let now = Instant::now();
+            let mut next = self.heard + self.times.idle;
+            if self.shared.lock().error.is_some() {
+                next = *self.last.get_or_insert(now + LINGER);
+            }
+            if now >= next {
+                let reason = "nothing was heard from the peer within the idle timeout";
+                return self.lose(reason.to_owned());
+            }
+            if let Some(keep_alive) = self.times.keep_alive {
+                let due = self.pinged.unwrap_or(self.heard) + keep_alive;
+                if now >= due {
+                    self.ping(now);
+                    continue;
+                }
+                next = next.min(due);
+            }
+            self.timer.as_mut().reset(next);
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return;
+            }
+        }
+    }
+
+    fn ping(&mut self, now: Instant) {
+        self.pings += 1;
+        self.pinged = Some(now);
+        self.shared.lock().ping(self.pings);
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) {
+        while !self.gone {
+            match self.socket.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(message))) => {
+                    self.heard = Instant::now();
+                    self.take(message);
+                }
+                Poll::Ready(Some(Err(Error::Capacity(_)))) => {
+                    return self.shared.lock().fail(Fault::new(
+                        code::FRAME_ENCODING,
+                        "a record above 16,382 bytes",
+                    ));
+                }
+                Poll::Ready(Some(Err(Error::Io(_))) | None) => {
+                    return self.lose(cut_off().reason);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return self.lose(format!("the WebSocket failed: {error}"));
+                }
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Binary(record) => self.receive(record),
+            Message::Text(_) => {
+                let fault = Fault::new(code::FRAME_ENCODING, "a text message");
+                self.shared.lock().fail(fault);
+            }
+            // Without a word of QMux it says nothing.
+            Message::Close(_) => self.lose(cut_off().reason),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+        }
+    }
+
+    fn receive(&mut self, record: Bytes) {
+        let mut state = self.shared.lock();
+        let waits = state.pinged.is_some();
+        state.receive(record);
+        if waits
+            && state.pinged.is_none()
+            && let Some(pinged) = self.pinged
+        {
+            let rtt = u64::try_from(pinged.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.shared.rtt.store(rtt, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends a record; whether there may be another. One that has not left holds the next back: what that will say is chosen then.
+    fn write(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.unflushed {
+            match self.socket.poll_flush_unpin(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(_)) => {
+                    self.lose(cut_off().reason);
+                    return false;
+                }
+                Poll::Pending => return false,
+            }
+        }
+        let record = self.shared.lock().transmit();
+        let Some(record) = record else {
+            return false;
+        };
+        if self
+            .socket
+            .start_send_unpin(Message::Binary(record))
+            .is_err()
+        {
+            self.lose(cut_off().reason);
+            return false;
+        }
+        self.unflushed = true;
+        let now = Instant::now();
+        if self.pinged.is_none_or(|pinged| now >= pinged + MEASURE) && self.shared.lock().is_begun()
+        {
+            self.ping(now);
+        }
+        true
+    }
+}

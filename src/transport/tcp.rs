@@ -1,0 +1,168 @@
+//! The same port number over TCP, with TLS: for networks that let no UDP through (PROTOCOL §2.4).
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as Bound},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Sleep, sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{
+    driver::{Admission, Permit},
+    listener::HandshakeError,
+    tls::{CertificateStore, InvalidTls, https_crypto},
+};
+
+/// Connections that wait in the system to be accepted.
+const BACKLOG: i32 = 1024;
+/// Pause after the system refused to accept: it has no file descriptor or memory left.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Bytes that the system takes beyond what the network does: what waits there can no longer be chosen.
+#[cfg(target_os = "linux")]
+const NOT_SENT: u32 = 16 * 1024;
+
+/// A bound port, to be shared by the workers.
+#[derive(Clone)]
+pub(super) struct Port {
+    listener: Arc<Bound>,
+    acceptor: TlsAcceptor,
+    admission: Admission,
+}
+
+/// One worker's part of it.
+pub(super) struct Door {
+    listener: TcpListener,
+    port: Port,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// A client that has not said yet what it wants. It counts against the limits until it is dropped.
+pub(crate) struct Caller {
+    stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    acceptor: TlsAcceptor,
+    permit: Permit,
+}
+
+impl Port {
+    /// With bounds of its own: who floods it keeps nobody from the other port.
+    pub(super) fn bind(
+        address: SocketAddr,
+        certificates: Arc<CertificateStore>,
+        admission: Admission,
+    ) -> Result<Self, PortError> {
+        let crypto = https_crypto(certificates).map_err(PortError::Tls)?;
+        Ok(Self {
+            listener: Arc::new(listen(address).map_err(PortError::Socket)?),
+            acceptor: Arc::new(crypto).into(),
+            admission,
+        })
+    }
+
+    /// To be called in the worker's tokio runtime.
+    pub(super) fn start(self) -> io::Result<Door> {
+        let listener = self.listener.try_clone()?;
+        Ok(Door {
+            listener: TcpListener::from_std(listener)?,
+            port: self,
+            pause: None,
+        })
+    }
+}
+
+/// Why a port is none.
+pub(super) enum PortError {
+    Socket(io::Error),
+    Tls(InvalidTls),
+}
+
+fn listen(address: SocketAddr) -> io::Result<Bound> {
+    use socket2::{Domain, Protocol, Socket, Type};
+
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // Connections of the server before this one that are not forgotten yet do not keep it out.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+impl Door {
+    /// The next client that is let in.
+    pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Caller> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                std::task::ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            match std::task::ready!(self.listener.poll_accept(cx)) {
+                Ok((stream, peer)) => {
+                    let Some(permit) = self.port.admission.enter() else {
+                        // It comes back; over UDP there may be room.
+                        tracing::debug!(%peer, "too many TCP connections are in their handshakes");
+                        continue;
+                    };
+                    adjust(&stream);
+                    return Poll::Ready(Caller {
+                        stream,
+                        peer,
+                        acceptor: self.port.acceptor.clone(),
+                        permit,
+                    });
+                }
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+                    ) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a TCP connection, trying again");
+                    self.pause = Some(Box::pin(sleep(PAUSE)));
+                }
+            }
+        }
+    }
+}
+
+/// Small messages go at once, and what is written late is chosen late. A failure shows again when the socket is used.
+pub(super) fn adjust(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT);
+}
+
+impl Caller {
+    /// The TLS handshake. The permit is to be kept until the client is authenticated.
+    pub(crate) async fn secure(
+        self,
+        deadline: Duration,
+    ) -> Result<(TlsStream<TcpStream>, Permit), HandshakeError> {
+        let accepted = timeout(deadline, self.acceptor.accept(self.stream)).await;
+        let stream = accepted
+            .map_err(|_| HandshakeError::TimedOut)?
+            .map_err(|error| HandshakeError::Tls(error.to_string()))?;
+        Ok((stream, self.permit))
+    }
+}
+
+impl std::fmt::Debug for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Port")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
+    }
+}
