@@ -20,8 +20,9 @@ from .webtransport import WebTransport
 class Client(Waiting, Requests, WebTransport):
     """One connection. Everything received is kept; `until` waits for a state of it."""
 
-    def __init__(self, webtransport):
+    def __init__(self, webtransport, keep_alive):
         super().__init__()
+        self._pause = keep_alive
         self.webtransport = webtransport
         self.welcome = None
         self.go_away = None
@@ -30,6 +31,8 @@ class Client(Waiting, Requests, WebTransport):
         self.pages = []
         self.answers = {}
         self.streams = {}
+        # Streams and parts of lanes, by subscription.
+        self.subscriptions = {}
         # Subscription and publication of each, §5.6.
         self.datagrams = []
         self.status = None
@@ -95,6 +98,50 @@ class Client(Waiting, Requests, WebTransport):
     def grant(self, stream):
         self._quic.withheld.discard(stream.number)
         self._flush()
+
+    def lose(self, lost=True):
+        """Loses everything that arrives, or no longer."""
+        self._protocol.deaf = lost
+
+    # --- what a client should not do
+
+    def may_open(self, unidirectional=False):
+        """Whether the server permits another stream now."""
+        return self._quic.may_open(unidirectional)
+
+    def first_forbidden(self, unidirectional=False):
+        """The first stream that the server does not permit yet."""
+        return self._quic.first_forbidden(unidirectional)
+
+    def open_unidirectional(self):
+        number = self._quic.get_next_available_stream_id(is_unidirectional=True)
+        self._quic.send_stream_data(number, b"")
+        return number
+
+    def reset(self, number, code):
+        """RESET_STREAM on a stream of ours; what was not sent of it by then never is."""
+        self._quic.reset_stream(number, code_to_http(code) if self._h3 is not None else code)
+        self._flush()
+
+    def sent_on(self, number):
+        """Bytes that were sent on a stream of ours."""
+        return self._quic.sent_on(number)
+
+    def delivered(self):
+        """Whether the server has acknowledged all that was to be sent."""
+        return self._quic.delivered()
+
+    def inject(self, frame_type, *integers, data=b""):
+        """Sends a QUIC frame as it is, once; nothing of ours keeps account of it."""
+        self._quic.inject(frame_type, *integers, data=data)
+        self._protocol._transmit_soon()
+
+    def freeze(self):
+        """Grants no window and no stream any more."""
+        self._quic.frozen = True
+
+    def acknowledge_nothing(self):
+        self._quic.silent = True
 
     def vanish(self):
         """Goes without a word: no packet leaves or arrives any more."""
@@ -219,22 +266,21 @@ class Client(Waiting, Requests, WebTransport):
     def _on_stream(self, number, data, fin):
         if number % 4 != 3:
             raise Fault(f"stream {number} of the server is not unidirectional")
-        self.streams.setdefault(number, Stream(number)).feed(data, fin)
+        self.streams.setdefault(number, Stream(number, self.subscriptions)).feed(data, fin)
 
     def _reset(self, number, code):
         if self._h3 is not None and number == self._session:
             if self.closed is None:
                 self.closed = Closed(self._code(code), f"{code:#x}", "a reset of the CONNECT stream")
         elif number % 4 == 3:
-            self.streams.setdefault(number, Stream(number)).reset = self._code(code)
+            self.streams.setdefault(number, Stream(number, self.subscriptions)).reset = self._code(code)
 
     # --- the end
 
     def _keep(self):
-        # §2: something at least every 20 s.
         self._quic.send_ping(0)
         self._flush()
-        self._keep_alive = asyncio.get_running_loop().call_later(10, self._keep)
+        self._keep_alive = asyncio.get_running_loop().call_later(self._pause, self._keep)
 
     def close(self, code=Code.CLOSED, reason=""):
         """An orderly end, §6."""

@@ -29,11 +29,16 @@ async def connect(
     window=1 << 20,
     permitted_streams=None,
     datagrams=False,
+    keep_alive=10.0,
 ):
-    """Connects to `quic://HOST:PORT` or `https://HOST:PORT/tidings` and yields a client that has not said Hello."""
+    """Connects to `quic://HOST:PORT` or `https://HOST:PORT/tidings` and yields a client that has not said Hello.
+
+    `window` is what one stream may carry unread, in bytes; `keep_alive` the seconds between PINGs, for at least every 20 s something
+    has to be said (§2).
+    """
     address = urlsplit(url)
     webtransport = address.scheme == "https"
-    client = Client(webtransport)
+    client = Client(webtransport, keep_alive)
     configuration = QuicConfiguration(
         is_client=True,
         alpn_protocols=[alpn or ("h3" if webtransport else ALPN)],

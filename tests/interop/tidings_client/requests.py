@@ -96,15 +96,7 @@ class Requests:
         return await self._ask(Ping, Pong)
 
     async def stream(self, subscription):
-        def found():
-            for stream in self.streams.values():
-                if stream.parts is not None:
-                    stream = stream.parts.get(subscription)
-                if stream and stream.header and stream.header.subscription == subscription:
-                    return stream
-            return None
-
-        return await self.until(found, f"the stream of subscription {subscription}")
+        return await self.until(lambda: self.subscriptions.get(subscription), f"the stream of subscription {subscription}")
 
     async def stream_of(self, channel):
         """The stream of a subscription that `Welcome` names."""

@@ -8,8 +8,12 @@ from .framing import FrameReader
 class Stream:
     """A unidirectional stream of the server, §5."""
 
-    def __init__(self, number):
+    def __init__(self, number, subscriptions, turn=None):
         self.number = number
+        # Of the client, by subscription: each has one stream, or one part of one lane, for good.
+        self._subscriptions = subscriptions
+        # Of a part of a lane: the subscription that Turn names.
+        self._turn = turn
         self.reader = FrameReader(canonical=True)
         self.header = None
         self.frames = []
@@ -47,7 +51,10 @@ class Stream:
             return
         if self.parts is not None:
             if isinstance(item, Turn):
-                self.turn = self.parts.setdefault(item.subscription, Stream(f"{self.number} for {item.subscription}"))
+                self.turn = self.parts.get(item.subscription)
+                if self.turn is None:
+                    self.turn = Stream(f"{self.number} for {item.subscription}", self._subscriptions, item.subscription)
+                    self.parts[item.subscription] = self.turn
             elif self.turn is None:
                 raise Fault(f"{item} on lane {self.number}, where it is nobody's turn")
             else:
@@ -59,6 +66,11 @@ class Stream:
         if self.header is None:
             if not isinstance(item, Header):
                 raise Fault(f"stream {self.number} begins with {item}")
+            if self._turn not in (None, item.subscription):
+                raise Fault(f"{item} when it is the turn of {self._turn}")
+            if item.subscription in self._subscriptions:
+                raise Fault(f"a second stream of subscription {item.subscription}: {self.number}")
+            self._subscriptions[item.subscription] = self
             self.header = item
             self.expected = item.first
             return
