@@ -160,6 +160,23 @@ def own_server(tmp_path):
         server.kill()
 
 
+SHORT = """
+[retention]
+count = 10
+"""
+
+
+@pytest.fixture(scope="session")
+def short_server(tmp_path_factory):
+    """A server that keeps ten publications of each channel."""
+    server = start(tmp_path_factory.mktemp("short"), SHORT)
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
 STATES = """
 [[rules]]
 pattern = "state-{name}"
@@ -168,12 +185,21 @@ publish = "everyone"
 delivery = "datagram"
 keyframe_messages = 3
 keyframe_interval_milliseconds = 3600000
+
+[[rules]]
+pattern = "beat-{name}"
+subscribe = "everyone"
+publish = "everyone"
+delivery = "datagram"
+keyframe_interval_milliseconds = 400
 """
 
 
 @pytest.fixture(scope="session")
 def state_server(tmp_path_factory):
-    """A server whose channels `state-*` travel as datagrams, §5.6, with a keyframe every three publications and none by the clock."""
+    """A server whose channels `state-*` travel as datagrams, §5.6, with a keyframe every three publications and none by the clock, and
+    `beat-*` with keyframes by the clock alone.
+    """
     server = start(tmp_path_factory.mktemp("states"), STATES)
     try:
         yield server
