@@ -58,3 +58,9 @@ async def ends_with(client, code, timeout=TIMEOUT):
     closed = await client.wait_closed(timeout)
     assert closed.code == code, f"ended with {closed}, expected {code.name.lower()}"
     return closed
+
+
+async def ends_with_transport_error(client, code):
+    """By QUIC itself, RFC 9000 §20.1; `code` as in the reason."""
+    closed = await client.wait_closed()
+    assert closed.how == "the transport" and closed.reason.split()[0] == code, f"ended with {closed}, expected {code}"

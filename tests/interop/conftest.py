@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from tidings_client import connect, make_token
+from watch import Watch
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 30.0
+# For what a test leaves behind to be given back: the idle timeout, the shortest of a test, is most of it.
+SETTLE_TIMEOUT = 15.0
 POLL = 0.05
 
 
@@ -88,6 +91,7 @@ class Server:
             self.terminate()
         code = self.wait()
         assert code == 0, f"the server ended with {code}; its output:\n{self.output()}"
+        assert self.faults() == [], self.output()
 
     def kill(self):
         if self.process.poll() is None:
@@ -107,22 +111,48 @@ class Server:
     def connect(self, transport, **options):
         return connect(self.url(transport), self.certificate, **options)
 
-    def _post(self, path, body):
+    def resident(self):
+        """Bytes of memory that the process has (VmRSS)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(kilobytes) * 1024
+
+    def faults(self):
+        """Lines of its log that say that it failed."""
+        return [line for line in self.output().splitlines() if "ERROR" in line or "panicked" in line]
+
+    async def held(self):
+        """How many sessions and subscriptions there are."""
+        sessions, page = 0, await self.post("/v1/sessions")
+        while page["sessions"]:
+            sessions += len(page["sessions"])
+            page = await self.post("/v1/sessions", after=page["sessions"][-1]["id"])
+        health = await asyncio.to_thread(self._request, "/health")
+        return sessions, health["subscriptions"]
+
+    async def holds(self, sessions, subscriptions):
+        """Waits until there are so many."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT
+        while (held := await self.held()) != (sessions, subscriptions):
+            assert time.monotonic() < deadline, f"{held} sessions and subscriptions, {(sessions, subscriptions)} are expected"
+            await asyncio.sleep(POLL)
+
+    def _request(self, path, body=None):
         request = urllib.request.Request(
             self.http + path,
-            data=json.dumps(body).encode("utf-8"),
+            data=None if body is None else json.dumps(body).encode("utf-8"),
             headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
-            method="POST",
+            method="GET" if body is None else "POST",
         )
         try:
             with urllib.request.urlopen(request, timeout=10) as response:
                 text = response.read().decode("utf-8")
         except urllib.error.HTTPError as error:
-            raise AssertionError(f"POST {path}: {error.code} {error.read().decode('utf-8', 'replace')}") from None
+            raise AssertionError(f"{path}: {error.code} {error.read().decode('utf-8', 'replace')}") from None
         return json.loads(text) if text else None
 
     async def post(self, path, **body):
-        return await asyncio.to_thread(self._post, path, body)
+        return await asyncio.to_thread(self._request, path, body)
 
 
 def start(folder, settings=None):
@@ -139,9 +169,16 @@ def start(folder, settings=None):
     return Server(str(path), folder, settings)
 
 
+# Clients that vanished are not waited for any longer.
+SETTINGS = """
+[timeouts]
+grace = 1
+"""
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    server = start(tmp_path_factory.mktemp("server"))
+    server = start(tmp_path_factory.mktemp("server"), SETTINGS)
     try:
         yield server
         server.stop()
@@ -160,7 +197,45 @@ def own_server(tmp_path):
         server.kill()
 
 
+GUARDED = """
+[timeouts]
+deadline = 2
+grace = 1
+idle = 2
+
+[retention]
+count = 4096
+bytes = 262144
+age_seconds = 60
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A server whose deadlines and logs are small, to be attacked."""
+    server = start(tmp_path_factory.mktemp("guarded"), GUARDED)
+    try:
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def watch(guarded):
+    """A client of that server that does as it should, all the time."""
+    watch = Watch(guarded, "quic", "chat-room-watch")
+    try:
+        yield watch
+        watch.stop()
+    finally:
+        watch.kill()
+
+
 SHORT = """
+[timeouts]
+grace = 1
+
 [retention]
 count = 10
 """
@@ -178,6 +253,9 @@ def short_server(tmp_path_factory):
 
 
 STATES = """
+[timeouts]
+grace = 1
+
 [[rules]]
 pattern = "state-{name}"
 subscribe = "everyone"

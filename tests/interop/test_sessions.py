@@ -93,14 +93,6 @@ def test_hello_above_the_limit(server, transport):
     run(test())
 
 
-def test_hello_timeout_of_silence(server, transport):
-    async def test():
-        async with server.connect(transport) as client:
-            await ends_with(client, Code.HELLO_TIMEOUT, 15)
-
-    run(test())
-
-
 def test_hello_timeout_is_total(server, transport):
     """A Hello that arrives in drops does not move the deadline."""
 
