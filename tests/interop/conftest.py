@@ -169,10 +169,13 @@ def start(folder, settings=None):
     return Server(str(path), folder, settings)
 
 
-# Clients that vanished are not waited for any longer.
+# Tests wait for neither clients that vanished nor clocks that differ.
 SETTINGS = """
 [timeouts]
 grace = 1
+
+[auth]
+leeway_seconds = 1
 """
 
 

@@ -19,7 +19,7 @@ SAMPLE = 0.05
 # Datagrams that a socket holds, whatever the system gives it.
 BATCH = 32
 # Publications of the healthy client that are measured before an attack, and at least during it.
-MEASURED = 40
+MEASURED = 25
 # Codes of QUIC, RFC 9000 §20.1, as a client's `Closed` shows them.
 INTERNAL_ERROR = "0x1"
 STREAM_LIMIT_ERROR = "0x4"
@@ -161,6 +161,12 @@ class Sender:
         for datagram in datagrams:
             await asyncio.get_running_loop().sock_sendall(self.socket, datagram)
             self.sent += len(datagram)
+
+    async def begin(self, datagrams):
+        """Sends what begins a handshake, and waits for the answer."""
+        await self.send(datagrams)
+        answer = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.socket, 2_048), TIMEOUT)
+        self.received += len(answer)
 
     async def flood(self, datagrams):
         """Sends as fast as the server takes it: after each batch it is asked whether it is there, so that the system drops nothing. Other
