@@ -141,6 +141,7 @@ def test_a_keyframe_heals_what_was_lost(state_server, transport):
             client.lose(False)
             await client.until(lambda: stream.messages[-1:] == [text("lost 4")], "the newest on the stream")
             assert stream.publications[-1].offset == 6
+            assert text("lost 0") not in [item.message for item in by_datagram()]
             assert newest(stream, by_datagram).message == text("lost 4")
 
     run(test())
