@@ -7,9 +7,9 @@ Each test states how much more memory the server may hold; see `misbehaviour.att
 import asyncio
 import base64
 
-from common import ends_with, ends_with_transport_error, login, new_room, new_user, run, text, usable
+from common import ends_with, ends_with_transport_error, new_room, new_user, run, text, usable
 from misbehaviour import INTERNAL_ERROR, MIB, attack, clients, in_pieces
-from tidings_client import Code, Data, Hello, Ping, Publish, encode_frame, encode_integer, encode_raw
+from tidings_client import Code, Hello, Ping, Publish, encode_frame, encode_integer, encode_raw
 
 # What the server's rules keep of a channel, and the most that it holds unacknowledged for one connection (ARCHITECTURE.md, "Bounds").
 LOG = 256 << 10
