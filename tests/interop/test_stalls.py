@@ -38,7 +38,7 @@ def test_half_a_frame_after_hello(guarded, watch, transport):
     """A frame that never becomes whole costs what arrived of it, and only for as long as its connection."""
 
     async def test():
-        count, said = 20, 120 << 10
+        count, said = 8, 120 << 10
         async with attack(guarded, watch, count * 2 * said + SLACK):
             async with clients(guarded, transport, count) as crowd:
                 streams = []
@@ -46,7 +46,7 @@ def test_half_a_frame_after_hello(guarded, watch, transport):
                     streams.append((await client.subscribe(watch.room))[1])
                     limit = client.welcome.limits.frame
                     client.send_raw(encode_integer(limit) + bytes(said))
-                    await client.until(client.delivered, "acknowledgements")
+                    await client.until(client.delivered, "acknowledgements", 30)
                 for client, stream in zip(crowd, streams):
                     # Who stops in the middle of a word still hears.
                     heard = stream.expected
@@ -97,11 +97,11 @@ def test_every_other_byte(guarded, watch, transport):
                 few, many = crowd[:3], crowd[3:]
                 for client in few:
                     data = encode_raw(0x70, bytes(400)) + encode_frame(Ping(7))
-                    await client.until(client.delivered, "acknowledgements")
+                    await client.until(client.delivered, "acknowledgements", 30)
                     start = client.sent_on(client.control)
                     for chosen in (range(1, len(data), 2), range(0, len(data), 2)):
                         in_pieces(client, data, start, chosen)
-                        await client.until(client.delivered, "acknowledgements")
+                        await client.until(client.delivered, "acknowledgements", 30)
                     assert (await client.answer(7)).request == 7
                 for client in many:
                     data = encode_raw(0x70, bytes(20_000))
