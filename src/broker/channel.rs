@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{
+    ChannelStats,
     audience::{Audience, Due, Seat, Section},
     keys::{Keys, Known, Token},
     list::List,
@@ -401,5 +402,20 @@ impl Channel {
     /// Bytes of the frames held.
     pub(super) fn bytes(&self) -> usize {
         self.lock().log.bytes()
+    }
+
+    /// How it is now.
+    pub(super) fn stats(&self) -> ChannelStats {
+        let state = self.lock();
+        ChannelStats {
+            name: self.name.clone(),
+            position: Position {
+                epoch: self.epoch,
+                offset: state.log.head(),
+            },
+            readers: state.subscribers + state.listeners.len(),
+            publications: state.log.len(),
+            bytes: state.log.bytes(),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! This node's channels: a sharded map with eviction.
 
 use std::{
+    collections::BinaryHeap,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -93,8 +94,54 @@ impl Hub {
         evicted
     }
 
+    /// The first `limit` channels behind `after`, by name. It looks at all of them, one shard after the other.
+    pub(super) fn page(&self, after: Option<&ChannelName>, limit: usize) -> Vec<Arc<Channel>> {
+        // The last of those found so far on top.
+        let mut found = BinaryHeap::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for channel in shard.iter() {
+                let wanted = after.is_none_or(|after| channel.name > *after)
+                    && (found.len() < limit
+                        || found
+                            .peek()
+                            .is_some_and(|last: &ByName| channel.name < last.0.name));
+                if wanted {
+                    found.push(ByName(Arc::clone(channel)));
+                    if found.len() > limit {
+                        found.pop();
+                    }
+                }
+            }
+        }
+        let sorted = found.into_sorted_vec();
+        sorted.into_iter().map(|ByName(channel)| channel).collect()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.channels.load(Ordering::Relaxed)
+    }
+}
+
+struct ByName(Arc<Channel>);
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for ByName {}
+
+impl PartialOrd for ByName {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByName {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.name.cmp(&other.0.name)
     }
 }
 

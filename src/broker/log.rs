@@ -143,6 +143,11 @@ impl Log {
         self.first + self.entries.len() as Offset - 1
     }
 
+    /// Publications held.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Appends the frame that `seal` makes of the next offset and a time that never runs backwards.
     pub(super) fn append(
         &mut self,

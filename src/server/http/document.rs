@@ -15,7 +15,7 @@ use utoipa::{
 use super::{
     Config,
     body::{Shape, parse},
-    history, presence,
+    channels, history, presence,
     rejection::{ErrorBody, ErrorDetail, Rejection},
     routes, sessions,
 };
@@ -40,6 +40,7 @@ use crate::{
         routes::publish,
         history::history,
         presence::presence,
+        channels::channels,
         sessions::list,
         sessions::subscribe,
         sessions::unsubscribe,
@@ -52,7 +53,7 @@ use crate::{
     tags(
         (name = "publish", description = "Needs the API key."),
         (name = "sessions", description = "Orders for live sessions. Needs the API key."),
-        (name = "operation", description = "Needs no key."),
+        (name = "operation", description = "How the server is."),
     ),
     modifiers(&Additions)
 )]
@@ -165,6 +166,23 @@ impl IntoResponses for PresenceErrors {
             Rejection::WrongKey,
             presence::missing("channel"),
             Rejection::NoPresence,
+            Rejection::Timeout(Config::default().request),
+            Rejection::Panicked,
+        ];
+        by_status(own.into_iter().chain(channel.err()))
+    }
+}
+
+/// What `GET /v1/channels` may answer but success.
+pub(super) struct ChannelsErrors;
+
+impl IntoResponses for ChannelsErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let channel = ChannelName::parse("a b").map_err(Rejection::Channel);
+        let own = [
+            Rejection::NoKey,
+            Rejection::WrongKey,
+            channels::no_number(),
             Rejection::Timeout(Config::default().request),
             Rejection::Panicked,
         ];

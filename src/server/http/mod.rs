@@ -7,6 +7,7 @@
 //! | `POST /v1/publish` | the API key | posts text, JSON or bytes to a channel |
 //! | `POST /v1/history` | the API key | reads what is kept of a channel |
 //! | `GET /v1/presence` | the API key | reads who is in a channel |
+//! | `GET /v1/channels` | the API key | lists the channels, with their readers and positions |
 //! | `POST /v1/sessions` | the API key | lists who is connected, to what, and how far behind |
 //! | `POST /v1/subscribe`, `/v1/unsubscribe` | the API key | changes what live sessions are subscribed to |
 //! | `POST /v1/disconnect`, `/v1/revoke` | the API key | ends live sessions, and refuses a user's tokens |
@@ -18,6 +19,7 @@
 //! interface or a network of one's own; towards anything else a proxy that ends TLS belongs in front of it.
 
 mod body;
+mod channels;
 mod connection;
 mod document;
 mod history;

@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 use super::{
     Config,
     body::{Authorized, Shape, discard},
+    channels::channels,
     document::{self, AnnounceErrors, NotifyErrors, PublishErrors},
     history::history,
     key::ApiKey,
@@ -59,6 +60,7 @@ pub(super) fn router(broker: Broker, live: Sessions, key: ApiKey, config: &Confi
         .route("/v1/publish", post(publish))
         .route("/v1/history", post(history))
         .route("/v1/presence", get(presence))
+        .route("/v1/channels", get(channels))
         .route("/v1/sessions", post(sessions::list))
         .route("/v1/subscribe", post(sessions::subscribe))
         .route("/v1/unsubscribe", post(sessions::unsubscribe))

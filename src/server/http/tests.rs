@@ -1,5 +1,6 @@
 //! The API over real TCP, asked by a client of a few lines, so that every byte of a request is the test's own.
 
+mod channels;
 mod connections;
 mod document;
 mod errors;

@@ -21,6 +21,7 @@ async fn the_document_describes_every_route_and_needs_no_key() {
         "/health",
         "/openapi.json",
         "/v1/announce",
+        "/v1/channels",
         "/v1/disconnect",
         "/v1/history",
         "/v1/notify",
