@@ -109,7 +109,7 @@ export class Client extends Events<ClientEvents> {
   readonly #registry: Registry = new Registry();
   readonly #line: Line = new Line();
   readonly #tokens: Tokens;
-  readonly #closing: AbortController = new AbortController();
+  readonly #close: () => void;
   #state: State = { status: 'connecting', attempt: 0 };
 
   /** `url`: `https://HOST:PORT`; the path `/tidings` is added where there is none. Throws a `TypeError` for another kind of URL. */
@@ -120,17 +120,17 @@ export class Client extends Events<ClientEvents> {
     if (target.pathname === '/') target.pathname = '/tidings';
     this.#tokens = new Tokens(options.token, options.getToken);
     const connect = connector(target, options);
-    const over = drive({
+    const [over, close] = drive({
       registry: this.#registry,
       line: this.#line,
       tokens: this.#tokens,
       deadline: options.deadline ?? 10_000,
-      closing: this.#closing.signal,
       connect,
       refresh: token => this.refresh(token),
       connecting: (attempt, error) => this.#become({ status: 'connecting', attempt, ...(error && { error }) }),
       connected: connected => this.#become(welcomed(connected)),
     });
+    this.#close = close;
     this.closed = over.then(error => {
       this.#registry.end(error);
       this.#line.close(error);
@@ -163,7 +163,7 @@ export class Client extends Events<ClientEvents> {
 
   /** Ends the connection and every subscription. */
   async close(): Promise<void> {
-    this.#closing.abort();
+    this.#close();
     await this.closed;
   }
 

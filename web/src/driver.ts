@@ -28,36 +28,32 @@ export interface Driver {
   connecting(attempt: number, error: TidingsError | undefined): void;
   connected(connected: Connected): void;
   refresh(token: string): Promise<unknown>;
-  /** User code closes the client. */
-  closing: AbortSignal;
 }
 
-/** Runs until the client is closed or a code says not to come back; why it ended. */
-export async function drive(driver: Driver): Promise<TidingsError> {
-  const { closing, tokens, registry, line } = driver;
+/** Runs until it is closed or a code says not to come back: a promise of why it ended, and how to close it. */
+export function drive(driver: Driver): [over: Promise<TidingsError>, close: () => void] {
+  const { tokens, registry, line } = driver;
+  const life = new AbortController();
+  const { signal } = life;
+  let closed: TidingsError | undefined;
   let link: Link | undefined;
+  let attempting = new AbortController();
   let wake = () => {};
   // What the browser knows of the network, and that somebody looks again: a wait is over, a connection is asked at once.
   const stir = () => {
+    if (globalThis.document?.visibilityState === 'hidden') return;
     wake();
     link?.ping();
   };
-  const visible = () => {
-    if (globalThis.document?.visibilityState === 'visible') stir();
-  };
-  const close = () => {
-    wake();
-    link?.close(new TidingsError(CLOSED, 'closed by this client'));
-  };
-  globalThis.addEventListener?.('online', stir);
-  globalThis.addEventListener?.('offline', stir);
-  globalThis.document?.addEventListener('visibilitychange', visible);
-  closing.addEventListener('abort', close);
-  try {
+  for (const event of ['online', 'offline']) globalThis.addEventListener?.(event, stir, { signal });
+  globalThis.document?.addEventListener('visibilitychange', stir, { signal });
+
+  const run = async () => {
     let error: TidingsError | undefined;
     for (let attempt = 0; ; attempt++) {
       driver.connecting(attempt, error);
-      if (attempt && !closing.aborted) {
+      attempting = new AbortController();
+      if (attempt && !closed) {
         let timer: ReturnType<typeof setTimeout> | undefined;
         await new Promise<void>(resolve => {
           wake = resolve;
@@ -65,47 +61,36 @@ export async function drive(driver: Driver): Promise<TidingsError> {
         });
         clearTimeout(timer);
       }
+      if (closed) return closed;
+      const late = new TidingsError(LOST, `no connection within ${driver.deadline} ms`);
+      const timer = setTimeout(() => attempting.abort(late), driver.deadline);
       try {
-        const connected = await within(driver.deadline, closing, async signal =>
-          driver.connect(await tokens.next(), signal),
-        );
+        // Given up also where what is waited for does not look at the signal, such as user code that is asked for a token.
+        const connect: Attempt<Connected> = async signal => driver.connect(await tokens.next(), signal);
+        const connected = await race([connect], driver.deadline, attempting.signal, discard);
+        clearTimeout(timer);
         attempt = 0;
         const current = new Link(connected[1], registry, line);
         link = current;
-        current.timed = () =>
-          tokens.watch(
-            token => driver.refresh(token),
-            () => current.skew,
-          );
+        current.timed = () => tokens.watch(driver.refresh, () => current.skew);
         driver.connected(connected);
         error = await current.run();
       } catch (failed) {
         error = toError(failed);
       }
+      clearTimeout(timer);
       link = undefined;
       tokens.stop();
-      if (closing.aborted) return new TidingsError(CLOSED, 'closed by this client');
+      if (closed) return closed;
       if (!tokens.mayRetry(error.retry)) return error;
     }
-  } finally {
-    globalThis.removeEventListener?.('online', stir);
-    globalThis.removeEventListener?.('offline', stir);
-    globalThis.document?.removeEventListener('visibilitychange', visible);
-  }
-}
+  };
 
-/** Gives an attempt up after `ms`, or with `closing`. */
-async function within(ms: number, closing: AbortSignal, attempt: Attempt<Connected>): Promise<Connected> {
-  const controller = new AbortController();
-  const late = new TidingsError(LOST, `no connection within ${ms} ms`);
-  const timer = setTimeout(() => controller.abort(late), ms);
-  const close = () => controller.abort(new TidingsError(CLOSED, 'closed by this client'));
-  closing.addEventListener('abort', close);
-  try {
-    // Also what does not look at the signal, such as user code that is asked for a token.
-    return await race([attempt], 0, controller.signal, discard);
-  } finally {
-    clearTimeout(timer);
-    closing.removeEventListener('abort', close);
-  }
+  const close = () => {
+    closed = new TidingsError(CLOSED, 'closed by this client');
+    wake();
+    attempting.abort(closed);
+    link?.close(closed);
+  };
+  return [run().finally(() => life.abort()), close];
 }

@@ -6,29 +6,14 @@ import type { DialOptions, Transport } from './transport.ts';
 /** Whether this browser has WebTransport. */
 export const available = (): boolean => 'WebTransport' in globalThis;
 
-/** Browsers that do not know the option ignore it; those that know it read it from the dictionary, which is how they are told apart. */
-function knowsProtocols(): boolean {
-  let read = false;
-  const options = {
-    get protocols() {
-      read = true;
-      return [];
-    },
-  };
-  try {
-    // No such address: it is refused before anything is opened.
-    new WebTransport('http://x', options as WebTransportOptions);
-  } catch {}
-  return read;
-}
-
 export async function dial(url: URL, { certificateHashes, signal }: DialOptions): Promise<Transport> {
   const session = new WebTransport(url.href, {
     congestionControl: 'low-latency',
     ...(certificateHashes.length && {
       serverCertificateHashes: certificateHashes.map(value => ({ algorithm: 'sha-256', value })),
     }),
-    ...(knowsProtocols() && { protocols: ['tidings.v1'] }),
+    // A browser that does not know it passes over it.
+    protocols: ['tidings.v1'],
   } as WebTransportOptions);
   // Told by `ready`.
   session.closed.catch(() => {});
@@ -40,7 +25,7 @@ export async function dial(url: URL, { certificateHashes, signal }: DialOptions)
   } catch (error) {
     throw new TidingsError(
       LOST,
-      `no WebTransport session with ${url.host} (${(error as Error).message}). The browser does not say why: no server there, UDP blocked, a certificate that is not trusted, or this page's origin (${globalThis.location?.origin}) is not on the server's list`,
+      `no WebTransport session with ${url.host} (${(error as Error).message}): no server or no UDP there, a certificate that is not trusted, or this page's origin (${globalThis.location?.origin}) is not on the server's list`,
     );
   } finally {
     signal.removeEventListener('abort', abort);

@@ -109,7 +109,6 @@ test('storage of the page is used where there is one, and a forbidden one does n
   const storage = {
     getItem: (key: string) => stored.get(key) ?? null,
     setItem: (key: string, value: string) => stored.set(key, value),
-    removeItem: (key: string) => stored.delete(key),
   };
   const global = globalThis as unknown as { localStorage?: unknown };
   const before = Object.getOwnPropertyDescriptor(globalThis, 'localStorage');
