@@ -72,12 +72,8 @@ export async function closing(transport: Transport): Promise<TidingsError> {
 
 /** The same, where its control stream has ended. */
 export async function ended(transport: Transport): Promise<TidingsError> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<TidingsError>(resolve => {
-    timer = setTimeout(() => resolve(new TidingsError(LOST, 'the server ended the control stream')), CLOSE);
-  });
-  const error = await Promise.race([closing(transport), late]);
+  const timer = setTimeout(() => transport.close(), CLOSE);
+  const error = await closing(transport);
   clearTimeout(timer);
-  transport.close();
   return error;
 }

@@ -37,7 +37,7 @@ export class Line {
   ): Promise<[FrameOf<T>, FrameOf<typeof PUBLICATION>[]]> {
     if (this.#closed) throw this.#closed;
     if (this.#count >= REQUESTS || this.#bytes + size > BYTES) {
-      throw new TidingsError(OVERLOADED, `${this.#count} requests of ${this.#bytes} bytes wait for the server already`);
+      throw new TidingsError(OVERLOADED, 'too many requests wait for the server');
     }
     this.#count++;
     this.#bytes += size;
@@ -46,7 +46,7 @@ export class Line {
         const done: Call['done'] = (answer, publications = []) => {
           if (answer instanceof TidingsError) reject(answer);
           else if (types.includes(answer.type as T)) resolve([answer as never, publications]);
-          else reject(new TidingsError(PROTOCOL_VIOLATION, 'the server gave the answer to another request'));
+          else reject(new TidingsError(PROTOCOL_VIOLATION, 'an answer to another request'));
         };
         this.#calls.push({ make, size, done });
         this.arrived();
@@ -64,7 +64,7 @@ export class Line {
 
   /** Nobody will come for them any more. */
   close(error: TidingsError): void {
-    this.#closed = new TidingsError(CLOSED, `the client is closed: ${error.message}`);
+    this.#closed = new TidingsError(CLOSED, `the client is over: ${error.message}`);
     for (const call of this.#calls.splice(0)) call.done(this.#closed);
   }
 }

@@ -96,11 +96,7 @@ export class Link implements Server {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#line.arrived = () => {};
     this.#registry.disconnected();
-    const words = 'whether the request was carried out is not known';
-    const interrupted = new TidingsError(
-      LOST,
-      `the connection broke before the answer came (${error.message}): ${words}`,
-    );
+    const interrupted = new TidingsError(LOST, `${error.message}: whether the request was carried out is not known`);
     for (const done of this.#pending.values()) done(interrupted);
     this.#page?.done(interrupted);
     transport.close({ closeCode: Math.max(error.code, 0), reason: error.message.slice(0, 200) });

@@ -1,6 +1,6 @@
 // Places in logs (PROTOCOL §3.3).
 
-import { codes, TidingsError } from './codes.ts';
+import { PROTOCOL_VIOLATION, TidingsError } from './codes.ts';
 import type { WirePosition } from './wire/frames.ts';
 
 /** A place in a channel's log as text, `EPOCH:OFFSET`: to be stored, and given to `since` later. */
@@ -17,7 +17,7 @@ export interface PositionParts {
 /** Takes a position apart. Throws a {@link TidingsError} where it is none. */
 export function parsePosition(position: Position): PositionParts {
   const [, epoch, offset] = /^([0-9a-f]{16}):(\d{1,20})$/.exec(position) ?? [];
-  if (!epoch || !offset) throw new TidingsError(codes.PROTOCOL_VIOLATION, `${position} is no position`);
+  if (!epoch || !offset) throw new TidingsError(PROTOCOL_VIOLATION, `${position} is no position`);
   return { epoch, offset: BigInt(offset) };
 }
 

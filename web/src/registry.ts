@@ -73,7 +73,7 @@ export class Registry {
   /** Takes a name for a reader. Throws where it has one. */
   claim(claim: Claim): void {
     const slot = this.#slot(claim.source, claim.name);
-    if (slot.claim) throw new TidingsError(ALREADY_SUBSCRIBED, `this client is subscribed to ${claim.name} already`);
+    if (slot.claim) throw new TidingsError(ALREADY_SUBSCRIBED, `${claim.name} is subscribed to already`);
     slot.claim = claim;
     if (this.#over) {
       this.#slots.delete(key(claim.source, claim.name));
@@ -232,7 +232,7 @@ export class Registry {
       if (connection === this.connection) this.#beginAnew(claim, subscription, new TidingsError(code, reason));
     };
     // The reader has read what there was before its part of a shared stream ran over: it is to have the rest.
-    if (frames.overflowed) again(LAGGED_OUT, 'the stream was not read in time, and shares another');
+    if (frames.overflowed) again(LAGGED_OUT, 'the stream was not read in time');
     else if (connection === this.connection) {
       this.#server?.later(() => again(ENDED, 'the server cut the stream off'));
     }
