@@ -17,6 +17,7 @@ import {
   READ_PRESENCE,
   REFRESH,
   REFRESHED,
+  SUBSCRIBE,
   SUBSCRIBE_FROM,
   SUBSCRIBED,
 } from '../../src/wire/frames.ts';
@@ -155,7 +156,11 @@ test('after a break it comes back, with exactly what was missed and no word twic
   second.send({ type: SUBSCRIBED, request, subscription: 1n, position: at(2n) });
   assert.deepEqual(await next, { type: 'break', before: place(2), after: place(2), missed: 0n });
   assert.equal(((await take(events)) as { offset: bigint }).offset, 3n);
-  assert.deepEqual(states, ['connecting 1 -1', 'connecting 2 -1', 'connected']);
+  assert.deepEqual(states.splice(0), ['connecting 1 -1', 'connecting 2 -1', 'connected']);
+  // It counts from the last break.
+  second.break();
+  await server.accept();
+  assert.deepEqual(states, ['connecting 1 -1']);
   await client.close();
 });
 
@@ -246,6 +251,10 @@ test('a server that goes away is followed by another connection, and its streams
   const stream = await connection.subscribed(1n, 0n);
   connection.send({ type: GO_AWAY, code: codes.GOING_AWAY, grace: 60_000n });
   stream.write(text(1), { type: END, code: codes.GOING_AWAY, reason: 'bye' });
+  // It is not refused: the next connection asks.
+  const late = client.subscribe('late');
+  const asked = await connection.expect(SUBSCRIBE);
+  connection.send({ type: FAILED, request: asked.request, code: codes.GOING_AWAY, reason: 'bye' });
   await take(events);
   const next = take(events);
   connection.shut(codes.GOING_AWAY, 'bye');
@@ -256,6 +265,8 @@ test('a server that goes away is followed by another connection, and its streams
   second.send({ type: SUBSCRIBED, request, subscription: 1n, position: at(1n) });
   second.begin(1n, 'c', 2n, { recovered: true });
   assert.equal((await next).type, 'break');
+  await second.subscribed(2n, 0n);
+  assert.equal(await late.ready, place(0));
   await client.close();
 });
 

@@ -138,6 +138,19 @@ test('leaving the loop unsubscribes, and the channel can be had again at once', 
   await client.close();
 });
 
+test('a stream that comes after its subscription was given up is stopped', async () => {
+  const [client, connection] = await connected();
+  const subscription = client.subscribe('c');
+  const { request } = await connection.expect(SUBSCRIBE);
+  connection.send({ type: SUBSCRIBED, request, subscription: 5n, position: at(0n) });
+  await subscription.ready;
+  subscription.unsubscribe();
+  assert.equal((await connection.expect(UNSUBSCRIBE)).subscription, 5n);
+  const late = connection.begin(5n, 'c', 1n);
+  await until(() => late.stopped);
+  await client.close();
+});
+
 test('unsubscribing ends a loop that waits', async () => {
   const [client, connection] = await connected();
   const subscription = client.subscribe('c');
@@ -241,8 +254,12 @@ test('streams that nobody can read are stopped', async () => {
     connection.begin(3n, 'no spaces', 1n),
     connection.open(text(1)),
   ];
-  const long = connection.begin(4n, 'x'.repeat(5000), 1n);
-  await until(() => [...streams, long].every(stream => stream.stopped));
+  // The head of a frame that is larger than headers are.
+  const long = connection.open();
+  long.raw(new Uint8Array([251, 0x88, 0x13]));
+  await until(() => streams.every(stream => stream.stopped));
+  await client.rtt();
+  assert.ok(long.stopped, 'at once, and not when its time is over');
   await client.close();
 });
 
