@@ -4,12 +4,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { backoff } from '../../src/backoff.ts';
 import { codes, type Retry, retryOf, TidingsError } from '../../src/codes.ts';
+import { Mailbox } from '../../src/mailbox.ts';
 import { toHash } from '../../src/options.ts';
 import { isChannel, parsePosition, toText, toWire } from '../../src/position.ts';
 import { expiry, Tokens, wait } from '../../src/tokens.ts';
 import { Watch } from '../../src/watch.ts';
 import { PING } from '../../src/wire/frames.ts';
-import { connected } from './fake.ts';
+import { connected, header } from './fake.ts';
 
 const jwt = (claims: unknown) => `e30.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.sig`;
 const settled = async () => {
@@ -142,4 +143,25 @@ test('a connection that does not answer is made again', async t => {
   second.welcome();
   await client.ready();
   await client.close();
+});
+
+test('a token that has ended is not shown where another can be had', async () => {
+  const old = jwt({ exp: Date.now() / 1000 - 1 });
+  assert.equal(await new Tokens(old, () => 'new').next(), 'new');
+  assert.equal(await new Tokens(old, () => null).next(), undefined);
+  assert.equal(await new Tokens(old, undefined).next(), old);
+  const lasting = jwt({ exp: Date.now() / 1000 + 60 });
+  assert.equal(await new Tokens(lasting, () => 'new').next(), lasting);
+});
+
+test('a mailbox keeps the first stream and the latest ones, and stops the others', () => {
+  const mailbox = new Mailbox();
+  const stopped: number[] = [];
+  for (let n = 1; n <= 6; n++) {
+    const frames = { over: false, take: () => undefined, more: async () => {}, stop: () => stopped.push(n) };
+    mailbox.put({ header: header(BigInt(n), 'c', 1n), frames, connection: n });
+  }
+  assert.deepEqual(stopped, [2, 3]);
+  const connections = mailbox.drain().map(({ connection }) => connection);
+  assert.deepEqual(connections, [1, 4, 5, 6]);
 });
