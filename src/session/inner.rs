@@ -110,11 +110,10 @@ impl Inner {
         self.close.get().cloned()
     }
 
-    /// Ends every stream at once, with the code of the session's end.
+    /// Writes on no stream any more.
     pub(super) fn end_streams(&self) {
-        let code = self.close.get().map_or(Code::ENDED, |close| close.code);
-        self.connection
-            .with_streams(|streams| self.writers.close(code, streams));
+        // Not beside a writer that writes.
+        self.connection.with_streams(|_| self.writers.close());
     }
 
     /// How the peer left.

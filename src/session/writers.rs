@@ -199,19 +199,16 @@ impl Writers {
         self.bell.ring();
     }
 
-    /// Resets every stream and lets nobody in any more.
-    pub(super) fn close(&self, code: Code, streams: &mut Streams<'_>) {
+    /// Writes no more and lets nobody in any more. The streams end with the connection, whose end follows: a browser may crash where they
+    /// are reset just before that (Chromium 156).
+    pub(super) fn close(&self) {
         let taken = {
             let mut places = lock(&self.places);
             places.closed = true;
-            places.lanes.close(code, streams);
+            places.lanes.close();
             std::mem::take(&mut places.taken)
         };
-        for (_, place) in taken {
-            if let Some(stream) = place.own() {
-                streams.reset(stream, code);
-            }
-        }
+        drop(taken);
         self.emptied.notify_waiters();
     }
 
