@@ -59,7 +59,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
     let api_key = loaded.dev_api_key();
     let Plan {
         log,
-        builder,
+        mut builder,
         http,
         websockets,
         grace,
@@ -73,6 +73,13 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
         tracing::warn!(
             "the HTTP API has no TLS and listens beyond this machine: put a proxy with TLS in front of it"
         );
+    }
+    #[cfg(feature = "web")]
+    if dev {
+        // Without a key of the development directory the console asks for one.
+        let key = api_key.as_deref().map(files::read_secret).transpose();
+        let key = key.map_err(Failure::new)?.unwrap_or_default();
+        builder = builder.development(super::token::issuer(None)?, key);
     }
     let server = builder.bind().await.map_err(|error| explain(&error))?;
     let quic = server.local_address();
@@ -190,6 +197,9 @@ fn banner(
             "API key",
             &format!("{key}  {}", faint(&path.display().to_string())),
         );
+    }
+    if dev && let Some(http) = &running.http {
+        let _ = writeln!(text, "\nOpen {http}/ in a browser, or {http}/console");
     }
     if dev {
         text.push_str("\nIn other terminals, in this directory:\n\n");

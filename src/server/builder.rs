@@ -15,6 +15,8 @@ use super::{
     tcp,
     worker::{self, Workers},
 };
+#[cfg(feature = "web")]
+use crate::wire::WEBTRANSPORT_PATH;
 use crate::{
     auth::{Authenticator, Rules},
     broker::{self, Broker, Retention, Shown, Shows},
@@ -82,6 +84,8 @@ pub struct Builder {
     retention: Arc<dyn Fn(&ChannelName) -> Retention + Send + Sync>,
     #[cfg(feature = "http")]
     http: Option<(SocketAddr, super::http::ApiKey)>,
+    #[cfg(feature = "web")]
+    development: Option<(crate::auth::TokenIssuer, String)>,
 }
 
 enum Source {
@@ -97,6 +101,7 @@ pub(super) struct Http {
     pub(super) listener: tokio::net::TcpListener,
     key: super::http::ApiKey,
     body_limit: usize,
+    pages: axum::Router,
 }
 
 #[cfg(feature = "http")]
@@ -111,8 +116,10 @@ impl Http {
             listener,
             key,
             body_limit,
+            pages,
         } = self;
-        let served = super::http::serve(listener, broker, sessions, key, body_limit, stop).await;
+        let served =
+            super::http::serve(listener, broker, sessions, key, body_limit, pages, stop).await;
         if let Err(error) = served {
             tracing::error!(%error, "the HTTP API ended");
         }
@@ -143,6 +150,8 @@ impl Builder {
             retention: Arc::new(|_| Retention::default()),
             #[cfg(feature = "http")]
             http: None,
+            #[cfg(feature = "web")]
+            development: None,
         }
     }
 
@@ -257,6 +266,14 @@ impl Builder {
         self
     }
 
+    /// Serves a page to try the server with, at `/` of the [HTTP API](Self::http). **For development only**: whoever reaches that address
+    /// from this machine is given a token for any user, signed by `issuer`, and `key`, which is to be that of the API. Default: not served.
+    #[cfg(feature = "web")]
+    pub fn development(mut self, issuer: crate::auth::TokenIssuer, key: impl Into<String>) -> Self {
+        self.development = Some((issuer, key.into()));
+        self
+    }
+
     /// Binds the ports. Needs a tokio runtime with I/O and time.
     ///
     /// # Errors
@@ -296,6 +313,17 @@ impl Builder {
                 key,
                 // JSON may write a byte of text as six, and something stands around it.
                 body_limit: self.limits.message * 6 + 4096,
+                #[cfg(feature = "web")]
+                pages: super::http::pages::router(self.development.map(|(issuer, api_key)| {
+                    super::http::pages::Development {
+                        url: format!("https://{}{WEBTRANSPORT_PATH}", listener.local_address()),
+                        certificate: certificates.first().sha256(),
+                        issuer,
+                        api_key,
+                    }
+                })),
+                #[cfg(not(feature = "web"))]
+                pages: axum::Router::new(),
             }),
             None => None,
         };

@@ -3,6 +3,8 @@
 //! [`Builder`] takes the parts, [`Server`] runs until a future that the caller gives is ready, then drains. It spawns
 //! nothing that it does not join: sessions live on the threads of its workers, the rest on the caller's runtime.
 
+#[cfg(feature = "web")]
+mod assets;
 mod builder;
 mod certificates;
 #[cfg(feature = "http")]

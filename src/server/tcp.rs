@@ -100,6 +100,18 @@ fn answer(
 ) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (head, _) = request.into_parts();
+    #[cfg(feature = "web")]
+    if head.method == http::Method::GET
+        && let Some(file) = super::assets::find(head.uri.path())
+        && file.is_sdk()
+    {
+        let whole = |bytes| {
+            Full::new(bytes)
+                .map_err(|never| match never {})
+                .boxed_unsync()
+        };
+        return file.answer(&head.headers).map(whole);
+    }
     match websocket::judge(&head, origins) {
         Ok(headers) => {
             *opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);

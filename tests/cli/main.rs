@@ -8,4 +8,5 @@ mod certificates;
 mod configuration;
 mod failures;
 mod flow;
+mod pages;
 mod shutdown;

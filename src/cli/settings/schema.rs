@@ -274,6 +274,16 @@ impl Settings {
             public_key_file: None,
             id: None,
         });
+        // The page's own, where nothing else was said.
+        self.rules.get_or_insert_with(|| {
+            let own = crate::wire::Pattern::parse("playground-{name}").ok();
+            let own = own.map(|pattern| {
+                auth::Rule::new(pattern, Who::Authenticated, Who::Authenticated)
+                    .datagrams(auth::Keyframes::default())
+            });
+            let default = auth::Rules::default();
+            default.iter().chain(own.iter()).map(Rule::from).collect()
+        });
         let http = self.http.get_or_insert_default();
         http.api_key_file = http.api_key_file.take().or_else(|| path(dev::API_KEY));
     }

@@ -24,6 +24,8 @@ mod connection;
 mod document;
 mod history;
 mod key;
+#[cfg(feature = "web")]
+pub(super) mod pages;
 mod presence;
 mod query;
 mod rejection;
@@ -94,15 +96,18 @@ pub(crate) async fn serve(
     sessions: Sessions,
     key: ApiKey,
     body_limit: usize,
+    pages: axum::Router,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let config = Config {
         body_limit,
         ..Config::default()
     };
-    serve_with(listener, broker, sessions, key, config, shutdown).await
+    let router = routes::router(broker, sessions, key, &config, pages);
+    connection::serve(listener, router, config, shutdown).await
 }
 
+#[cfg(test)]
 async fn serve_with(
     listener: TcpListener,
     broker: Broker,
@@ -111,6 +116,6 @@ async fn serve_with(
     config: Config,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let router = routes::router(broker, sessions, key, &config);
+    let router = routes::router(broker, sessions, key, &config, axum::Router::new());
     connection::serve(listener, router, config, shutdown).await
 }

@@ -46,7 +46,14 @@ pub(super) struct Api {
 /// Content type of `base64` where none is given.
 const BYTES: &str = "application/octet-stream";
 
-pub(super) fn router(broker: Broker, live: Sessions, key: ApiKey, config: &Config) -> Router {
+/// The API, and `pages` beside it.
+pub(super) fn router(
+    broker: Broker,
+    live: Sessions,
+    key: ApiKey,
+    config: &Config,
+    pages: Router,
+) -> Router {
     let api = Api {
         key,
         body_limit: config.body_limit,
@@ -68,10 +75,11 @@ pub(super) fn router(broker: Broker, live: Sessions, key: ApiKey, config: &Confi
         .route("/v1/revoke", post(sessions::revoke))
         .route("/health", get(health))
         .route("/openapi.json", get(openapi))
+        .with_state(Arc::new(api))
+        .merge(pages)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(config.request, watch))
-        .with_state(Arc::new(api))
 }
 
 /// A notification for one user.
