@@ -41,9 +41,10 @@ export class Integers {
   /** The next integer; above 2^53 the nearest number. */
   next(): number {
     const first = this.#take(1)[0]!;
-    let value = first & 0x3f;
-    for (const byte of this.#take(2 ** (first >> 6) - 1)) value = value * 256 + byte;
-    return value;
+    // Rounded once, where it has to be.
+    let value = BigInt(first & 0x3f);
+    for (const byte of this.#take(2 ** (first >> 6) - 1)) value = (value << 8n) | BigInt(byte);
+    return Number(value);
   }
 
   skip(count: number): void {

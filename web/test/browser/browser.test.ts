@@ -179,13 +179,8 @@ test('a token that ends without another ends the client', async () => {
   const closed = await page.evaluate(async ({ url, options }) => {
     const global = globalThis as unknown as Globals;
     const client = new global.sdk.Client(url, options);
-    // Chromium 156 may crash where streams are reset and their session is closed at once: there is to be none.
-    for (const channel of (await client.ready()).subscriptions) {
-      const subscription = client.subscribe(channel);
-      await subscription.ready;
-      subscription.unsubscribe();
-    }
-    await client.rtt();
+    // Streams that are not read to their end are open when the session ends.
+    await client.ready();
     return client.closed;
   }, setup);
   assert.equal(closed.code, 202);

@@ -79,7 +79,7 @@ export class Chromium {
     this.#pages = pages;
   }
 
-  static async launch(): Promise<Chromium> {
+  static async launch(...flags: string[]): Promise<Chromium> {
     try {
       accessSync(CHROMIUM);
     } catch {
@@ -87,7 +87,7 @@ export class Chromium {
     }
     const pages = new Pages();
     await pages.listen();
-    return new Chromium(await chromium.launch({ executablePath: CHROMIUM, args: FLAGS }), pages);
+    return new Chromium(await chromium.launch({ executablePath: CHROMIUM, args: [...FLAGS, ...flags] }), pages);
   }
 
   /** An empty page of this host, with the library as `sdk`. */
@@ -103,6 +103,13 @@ export class Chromium {
         constructor(url: string | URL, options?: WebTransportOptions) {
           super(String(url), options);
           global.sessions.push(this);
+        }
+      };
+      global.sockets = [];
+      global.WebSocket = class extends WebSocket {
+        constructor(url: string | URL, protocols?: string | string[]) {
+          super(url, protocols);
+          global.sockets.push(this);
         }
       };
     });
@@ -141,6 +148,8 @@ export interface Globals {
   heard: string[];
   sessions: WebTransport[];
   WebTransport: unknown;
+  sockets: WebSocket[];
+  WebSocket: unknown;
   subscriptions: import('../../src/index.ts').Subscription[];
 }
 
