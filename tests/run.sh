@@ -4,8 +4,8 @@
 #   tests/run.sh            everything
 #   tests/run.sh quick      the Rust tests alone
 #
-# Needs Rust 1.91 or later with clippy and rustfmt, a C compiler and make (for aws-lc and jemalloc), and Python 3.10 or later. The link
-# emulator's tests need Linux, root, /dev/net/tun and iproute2.
+# Needs Rust 1.91 or later with clippy and rustfmt, a C compiler and make (for aws-lc and jemalloc), Python 3.10 or later, and Node 20 or
+# later with npm and Chromium for the browser's part. The link emulator's tests need Linux, root, /dev/net/tun and iproute2.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -90,6 +90,12 @@ if [ "${1:-all}" != quick ]; then
   fi
   cargo build --quiet --locked
   TIDINGS_BIN="$target/debug/tidings" "$venv/bin/pytest" -q tests/interop
+
+  say "the browser SDK and the pages"
+  need node nodejs "Node 20 or later (Debian: nodejs)"
+  need npm npm "npm (Debian: npm)"
+  need chromium chromium "Chromium (Debian: chromium)"
+  (cd web && npm ci --no-audit --no-fund --loglevel=error && npm test && TIDINGS_BIN="$target/debug/tidings" npm run test:browser)
 
   say "the comparison with floors and peers (a smoke run; needs root)"
   cargo fmt --manifest-path benches/compare/Cargo.toml --check

@@ -302,6 +302,25 @@ async fn whoever_may_not_is_answered_with_a_status_and_a_reason() {
     .await;
 }
 
+#[cfg(feature = "web")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sdk_is_served_with_tls_to_pages_of_everybody() {
+    bounded(async {
+        let server = TestServer::start().await;
+        for (path, status, word) in [
+            ("/sdk/index.js", 200, "access-control-allow-origin: *"),
+            ("/sdk/none.js", 404, "path"),
+            ("/console", 404, "path"),
+        ] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let (got, answer) = ask(server.address(), &request).await;
+            assert_eq!(got, status, "{path}: {answer}");
+            assert!(answer.to_lowercase().contains(word), "{path}: {answer}");
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_qmux_ends_its_connection_alone() {
     bounded(async {
