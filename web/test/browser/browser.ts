@@ -4,7 +4,7 @@ import { accessSync, readFileSync } from 'node:fs';
 import { createServer, type Server as HttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import type { Server } from './server.ts';
 
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
@@ -115,6 +115,11 @@ export class Chromium {
     });
     await page.evaluate("import('/sdk/index.js').then(sdk => { globalThis.sdk = sdk; })");
     return page;
+  }
+
+  /** A browser window of its own, with nothing kept from before. */
+  context(options: BrowserContextOptions): Promise<BrowserContext> {
+    return this.#browser.newContext(options);
   }
 
   async close(): Promise<void> {

@@ -67,10 +67,11 @@ export class Server {
     this.directory = directory;
   }
 
-  static async start(): Promise<Server> {
+  /** `config` is the text of a configuration. */
+  static async start(config = CONFIG): Promise<Server> {
     if (!BINARY) throw new Error('set TIDINGS_BIN to the server, such as ../target/debug/tidings (cargo build)');
     const server = new Server(mkdtempSync(join(tmpdir(), 'tidings-browser-')));
-    writeFileSync(join(server.directory, 'tidings.toml'), CONFIG);
+    writeFileSync(join(server.directory, 'tidings.toml'), config);
     await server.run('127.0.0.1:0', '127.0.0.1:0');
     return server;
   }
@@ -143,10 +144,14 @@ export class Server {
     return (await this.cli('token', '--user', user, '--for', time)).trim();
   }
 
+  /** The key of the HTTP API. */
+  get key(): string {
+    return readFileSync(join(this.directory, 'certs/dev/api.key'), 'utf8').trim();
+  }
+
   /** A request to the HTTP API. */
   async post(path: string, body: unknown): Promise<unknown> {
-    const key = readFileSync(join(this.directory, 'certs/dev/api.key'), 'utf8').trim();
-    const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
+    const headers = { authorization: `Bearer ${this.key}`, 'content-type': 'application/json' };
     const answer = await fetch(this.http + path, { method: 'POST', headers, body: JSON.stringify(body) });
     const said = await answer.text();
     if (!answer.ok) throw new Error(`${path}: ${answer.status} ${said}`);

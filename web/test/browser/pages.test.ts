@@ -1,0 +1,211 @@
+// The pages in a real browser, against a real server, by clicks and keys.
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, test } from 'node:test';
+import type { Page } from 'playwright-core';
+import { Chromium } from './browser.ts';
+import { Server } from './server.ts';
+import { type Site, siteOf } from './shim.ts';
+import { fits, LOOKS, type Look, pictures, reached, Visit } from './visit.ts';
+
+const CONFIG = `
+[[rules]]
+pattern = "user-{user}"
+subscribe = "owner"
+publish = "nobody"
+auto_subscribe = true
+[[rules]]
+pattern = "global"
+subscribe = "everyone"
+publish = "nobody"
+auto_subscribe = true
+[[rules]]
+pattern = "chat-room-{room}"
+subscribe = "authenticated"
+publish = "authenticated"
+presence = true
+[[rules]]
+pattern = "playground-{name}"
+subscribe = "authenticated"
+publish = "authenticated"
+delivery = "datagram"
+`;
+
+let chromium: Chromium;
+let server: Server;
+let site: Site;
+const visits: Visit[] = [];
+
+before(async () => {
+  server = await Server.start(CONFIG);
+  site = await siteOf(server);
+  chromium = await Chromium.launch();
+  console.log(`pictures in ${pictures}`);
+});
+afterEach(async () => {
+  for (const visit of visits.splice(0)) await visit.end();
+});
+after(async () => {
+  await chromium?.close();
+  site?.close();
+  await server?.stop();
+});
+
+async function visit(look?: Look, allowed?: RegExp[]): Promise<Visit> {
+  const begun = await Visit.begin(chromium, site.url, look, allowed);
+  visits.push(begun);
+  return begun;
+}
+
+/** The newest line of the chat with this text. */
+const line = (page: Page, text: string, kind = '') =>
+  page.locator(`#lines .line${kind}`, { has: page.locator('.said', { hasText: text }) }).last();
+
+async function say(page: Page, text: string): Promise<void> {
+  await page.locator('#text').click();
+  await page.keyboard.type(text);
+  await page.keyboard.press('Enter');
+}
+
+/** The offset that the panel shows. */
+const offset = (page: Page, channel: string) =>
+  page
+    .locator('#channels tr', { hasText: channel })
+    .locator('td')
+    .first()
+    .textContent()
+    .then(text => Number(text!.replace(/\D/g, '')));
+
+test('two tabs are two people who chat, and who comes later sees the last lines', async () => {
+  const both = await visit();
+  const [ada, bob] = [await both.enter(), await both.enter()];
+  assert.notEqual(ada.name, bob.name);
+  await ada.page.locator('#people', { hasText: '2 people are here' }).waitFor();
+  await say(ada.page, 'hello <b>you</b>');
+  await line(ada.page, 'hello <b>you</b>', '.own').waitFor();
+  const heard = line(bob.page, 'hello <b>you</b>', ':not(.own)');
+  await heard.waitFor();
+  assert.match((await heard.textContent())!, new RegExp(ada.name));
+  await say(bob.page, 'and hello to you');
+  await line(ada.page, 'and hello to you', ':not(.own)').waitFor();
+  for (let n = 1; n <= 25; n++) await server.publish('chat-room-lobby', `old ${n}.`);
+  await line(ada.page, 'old 25.').waitFor();
+  const late = await both.enter();
+  await line(late.page, 'old 25.').waitFor();
+  const texts = await late.page.locator('#lines .said').allInnerTexts();
+  assert.equal(texts.at(-1), 'old 25.');
+  // Who came stands in the log, too: 20 publications are up to 20 lines.
+  assert.ok(texts.length >= 15 && texts.length <= 20, `${texts.length} lines`);
+});
+
+test('what is told one user, and everybody, is heard as such', async () => {
+  const both = await visit();
+  const [ada, bob] = [await both.enter(), await both.enter()];
+  await server.post('/v1/notify', { user: ada.name, text: 'only for you' });
+  await server.post('/v1/announce', { text: 'for everybody' });
+  for (const { page } of [ada, bob]) await line(page, 'for everybody', '.announcement').waitFor();
+  await line(ada.page, 'only for you', '.notification').waitFor();
+  assert.equal(await line(bob.page, 'only for you').count(), 0);
+});
+
+test("two tabs see each other's pointers, moved by mouse and by keys, until they are silent", async () => {
+  const both = await visit();
+  const [ada, bob] = [await both.enter(), await both.enter()];
+  const field = (await ada.page.locator('#field').boundingBox())!;
+  const pointer = bob.page.locator(`.pointer[data-name="${ada.name}"]`);
+  const at = async () => {
+    const box = await pointer.boundingBox();
+    return box && ([box.x - field.x, box.y - field.y] as const);
+  };
+  let nudge = 0;
+  await until(async () => {
+    nudge = 1 - nudge;
+    await ada.page.mouse.move(field.x + field.width / 4 + nudge, field.y + field.height / 2);
+    return near(await at(), [field.width / 4, field.height / 2]);
+  });
+  assert.equal(await pointer.textContent(), ada.name);
+  assert.equal(await ada.page.locator('.pointer').count(), 0, 'a mouse is shown by the system alone');
+  await ada.page.locator('#field').focus();
+  await ada.page.keyboard.press('Shift+ArrowRight');
+  await until(async () => near(await at(), [field.width * 0.35, field.height / 2]));
+  await ada.page.keyboard.press('ArrowUp');
+  await until(async () => near(await at(), [field.width * 0.35, field.height * 0.48]));
+  await bob.page.locator('#field').press('ArrowDown');
+  await ada.page.locator(`.pointer[data-name="${bob.name}"]`).waitFor();
+  await pointer.waitFor({ state: 'detached' });
+});
+
+test('the panel shows the transport, a round trip and growing offsets', async () => {
+  const { page } = await (await visit()).enter();
+  assert.equal(await page.locator('#transport').textContent(), 'webtransport');
+  await page.locator('#chart b', { hasText: /^[\d.]+ ms$/ }).waitFor();
+  await page.locator('#chart .trace[d*="L"]').waitFor({ state: 'attached' });
+  await until(async () => (await offset(page, 'chat-room-lobby')) > 0);
+  const before = await offset(page, 'chat-room-lobby');
+  for (const text of ['one', 'two', 'three']) await say(page, text);
+  await until(async () => (await offset(page, 'chat-room-lobby')) >= before + 3);
+});
+
+test('a connection that is cut comes back, and nothing is missing', async () => {
+  const { page } = await (await visit()).enter();
+  await page.locator('#cut').click();
+  await page.locator('#breaks', { hasText: '1' }).waitFor();
+  for (const text of ['while', 'it', 'was cut']) await server.publish('chat-room-lobby', text);
+  await page.locator('#status[data-state=connected]').waitFor();
+  await line(page, 'was cut').waitFor();
+  await page.locator('#lines .remark', { hasText: 'Connected again, nothing is missing' }).waitFor();
+  await page.locator('#recovered', { hasText: /^\d of \d channels$/ }).waitFor();
+  await say(page, 'still here');
+  await line(page, 'still here', '.own').waitFor();
+});
+
+for (const look of LOOKS) {
+  test(`the development page fits and is reached by keys: ${look.name}`, async () => {
+    const both = await visit(look);
+    const [ada, bob] = [await both.enter(), await both.enter()];
+    await say(ada.page, 'Is the order for Friday out yet?');
+    await say(
+      bob.page,
+      'It left an hour ago: https://example.org/orders/a-rather-long-path-that-has-to-break-somewhere/17',
+    );
+    await server.post('/v1/notify', { user: ada.name, text: 'Your order is on its way' });
+    await server.post('/v1/announce', { text: 'Maintenance tonight at 22:00' });
+    await server.post('/v1/publish', { channel: 'chat-room-lobby', json: { stock: 12 } });
+    await line(ada.page, 'stock').waitFor();
+    await line(ada.page, 'Maintenance').waitFor();
+    if ('hasTouch' in look) {
+      await ada.page.locator('#field').scrollIntoViewIfNeeded();
+      await bob.page.locator('#field').tap({ position: { x: 90, y: 60 } });
+    } else {
+      await bob.page.locator('#field').hover({ position: { x: 300, y: 100 } });
+    }
+    await ada.page.locator(`.pointer[data-name="${bob.name}"]`).waitFor();
+    await ada.page.locator('#field').press('ArrowRight');
+    await ada.page.locator('#chart .trace[d*="L"]').waitFor({ state: 'attached' });
+    await ada.page.screenshot({ path: `${pictures}/app-${look.name}.png`, fullPage: true });
+    await fits(ada.page);
+    const order = await reached((await both.enter()).page, 8);
+    assert.deepEqual(order, [
+      'Skip to the chat',
+      'Console',
+      'lines',
+      'text',
+      'Send',
+      'Open a second tab',
+      'field',
+      'cut',
+    ]);
+  });
+}
+
+const near = (at: readonly [number, number] | null, [x, y]: [number, number]): boolean =>
+  at !== null && Math.abs(at[0] - x) < 3 && Math.abs(at[1] - y) < 3;
+
+/** Waits until it is so; fails after 20 s. */
+async function until(so: () => Promise<boolean>): Promise<void> {
+  const end = Date.now() + 20_000;
+  while (!(await so())) {
+    assert.ok(Date.now() < end, `not so after 20 s: ${so}`);
+    await new Promise(resolve => setTimeout(resolve, 50));
+  }
+}
