@@ -5,6 +5,7 @@ import { Chart } from './chart.ts';
 import type { Dialer } from './dialer.ts';
 import { byId, element, List, write } from './dom.ts';
 import type { Tally } from './tally.ts';
+import { milliseconds } from './units.ts';
 
 /** How often all of it is brought up to date, in ms. */
 const EVERY = 1_000;
@@ -76,8 +77,6 @@ async function measure(client: Client, chart: Chart): Promise<void> {
     await new Promise(resolve => setTimeout(resolve, EVERY));
   }
 }
-
-const milliseconds = (ms: number): string => `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
 
 function row(): { root: HTMLElement; update(tally: Tally): void } {
   const name = element('th', { scope: 'row' });

@@ -1,71 +1,15 @@
-// The pages in a real browser, against a real server, by clicks and keys.
+// The development page in a real browser, against a real server, by clicks and keys.
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import type { Page } from 'playwright-core';
-import { Chromium } from './browser.ts';
-import { Server } from './server.ts';
-import { type Site, siteOf } from './shim.ts';
-import { fits, LOOKS, type Look, pictures, reached, Visit } from './visit.ts';
+import { fits, LOOKS, type Look, line, pictures, reached, Stage, say, until } from './visit.ts';
 
-const CONFIG = `
-[[rules]]
-pattern = "user-{user}"
-subscribe = "owner"
-publish = "nobody"
-auto_subscribe = true
-[[rules]]
-pattern = "global"
-subscribe = "everyone"
-publish = "nobody"
-auto_subscribe = true
-[[rules]]
-pattern = "chat-room-{room}"
-subscribe = "authenticated"
-publish = "authenticated"
-presence = true
-[[rules]]
-pattern = "playground-{name}"
-subscribe = "authenticated"
-publish = "authenticated"
-delivery = "datagram"
-`;
-
-let chromium: Chromium;
-let server: Server;
-let site: Site;
-const visits: Visit[] = [];
-
-before(async () => {
-  server = await Server.start(CONFIG);
-  site = await siteOf(server);
-  chromium = await Chromium.launch();
-  console.log(`pictures in ${pictures}`);
-});
-afterEach(async () => {
-  for (const visit of visits.splice(0)) await visit.end();
-});
-after(async () => {
-  await chromium?.close();
-  site?.close();
-  await server?.stop();
-});
-
-async function visit(look?: Look, allowed?: RegExp[]): Promise<Visit> {
-  const begun = await Visit.begin(chromium, site.url, look, allowed);
-  visits.push(begun);
-  return begun;
-}
-
-/** The newest line of the chat with this text. */
-const line = (page: Page, text: string, kind = '') =>
-  page.locator(`#lines .line${kind}`, { has: page.locator('.said', { hasText: text }) }).last();
-
-async function say(page: Page, text: string): Promise<void> {
-  await page.locator('#text').click();
-  await page.keyboard.type(text);
-  await page.keyboard.press('Enter');
-}
+const stage = new Stage();
+before(() => stage.begin());
+afterEach(() => stage.clear());
+after(() => stage.end());
+const visit = (look?: Look, allowed?: RegExp[]) => stage.visit(look, allowed);
 
 /** The offset that the panel shows. */
 const offset = (page: Page, channel: string) =>
@@ -88,7 +32,7 @@ test('two tabs are two people who chat, and who comes later sees the last lines'
   assert.match((await heard.textContent())!, new RegExp(ada.name));
   await say(bob.page, 'and hello to you');
   await line(ada.page, 'and hello to you', ':not(.own)').waitFor();
-  for (let n = 1; n <= 25; n++) await server.publish('chat-room-lobby', `old ${n}.`);
+  for (let n = 1; n <= 25; n++) await stage.server.publish('chat-room-lobby', `old ${n}.`);
   await line(ada.page, 'old 25.').waitFor();
   const late = await both.enter();
   await line(late.page, 'old 25.').waitFor();
@@ -101,8 +45,8 @@ test('two tabs are two people who chat, and who comes later sees the last lines'
 test('what is told one user, and everybody, is heard as such', async () => {
   const both = await visit();
   const [ada, bob] = [await both.enter(), await both.enter()];
-  await server.post('/v1/notify', { user: ada.name, text: 'only for you' });
-  await server.post('/v1/announce', { text: 'for everybody' });
+  await stage.server.post('/v1/notify', { user: ada.name, text: 'only for you' });
+  await stage.server.post('/v1/announce', { text: 'for everybody' });
   for (const { page } of [ada, bob]) await line(page, 'for everybody', '.announcement').waitFor();
   await line(ada.page, 'only for you', '.notification').waitFor();
   assert.equal(await line(bob.page, 'only for you').count(), 0);
@@ -150,7 +94,7 @@ test('a connection that is cut comes back, and nothing is missing', async () => 
   const { page } = await (await visit()).enter();
   await page.locator('#cut').click();
   await page.locator('#breaks', { hasText: '1' }).waitFor();
-  for (const text of ['while', 'it', 'was cut']) await server.publish('chat-room-lobby', text);
+  for (const text of ['while', 'it', 'was cut']) await stage.server.publish('chat-room-lobby', text);
   await page.locator('#status[data-state=connected]').waitFor();
   await line(page, 'was cut').waitFor();
   await page.locator('#lines .remark', { hasText: 'Connected again, nothing is missing' }).waitFor();
@@ -168,9 +112,9 @@ for (const look of LOOKS) {
       bob.page,
       'It left an hour ago: https://example.org/orders/a-rather-long-path-that-has-to-break-somewhere/17',
     );
-    await server.post('/v1/notify', { user: ada.name, text: 'Your order is on its way' });
-    await server.post('/v1/announce', { text: 'Maintenance tonight at 22:00' });
-    await server.post('/v1/publish', { channel: 'chat-room-lobby', json: { stock: 12 } });
+    await stage.server.post('/v1/notify', { user: ada.name, text: 'Your order is on its way' });
+    await stage.server.post('/v1/announce', { text: 'Maintenance tonight at 22:00' });
+    await stage.server.post('/v1/publish', { channel: 'chat-room-lobby', json: { stock: 12 } });
     await line(ada.page, 'stock').waitFor();
     await line(ada.page, 'Maintenance').waitFor();
     if ('hasTouch' in look) {
@@ -200,12 +144,3 @@ for (const look of LOOKS) {
 
 const near = (at: readonly [number, number] | null, [x, y]: [number, number]): boolean =>
   at !== null && Math.abs(at[0] - x) < 3 && Math.abs(at[1] - y) < 3;
-
-/** Waits until it is so; fails after 20 s. */
-async function until(so: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + 20_000;
-  while (!(await so())) {
-    assert.ok(Date.now() < end, `not so after 20 s: ${so}`);
-    await new Promise(resolve => setTimeout(resolve, 50));
-  }
-}

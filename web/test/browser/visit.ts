@@ -5,7 +5,32 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { BrowserContext, Page } from 'playwright-core';
-import type { Chromium } from './browser.ts';
+import { Chromium } from './browser.ts';
+import { Server } from './server.ts';
+import { type Site, siteOf } from './shim.ts';
+
+const CONFIG = `
+[[rules]]
+pattern = "user-{user}"
+subscribe = "owner"
+publish = "nobody"
+auto_subscribe = true
+[[rules]]
+pattern = "global"
+subscribe = "everyone"
+publish = "nobody"
+auto_subscribe = true
+[[rules]]
+pattern = "chat-room-{room}"
+subscribe = "authenticated"
+publish = "authenticated"
+presence = true
+[[rules]]
+pattern = "playground-{name}"
+subscribe = "authenticated"
+publish = "authenticated"
+delivery = "datagram"
+`;
 
 const PHONE = { width: 360, height: 740 };
 const DESK = { width: 1280, height: 800 };
@@ -21,6 +46,38 @@ export type Look = (typeof LOOKS)[number];
 
 /** Where pictures go. */
 export const pictures = mkdtempSync(join(tmpdir(), 'tidings-pictures-'));
+
+/** The server, its pages and the browser of a test file, and who looks at the pages in a test. */
+export class Stage {
+  server!: Server;
+  #site!: Site;
+  #chromium!: Chromium;
+  #visits: Visit[] = [];
+
+  async begin(): Promise<void> {
+    this.server = await Server.start(CONFIG);
+    this.#site = await siteOf(this.server);
+    this.#chromium = await Chromium.launch();
+    console.log(`pictures in ${pictures}`);
+  }
+
+  async visit(look?: Look, allowed?: RegExp[]): Promise<Visit> {
+    const begun = await Visit.begin(this.#chromium, this.#site.url, look, allowed);
+    this.#visits.push(begun);
+    return begun;
+  }
+
+  /** Ends all visits. Fails where something went wrong in one. */
+  async clear(): Promise<void> {
+    for (const visit of this.#visits.splice(0)) await visit.end();
+  }
+
+  async end(): Promise<void> {
+    await this.#chromium?.close();
+    this.#site?.close();
+    await this.server?.stop();
+  }
+}
 
 export class Visit {
   readonly context: BrowserContext;
@@ -89,10 +146,32 @@ export async function reached(page: Page, count: number): Promise<string[]> {
     await page.keyboard.press('Tab');
     const [at, ring] = await page.evaluate(() => {
       const active = document.activeElement!;
-      return [active.id || active.textContent!.trim(), getComputedStyle(active).outlineStyle] as const;
+      return [
+        active.id || active.ariaLabel || active.textContent!.trim(),
+        getComputedStyle(active).outlineStyle,
+      ] as const;
     });
     assert.notEqual(ring, 'none', `${at} shows that it has the focus`);
     all.push(at);
   }
   return all;
+}
+
+/** Waits until it is so; fails after 20 s. */
+export async function until(so: () => Promise<boolean>): Promise<void> {
+  const end = Date.now() + 20_000;
+  while (!(await so())) {
+    assert.ok(Date.now() < end, `not so after 20 s: ${so}`);
+    await new Promise(resolve => setTimeout(resolve, 50));
+  }
+}
+
+/** The newest line of the chat with this text. */
+export const line = (page: Page, text: string, kind = '') =>
+  page.locator(`#lines .line${kind}`, { has: page.locator('.said', { hasText: text }) }).last();
+
+export async function say(page: Page, text: string): Promise<void> {
+  await page.locator('#text').click();
+  await page.keyboard.type(text);
+  await page.keyboard.press('Enter');
 }
