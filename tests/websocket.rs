@@ -388,6 +388,57 @@ async fn a_silent_client_is_given_up_after_the_idle_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_asks_and_never_reads_is_given_up() {
+    bounded(async {
+        let idle = Duration::from_millis(500);
+        let server = TestServer::start_with(|builder| builder.idle(idle)).await;
+        let session = {
+            let mut socket = open(server.address()).await;
+            let parameters = [&0xff51_5330_0d0a_0d0a_u64.to_be_bytes()[..], &[0]].concat();
+            let parameters = tungstenite::Message::binary(parameters);
+            socket.send(parameters).await.unwrap();
+            socket
+        };
+        // Pings without end, whose answers nobody takes: the raw socket is written and never read.
+        let mut raw = session.into_inner();
+        let ping = [&[0x89, 0xfd][..], &[0; 4], &[7; 125]].concat().repeat(100);
+        while raw.write_all(&ping).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_streams_unread_do_not_keep_an_answer_from_its_client() {
+    bounded(async {
+        let server = TestServer::start().await;
+        let client = server.client("42", Transport::WebSocket).await.unwrap();
+        let mut rooms = Vec::new();
+        // More than 16 MiB, which all streams together once were permitted.
+        for room in 0..80 {
+            let name = format!("chat-room-{room}");
+            rooms.push(client.subscribe(&name).await.unwrap());
+            for _ in 0..6 {
+                let message = Message::text("x".repeat(60_000));
+                server
+                    .broker()
+                    .post(&name.parse().unwrap(), message)
+                    .unwrap();
+            }
+        }
+        for _ in 0..5 {
+            client.ping().await.unwrap();
+            client
+                .publish("chat-room-0", Message::text("hi"))
+                .await
+                .unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_websockets_leaves_tcp_alone() {
     bounded(async {
         let server = TestServer::start_with(|builder| builder.websockets(false)).await;

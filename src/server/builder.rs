@@ -314,7 +314,8 @@ impl Builder {
                 // JSON may write a byte of text as six, and something stands around it.
                 body_limit: self.limits.message * 6 + 4096,
                 #[cfg(feature = "web")]
-                pages: super::http::pages::router(self.development.map(|(issuer, api_key)| {
+                // Beyond this machine nobody is given keys, whatever a request says of its host.
+                pages: super::http::pages::router(self.development.filter(|_| address.ip().is_loopback()).map(|(issuer, api_key)| {
                     super::http::pages::Development {
                         url: format!("https://{}{WEBTRANSPORT_PATH}", listener.local_address()),
                         certificate: certificates.first().sha256(),

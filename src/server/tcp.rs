@@ -110,7 +110,11 @@ fn answer(
                 .map_err(|never| match never {})
                 .boxed_unsync()
         };
-        return file.answer(&head.headers).map(whole);
+        let mut response = file.answer(&head.headers).map(whole);
+        // Its place among those on their way to a session is free at once.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        return response;
     }
     match websocket::judge(&head, origins) {
         Ok(headers) => {

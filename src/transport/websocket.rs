@@ -23,6 +23,8 @@ fn config() -> WebSocketConfig {
         .read_buffer_size(READ_BUFFER)
         // What waits, waits where it can still be chosen.
         .write_buffer_size(0)
+        // A record, and answers to pings of a peer that reads nothing: of more the newest stays.
+        .max_write_buffer_size(2 * RECORD)
 }
 
 /// One side of a connection over an open WebSocket, and what moves its bytes, to be polled until it is ready.
@@ -75,9 +77,10 @@ mod server {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        // A page that nobody sees has timers that are late by a minute; what it is asked it answers at once.
         let times = Times {
             idle,
-            keep_alive: None,
+            keep_alive: Some(idle / 3),
         };
         let (role, config) = (Role::Server, Some(config()));
         let socket =
@@ -155,10 +158,6 @@ mod client {
     use super::*;
     use crate::transport::dial::{DialError, IDLE, STREAM_RECEIVE_WINDOW};
 
-    /// Bytes of all streams together that came and were not read. What QUIC is told is more than this; here it is in memory before its
-    /// turn comes.
-    const WINDOW: u64 = 16 * 1024 * 1024;
-
     /// Opens a WebSocket, and a connection over it that is served in a task of its own; `fail` makes an error of what went wrong.
     pub(in crate::transport) async fn connect<S>(
         socket: S,
@@ -186,7 +185,8 @@ mod client {
         let bounds = Config {
             bidi_streams: 0,
             uni_streams: max_streams.into(),
-            window: WINDOW,
+            // All of them unread hold up nobody, and not the control stream.
+            window: u64::from(max_streams).saturating_add(1) * u64::from(STREAM_RECEIVE_WINDOW),
             stream_window: STREAM_RECEIVE_WINDOW.into(),
         };
         let times = Times {

@@ -25,6 +25,8 @@ use super::{
 };
 use crate::transport::{Closed, LINGER, cut_off};
 
+/// Messages that are read in one turn.
+const MESSAGES: usize = 32;
 /// A busy connection's round trip is measured this often.
 const MEASURE: Duration = Duration::from_secs(10);
 
@@ -56,6 +58,8 @@ pub(in crate::transport) async fn pump<S>(
         pings: 0,
         unflushed: false,
         gone: false,
+        left: false,
+        stuck: None,
         last: None,
         timer: Box::pin(sleep_until(now)),
     };
@@ -90,10 +94,13 @@ struct Pump<'a, S> {
     /// When a ping was sent that is not answered; otherwise when the last one was.
     pinged: Option<Instant>,
     pings: u64,
-    /// A record may not have left yet.
+    /// A record may not have left yet, since when.
     unflushed: bool,
+    stuck: Option<Instant>,
     /// The socket is of no use any more.
     gone: bool,
+    /// The peer has closed the WebSocket.
+    left: bool,
     /// It is over, and last words that have not left until then never will.
     last: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -136,7 +143,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
     fn keep_time(&mut self, cx: &mut Context<'_>) {
         loop {
             let now = Instant::now();
-            let mut next = self.heard + self.times.idle;
+            // A peer that takes nothing is as good as one that says nothing.
+            let heard = self.stuck.map_or(self.heard, |stuck| stuck.min(self.heard));
+            let mut next = heard + self.times.idle;
             if self.shared.lock().error.is_some() {
                 next = *self.last.get_or_insert(now + LINGER);
             }
@@ -166,7 +175,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
     }
 
     fn read(&mut self, cx: &mut Context<'_>) {
-        while !self.gone {
+        // Not for ever, where a peer floods: others have their turn.
+        for _ in 0..MESSAGES {
+            if self.gone || self.left {
+                return;
+            }
             match self.socket.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(message))) => {
                     self.heard = Instant::now();
@@ -187,6 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
                 Poll::Pending => return,
             }
         }
+        cx.waker().wake_by_ref();
     }
 
     fn take(&mut self, message: Message) {
@@ -196,8 +210,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
                 let fault = Fault::new(code::FRAME_ENCODING, "a text message");
                 self.shared.lock().fail(fault);
             }
-            // Without a word of QMux it says nothing.
-            Message::Close(_) => self.lose(cut_off().reason),
+            // Without a word of QMux it says nothing. It is answered like our own.
+            Message::Close(_) => {
+                self.left = true;
+                self.shared.lock().leave();
+            }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
         }
     }
@@ -219,12 +236,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         if self.unflushed {
             match self.socket.poll_flush_unpin(cx) {
-                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Ok(())) => (self.unflushed, self.stuck) = (false, None),
                 Poll::Ready(Err(_)) => {
                     self.lose(cut_off().reason);
                     return false;
                 }
-                Poll::Pending => return false,
+                Poll::Pending => {
+                    self.stuck.get_or_insert_with(Instant::now);
+                    return false;
+                }
             }
         }
         let record = self.shared.lock().transmit();

@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use super::state::{Fault, code};
 
+/// Chunks below this are copied.
+const SMALL: usize = 2048;
+
 /// Bytes that came and were not read.
 #[derive(Debug)]
 pub(super) struct Recv {
@@ -90,22 +93,30 @@ impl Recv {
             return Ok(size);
         }
         if size > 0 {
-            self.chunks.push_back(data);
+            self.keep(data);
         }
         Ok(0)
     }
 
+    /// A few bytes do not hold the whole record that they came in, and many of them do not stand one by one.
+    fn keep(&mut self, data: Bytes) {
+        if data.len() >= SMALL {
+            self.chunks.push_back(data);
+            return;
+        }
+        let last = self.chunks.pop_back_if(|last| last.len() < SMALL);
+        let whole = [last.as_deref().unwrap_or_default(), &data].concat();
+        self.chunks.push_back(whole.into());
+    }
+
     /// The peer gives up. Returns how many of its bytes nobody will read.
     pub(super) fn reset(&mut self, code: u64, size: u64) -> Result<u64, Fault> {
-        if self.end != End::Open {
-            // It crossed with nothing: the order of frames is that of their sender.
-            return Err(Fault::new(
-                code::STREAM_STATE,
-                "a reset behind a stream's end",
-            ));
-        }
         if size != self.received {
             return Err(Fault::new(code::FINAL_SIZE, "a reset of another size"));
+        }
+        if self.end != End::Open {
+            // All is here already.
+            return Ok(0);
         }
         self.end = End::Reset(code);
         Ok(self.drop_unread())

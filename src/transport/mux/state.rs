@@ -245,8 +245,18 @@ impl State {
         }
     }
 
+    /// The peer went without a word, or after its last one.
+    pub(super) fn leave(&mut self) {
+        let closed = cut_off();
+        self.over(closed.code, closed.reason);
+    }
+
     /// The peer broke the rules.
     pub(super) fn fail(&mut self, fault: Fault) {
+        // The last word is said once.
+        if self.error.is_some() {
+            return;
+        }
         self.last = Some(Frame::Violation {
             code: fault.code,
             reason: fault.reason.to_owned(),
@@ -286,17 +296,21 @@ impl State {
                 }
                 let unread = self.recv(id)?.receive(offset, data, fin)?;
                 self.consumed(id, unread);
-                self.events.push(Interest::Readable(id));
+                self.tell_once(Interest::Readable(id));
             }
             Frame::Reset { id, code, size } => {
+                if self.is_retired(id)? {
+                    return Ok(());
+                }
                 let unread = self.recv(id)?.reset(code, size)?;
                 self.consumed(id, unread);
-                self.events.push(Interest::Readable(id));
+                self.tell_once(Interest::Readable(id));
             }
             Frame::Stop { id, code } => {
                 if let Some(send) = self.send(id)? {
-                    send.stopped.get_or_insert(code);
-                    self.events.push(Interest::Stopped(id));
+                    if send.stopped.replace(code).is_none() {
+                        self.events.push(Interest::Stopped(id));
+                    }
                 }
             }
             Frame::MaxData(max) => {
@@ -348,6 +362,23 @@ impl State {
             ours.max = max;
             self.events.push(Interest::Open(dir));
         }
+    }
+
+    /// Not once for each of many small frames.
+    fn tell_once(&mut self, event: Interest) {
+        if self.events.last() != Some(&event) {
+            self.events.push(event);
+        }
+    }
+
+    /// The receiving half of a stream was there, and is over.
+    fn is_retired(&mut self, id: StreamId) -> Result<bool, Fault> {
+        if id.initiator() != self.side {
+            self.opened_by_peer(id)?;
+            return Ok(!self.recvs.contains_key(&id));
+        }
+        let ours = id.dir() == Dir::Bi && id.index() < self.ours[0].opened;
+        Ok(ours && !self.recvs.contains_key(&id))
     }
 
     /// The receiving half of a stream, which the peer may open with it.
@@ -628,7 +659,9 @@ impl State {
         if let Some(number) = self.ping.take() {
             Frame::Ping(number).encode(record);
         }
-        if self.read + self.window >= self.announced + self.window / 2 {
+        if self.read + self.window > self.announced
+            && self.read + self.window >= self.announced + self.window / 2
+        {
             self.announced = self.read + self.window;
             Frame::MaxData(self.announced).encode(record);
         }

@@ -310,6 +310,42 @@ fn a_flood_of_words_makes_no_queue() {
     assert_eq!(sides[1].streams(), 0);
 }
 
+#[test]
+fn small_pieces_hold_no_large_record_and_a_late_reset_is_no_fault() {
+    let mut sides = pair();
+    let id = StreamId::new(Side::Client, Dir::Bi, 0);
+    let piece = |offset, fin| Frame::Stream {
+        id,
+        offset,
+        data: Bytes::from_static(b"x"),
+        fin,
+    };
+    for offset in 0..3_000 {
+        let mut record = BytesMut::new();
+        piece(offset, offset == 2_999).encode(&mut record);
+        record.resize(8_000, 0);
+        sides[1].receive(record.freeze());
+        sides[1].events.clear();
+    }
+    let mut reads = 0;
+    let mut size = 0;
+    while let Read::Bytes(bytes) = sides[1].read(id, usize::MAX) {
+        reads += 1;
+        size += bytes.len();
+    }
+    assert_eq!(size, 3_000);
+    assert!(reads <= 3, "{reads} pieces");
+    let mut record = BytesMut::new();
+    let reset = Frame::Reset {
+        id,
+        code: 7,
+        size: 3_000,
+    };
+    reset.encode(&mut record);
+    sides[1].receive(record.freeze());
+    assert_eq!(sides[1].error, None, "all was here already");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Open,

@@ -40,11 +40,15 @@ export class Integers {
 
   /** The next integer; above 2^53 the nearest number. */
   next(): number {
+    return Number(this.big());
+  }
+
+  /** The next integer. */
+  big(): bigint {
     const first = this.#take(1)[0]!;
-    // Rounded once, where it has to be.
     let value = BigInt(first & 0x3f);
     for (const byte of this.#take(2 ** (first >> 6) - 1)) value = (value << 8n) | BigInt(byte);
-    return Number(value);
+    return value;
   }
 
   skip(count: number): void {

@@ -6,10 +6,10 @@ import { concat, Integers, integers } from './integers.ts';
 import type { Transport } from './transport.ts';
 
 /** Streams that the server may have open at a time. */
-const STREAMS = 256;
-/** Bytes that came and were not read: of one stream, and of all together. */
+const STREAMS = 100;
+/** Bytes that came and were not read: of one stream, and of all together. Streams that nobody reads hold up no other. */
 const STREAM_WINDOW = 256 * 1024;
-const WINDOW = 16 * 1024 * 1024;
+const WINDOW = (STREAMS + 1) * STREAM_WINDOW;
 /** Largest record, less what stands before the bytes of a stream. */
 const RECORD = 16_382 - 24;
 
@@ -287,7 +287,11 @@ export class Session implements Transport {
   }
 
   #take(record: Integers): void {
-    const type = record.next();
+    const kind = record.big();
+    if (kind === PARAMETERS) return this.#parameters(new Integers(record.counted()));
+    if (kind === PING) return this.send(PONG, record.next());
+    if (kind === PONG) return record.skip(1);
+    const type = Number(kind);
     switch (type) {
       case 0x00:
         return;
@@ -327,15 +331,6 @@ export class Session implements Transport {
         this.#finish({ closeCode, reason: record.text() });
         return;
       }
-      case Number(PARAMETERS):
-        this.#parameters(new Integers(record.counted()));
-        return;
-      case Number(PING):
-        this.send(PONG, record.next());
-        return;
-      case Number(PONG):
-        record.skip(1);
-        return;
     }
     if (type < STREAM || type > (STREAM | 0x07))
       throw new TidingsError(LOST, `the server sent a frame of type ${type}`);
