@@ -288,10 +288,16 @@ export class Session implements Transport {
 
   #take(record: Integers): void {
     const kind = record.big();
-    if (kind === PARAMETERS) return this.#parameters(new Integers(record.counted()));
-    if (kind === PING) return this.send(PONG, record.next());
-    if (kind === PONG) return record.skip(1);
     const type = Number(kind);
+    if (kind === PARAMETERS) this.#parameters(new Integers(record.counted()));
+    else if (kind === PING) this.send(PONG, record.next());
+    else if (kind === PONG) record.skip(1);
+    else if (type >= STREAM && type <= (STREAM | 0x07)) this.#takeStream(type, record);
+    else this.#takeWord(type, record);
+  }
+
+  /** A frame that is about streams or the connection, and carries nothing of them. */
+  #takeWord(type: number, record: Integers): void {
     switch (type) {
       case 0x00:
         return;
@@ -332,8 +338,10 @@ export class Session implements Transport {
         return;
       }
     }
-    if (type < STREAM || type > (STREAM | 0x07))
-      throw new TidingsError(LOST, `the server sent a frame of type ${type}`);
+    throw new TidingsError(LOST, `the server sent a frame of type ${type}`);
+  }
+
+  #takeStream(type: number, record: Integers): void {
     const id = record.next();
     const offset = type & 0x04 ? record.next() : 0;
     const bytes = type & 0x02 ? record.counted() : record.rest();
