@@ -11,14 +11,11 @@ afterEach(() => stage.clear());
 after(() => stage.end());
 const visit = (look?: Look, allowed?: RegExp[]) => stage.visit(look, allowed);
 
-/** The offset that the panel shows. */
-const offset = (page: Page, channel: string) =>
-  page
-    .locator('#channels tr', { hasText: channel })
-    .locator('td')
-    .first()
-    .textContent()
-    .then(text => Number(text!.replace(/\D/g, '')));
+/** What the panel shows of a channel: its offset, or another column. */
+async function counted(page: Page, channel: string, column = 0): Promise<number> {
+  const cells = page.locator('#channels tr', { hasText: channel }).locator('td');
+  return Number((await cells.nth(column).textContent())!.replace(/\D/g, ''));
+}
 
 test('two tabs are two people who chat, and who comes later sees the last lines', async () => {
   const both = await visit();
@@ -74,9 +71,13 @@ test("two tabs see each other's pointers, moved by mouse and by keys, until they
   await until(async () => near(await at(), [field.width * 0.35, field.height / 2]));
   await ada.page.keyboard.press('ArrowUp');
   await until(async () => near(await at(), [field.width * 0.35, field.height * 0.48]));
+  await ada.page.locator(`.pointer[data-name="${ada.name}"]`).waitFor();
   await bob.page.locator('#field').press('ArrowDown');
   await ada.page.locator(`.pointer[data-name="${bob.name}"]`).waitFor();
   await pointer.waitFor({ state: 'detached' });
+  const late = await both.enter();
+  await until(async () => (await counted(late.page, 'playground-cursors', 1)) === 1);
+  assert.equal(await late.page.locator('.pointer').count(), 0, 'nobody is where the last pointer was left');
 });
 
 test('the panel shows the transport, a round trip and growing offsets', async () => {
@@ -84,10 +85,10 @@ test('the panel shows the transport, a round trip and growing offsets', async ()
   assert.equal(await page.locator('#transport').textContent(), 'webtransport');
   await page.locator('#chart b', { hasText: /^[\d.]+ ms$/ }).waitFor();
   await page.locator('#chart .trace[d*="L"]').waitFor({ state: 'attached' });
-  await until(async () => (await offset(page, 'chat-room-lobby')) > 0);
-  const before = await offset(page, 'chat-room-lobby');
+  await until(async () => (await counted(page, 'chat-room-lobby')) > 0);
+  const before = await counted(page, 'chat-room-lobby');
   for (const text of ['one', 'two', 'three']) await say(page, text);
-  await until(async () => (await offset(page, 'chat-room-lobby')) >= before + 3);
+  await until(async () => (await counted(page, 'chat-room-lobby')) >= before + 3);
 });
 
 test('a connection that is cut comes back, and nothing is missing', async () => {
