@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import type { BrowserContext, Page } from 'playwright-core';
 import { Chromium } from './browser.ts';
 import { Server } from './server.ts';
-import { type Site, siteOf } from './shim.ts';
 
 const CONFIG = `
 [[rules]]
@@ -50,19 +49,17 @@ export const pictures = mkdtempSync(join(tmpdir(), 'tidings-pictures-'));
 /** The server, its pages and the browser of a test file, and who looks at the pages in a test. */
 export class Stage {
   server!: Server;
-  #site!: Site;
   #chromium!: Chromium;
   #visits: Visit[] = [];
 
   async begin(): Promise<void> {
     this.server = await Server.start(CONFIG);
-    this.#site = await siteOf(this.server);
     this.#chromium = await Chromium.launch();
     console.log(`pictures in ${pictures}`);
   }
 
   async visit(look?: Look, allowed?: RegExp[]): Promise<Visit> {
-    const begun = await Visit.begin(this.#chromium, this.#site.url, look, allowed);
+    const begun = await Visit.begin(this.#chromium, this.server.http, look, allowed);
     this.#visits.push(begun);
     return begun;
   }
@@ -74,7 +71,6 @@ export class Stage {
 
   async end(): Promise<void> {
     await this.#chromium?.close();
-    this.#site?.close();
     await this.server?.stop();
   }
 }
