@@ -104,9 +104,10 @@ impl Recv {
             self.chunks.push_back(data);
             return;
         }
-        let last = self.chunks.pop_back_if(|last| last.len() < SMALL);
-        let whole = [last.as_deref().unwrap_or_default(), &data].concat();
-        self.chunks.push_back(whole.into());
+        match self.chunks.back_mut().filter(|last| last.len() < SMALL) {
+            Some(last) => *last = [&last[..], &data].concat().into(),
+            None => self.chunks.push_back(Bytes::copy_from_slice(&data)),
+        }
     }
 
     /// The peer gives up. Returns how many of its bytes nobody will read.

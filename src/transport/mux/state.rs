@@ -307,10 +307,10 @@ impl State {
                 self.tell_once(Interest::Readable(id));
             }
             Frame::Stop { id, code } => {
-                if let Some(send) = self.send(id)? {
-                    if send.stopped.replace(code).is_none() {
-                        self.events.push(Interest::Stopped(id));
-                    }
+                if let Some(send) = self.send(id)?
+                    && send.stopped.replace(code).is_none()
+                {
+                    self.events.push(Interest::Stopped(id));
                 }
             }
             Frame::MaxData(max) => {
