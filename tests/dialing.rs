@@ -140,7 +140,7 @@ async fn a_connection_that_is_made_again_resumes_the_tls_session(transport: Tran
     assert_eq!(text(&publication(&mut room).await), "back");
 }
 
-each!(who_sends_pings_often_enough_stays_where_another_is_given_up);
+both!(who_sends_pings_often_enough_stays_where_another_is_given_up);
 async fn who_sends_pings_often_enough_stays_where_another_is_given_up(transport: Transport) {
     let server = TestServer::start_with(|builder| builder.idle(Duration::from_secs(1))).await;
     let often = server

@@ -19,7 +19,11 @@ use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 
 const SECRET: &[u8] = b"a secret of a test, which is long enough";
 
-const ANYWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+/// A port that no client is given by the system, so that a server can come back to it.
+fn somewhere() -> SocketAddr {
+    let port = rand::random_range(20_000..32_000);
+    SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
+}
 
 /// A server on an address of its own with a certificate of its own, so that it can come back. What was published `before` it met
 /// anybody is in its first room.
@@ -52,7 +56,8 @@ async fn connect(transport: Transport, address: SocketAddr, pem: String) -> Clie
 fn builder(transport: Transport, address: SocketAddr, pem: String) -> Builder {
     let url = match transport {
         Transport::Quic => format!("quic://{address}"),
-        _ => format!("https://{address}"),
+        Transport::WebTransport => format!("https://{address}"),
+        _ => format!("wss://{address}"),
     };
     let token = TokenIssuer::new(SECRET)
         .unwrap()
@@ -65,7 +70,7 @@ fn builder(transport: Transport, address: SocketAddr, pem: String) -> Builder {
 each!(a_client_survives_a_restart_of_the_server);
 async fn a_client_survives_a_restart_of_the_server(transport: Transport) {
     let (certificate, pem, _) = certificate();
-    let (address, stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
+    let (address, stop, running) = serve(somewhere(), certificate.clone(), &[]).await;
     let client = connect(transport, address, pem).await;
     let mut room = client.subscribe("chat-room-1").await.unwrap();
     client
@@ -90,7 +95,7 @@ async fn a_client_survives_a_restart_of_the_server(transport: Transport) {
 each!(what_another_log_still_has_is_read_from_its_oldest_on);
 async fn what_another_log_still_has_is_read_from_its_oldest_on(transport: Transport) {
     let (certificate, pem, _) = certificate();
-    let (address, stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
+    let (address, stop, running) = serve(somewhere(), certificate.clone(), &[]).await;
     let client = connect(transport, address, pem).await;
     let mut room = client.subscribe("chat-room-1").await.unwrap();
     stop.send(()).unwrap();
@@ -111,7 +116,7 @@ async fn what_another_log_still_has_is_read_from_its_oldest_on(transport: Transp
 each!(an_end_without_a_word_is_followed_by_another_connection);
 async fn an_end_without_a_word_is_followed_by_another_connection(transport: Transport) {
     let (certificate, pem, _) = certificate();
-    let (address, _stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
+    let (address, _stop, running) = serve(somewhere(), certificate.clone(), &[]).await;
     let client = connect(transport, address, pem).await;
     let mut global = client.subscribe("global").await.unwrap();
     // Every task of the server is dropped where it stands.
@@ -136,7 +141,7 @@ async fn free(address: SocketAddr) {
 each!(who_sends_to_a_restarted_server_is_told_so);
 async fn who_sends_to_a_restarted_server_is_told_so(transport: Transport) {
     let (certificate, pem, _) = certificate();
-    let (address, _stop, running) = serve(ANYWHERE, certificate.clone(), &[]).await;
+    let (address, _stop, running) = serve(somewhere(), certificate.clone(), &[]).await;
     let gate = Gate::start(address).await;
     let client = connect(transport, gate.address, pem).await;
     let mut room = client.subscribe("chat-room-1").await.unwrap();

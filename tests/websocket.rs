@@ -19,7 +19,7 @@ use rustls::pki_types::ServerName;
 use tidings::{
     Code, Message,
     auth::{OnLag, Rule, Rules, Who},
-    client::{ClientError, DialError, Event, Transport},
+    client::{ClientError, DialError, Event, State, Transport},
     server::Origins,
     testing::TestServer,
     wire::{
@@ -383,6 +383,24 @@ async fn a_silent_client_is_given_up_after_the_idle_timeout() {
             .await
             .unwrap();
         while let Some(Ok(_)) = socket.next().await {}
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_client_is_told_when_a_server_is_dropped() {
+    bounded(async {
+        let server = TestServer::start().await;
+        let client = server.client("42", Transport::WebSocket).await.unwrap();
+        let _inbox = client.subscribe("user-42").await.unwrap();
+        let mut states = client.states();
+        drop(server);
+        let broken = |state: &State| matches!(state, State::Reconnecting { attempt: 0, .. });
+        let told = states.wait_for(broken).await.unwrap().clone();
+        let State::Reconnecting { reason, .. } = told else {
+            unreachable!("it was waited for");
+        };
+        assert!(reason.contains("shutting down"), "{reason}");
     })
     .await;
 }

@@ -20,11 +20,13 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
-use super::worker::{Common, serve_one};
+use super::worker::{Common, SHUTTING_DOWN, serve_one};
 use crate::{
     session::Home,
     transport::{Caller, Origins, websocket},
+    wire::Code,
 };
 
 /// Most bytes that a connection buffers, and so the longest head of a request.
@@ -36,7 +38,7 @@ const LIFETIME: Duration = Duration::from_secs(60);
 pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// From the first byte to the last.
-pub(super) async fn one(caller: Caller, common: Common, home: Arc<Home>) {
+pub(super) async fn one(caller: Caller, common: Common, home: Arc<Home>, over: CancellationToken) {
     let peer = caller.peer;
     let tcp = Arc::clone(&common.tcp);
     let open = async {
@@ -55,7 +57,14 @@ pub(super) async fn one(caller: Caller, common: Common, home: Arc<Home>) {
         return;
     };
     let (connection, pump) = websocket::accept(socket, already, peer, tcp.idle).await;
-    tokio::join!(pump, serve_one(connection, permit, common, home));
+    let session = async {
+        let last = connection.clone();
+        let served = serve_one(connection, permit, common, home);
+        if over.run_until_cancelled(served).await.is_none() {
+            last.close_and_linger(Code::GOING_AWAY, SHUTTING_DOWN).await;
+        }
+    };
+    tokio::join!(pump, session);
 }
 
 /// Bounds of a conversation before there is a session.

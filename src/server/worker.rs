@@ -35,6 +35,8 @@ use crate::{
 /// Polls of tasks between two looks at what the system has for us. The runtime's own 61 would let a socket's buffer run over while
 /// thousands of connections are served.
 const EVENT_INTERVAL: u32 = 16;
+/// What is told to who is cut off.
+pub(super) const SHUTTING_DOWN: &str = "the server is shutting down";
 /// Beyond the grace: for last words on the way.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -135,18 +137,15 @@ async fn run(mut worker: listener::Worker, common: Common) {
         drain: common.context.drain.child_token(),
         runtime: Handle::current(),
     });
-    let mut sessions = JoinSet::new();
+    let mut tasks = Tasks::default();
     let serve = async {
         common.begin.cancelled().await;
-        serve(&mut worker, &mut sessions, &home, &common).await;
+        serve(&mut worker, &mut tasks, &home, &common).await;
     };
     let aborted = common.abort.run_until_cancelled(serve).await.is_none();
     // What is left is cut off, and told so. Before its session is dropped, which would close it as if all were well.
-    worker.close(Code::GOING_AWAY, "the server is shutting down");
-    sessions.abort_all();
-    while let Some(ended) = sessions.join_next().await {
-        log(ended);
-    }
+    worker.close(Code::GOING_AWAY, SHUTTING_DOWN);
+    tasks.end().await;
     let idle = poll_fn(|cx| {
         worker.poll(cx);
         // Who ended us at once does not wait for answers.
@@ -160,37 +159,80 @@ async fn run(mut worker: listener::Worker, common: Common) {
     home.audience.close();
 }
 
+/// What a worker's clients run in.
+#[derive(Default)]
+struct Tasks {
+    sessions: JoinSet<()>,
+    /// Those that came over TCP, and what tells them that they have to end at once.
+    callers: JoinSet<()>,
+    over: CancellationToken,
+}
+
+impl Tasks {
+    fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.callers.is_empty()
+    }
+
+    fn poll(&mut self, cx: &mut Task<'_>) {
+        for tasks in [&mut self.sessions, &mut self.callers] {
+            while let Poll::Ready(Some(ended)) = tasks.poll_join_next(cx) {
+                log(ended);
+            }
+        }
+    }
+
+    /// Cuts off whoever is left. Callers say their last words themselves.
+    async fn end(&mut self) {
+        self.over.cancel();
+        self.sessions.abort_all();
+        while let Some(ended) = self.sessions.join_next().await {
+            log(ended);
+        }
+        let last_words = async {
+            while let Some(ended) = self.callers.join_next().await {
+                log(ended);
+            }
+        };
+        let _ = timeout(LAST_WORDS, last_words).await;
+        self.callers.abort_all();
+        while let Some(ended) = self.callers.join_next().await {
+            log(ended);
+        }
+    }
+}
+
 /// Serves until the server drains and the last session is over, or the grace is.
 async fn serve(
     worker: &mut listener::Worker,
-    sessions: &mut JoinSet<()>,
+    tasks: &mut Tasks,
     home: &Arc<Home>,
     common: &Common,
 ) {
     // A task of its own would be one more queue for each message: readers are told and connections driven in one turn.
-    let turn = |cx: &mut Task<'_>, worker: &mut listener::Worker, sessions: &mut JoinSet<()>| {
+    let turn = |cx: &mut Task<'_>, worker: &mut listener::Worker, tasks: &mut Tasks| {
         home.audience.poll(cx);
         worker.poll(cx);
         while let Some(arrival) = worker.next_arrival() {
-            sessions.spawn(one(arrival, common.clone(), Arc::clone(home)));
+            let session = one(arrival, common.clone(), Arc::clone(home));
+            tasks.sessions.spawn(session);
         }
         while let Some(caller) = worker.next_caller(cx) {
-            sessions.spawn(tcp::one(caller, common.clone(), Arc::clone(home)));
+            let over = tasks.over.clone();
+            let session = tcp::one(caller, common.clone(), Arc::clone(home), over);
+            tasks.callers.spawn(session);
         }
-        while let Poll::Ready(Some(ended)) = sessions.poll_join_next(cx) {
-            log(ended);
-        }
+        tasks.poll(cx);
     };
     let draining = poll_fn(|cx| {
-        turn(cx, worker, sessions);
+        turn(cx, worker, tasks);
         Poll::<()>::Pending
     });
     let _ = home.drain.run_until_cancelled(draining).await;
     worker.close_tcp();
     let grace = common.context.config.grace.saturating_add(LAST_WORDS);
     let drained = poll_fn(|cx| {
-        turn(cx, worker, sessions);
-        if sessions.is_empty() {
+        turn(cx, worker, tasks);
+        if tasks.is_empty() {
             Poll::Ready(())
         } else {
             Poll::Pending
@@ -217,7 +259,7 @@ async fn one(arrival: Arrival, common: Common, home: Arc<Home>) {
             handshake = Box::pin(arrival.handshake()) => handshake,
             // It comes back, here or elsewhere.
             () = home.drain.cancelled() => {
-                return unfinished.close(Code::GOING_AWAY, "the server is shutting down");
+                return unfinished.close(Code::GOING_AWAY, SHUTTING_DOWN);
             }
         }
     };

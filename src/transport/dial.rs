@@ -14,7 +14,7 @@ use quinn::{
 };
 use rustls::pki_types::ServerName;
 use tokio::{
-    net::TcpStream,
+    net::TcpSocket,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsConnector;
@@ -267,7 +267,14 @@ impl Dialer {
             host: target.host.clone(),
             reason,
         };
-        let socket = TcpStream::connect(address).await;
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        };
+        let socket = socket.map_err(|error| fail(format!("no TCP socket: {error}")))?;
+        // What is left of the connection for a minute keeps no server of this machine from its port.
+        let _ = socket.set_reuseaddr(true);
+        let socket = socket.connect(address).await;
         let socket = socket.map_err(|error| fail(error.to_string()))?;
         let _ = socket.set_nodelay(true);
         let (url, streams, every) = (&target.url, self.max_streams, self.keep_alive);

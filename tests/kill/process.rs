@@ -204,6 +204,8 @@ async fn serve(place: &Path, listen: &str, idle: u32) -> Option<Process> {
     command
         .stderr(Stdio::null())
         .env("TIDINGS_TIMEOUTS__IDLE", idle.to_string())
+        // The same port over TCP may be some client's meanwhile.
+        .env("TIDINGS_WEBSOCKETS", "false")
         .env("TIDINGS_RETENTION__COUNT", super::KEPT.to_string())
         .env("TIDINGS_RETENTION__BYTES", "1000000000")
         .env("TIDINGS_RETENTION__AGE_SECONDS", "3600");
