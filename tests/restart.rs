@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use common::{certificate, each, gate::Gate, publication, text};
+use common::{both, certificate, each, gate::Gate, publication, text};
 use tidings::{
     ChannelName, Message,
     auth::{JwtAuthenticator, TokenIssuer, VerifyingKey},
@@ -138,7 +138,7 @@ async fn free(address: SocketAddr) {
     }
 }
 
-each!(who_sends_to_a_restarted_server_is_told_so);
+both!(who_sends_to_a_restarted_server_is_told_so);
 async fn who_sends_to_a_restarted_server_is_told_so(transport: Transport) {
     let (certificate, pem, _) = certificate();
     let (address, _stop, running) = serve(somewhere(), certificate.clone(), &[]).await;
