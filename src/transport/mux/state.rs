@@ -1,12 +1,15 @@
 //! The state of one connection: what came, what is to go out, and how much of each. No I/O and no clock.
 
+mod incoming;
+mod outgoing;
+
 use std::{collections::HashMap, task::Waker};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use quinn_proto::{Dir, Side, StreamId};
 
 use super::{
-    frame::{Frame, Malformed, Parameters, RECORD, STREAM_HEAD, stream_head},
+    frame::{Frame, Malformed, Parameters, RECORD},
     recv::{Read, Recv},
     send::Send,
 };
@@ -32,9 +35,6 @@ const QUEUE: u64 = 64 * 1024;
 const SHORT_QUEUE: u64 = 8 * 1024;
 /// Beyond these for what goes before all others: an answer to a request waits for no subscription.
 const RESERVE: u64 = 64 * 1024;
-/// Bytes of frames without data after which a record is not filled any further.
-const CONTROL: usize = RECORD - 2048;
-
 /// What one side permits the other.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::transport) struct Config {
@@ -231,211 +231,6 @@ impl State {
         self.end(cut_off())
     }
 
-    // What comes.
-
-    /// One record of the peer.
-    pub(super) fn receive(&mut self, mut record: Bytes) {
-        self.heard += 1;
-        while !record.is_empty() && self.error.is_none() {
-            let taken = Frame::decode(&mut record).map_err(Fault::from);
-            let taken = taken.and_then(|frame| frame.map_or(Ok(()), |frame| self.take(frame)));
-            if let Err(fault) = taken {
-                self.fail(fault);
-            }
-        }
-    }
-
-    /// The peer went without a word, or after its last one.
-    pub(super) fn leave(&mut self) {
-        let closed = cut_off();
-        self.over(closed.code, closed.reason);
-    }
-
-    /// The peer broke the rules.
-    pub(super) fn fail(&mut self, fault: Fault) {
-        // The last word is said once.
-        if self.error.is_some() {
-            return;
-        }
-        self.last = Some(Frame::Violation {
-            code: fault.code,
-            reason: fault.reason.to_owned(),
-        });
-        self.over(
-            None,
-            format!("the peer breaks the rules of QMux: {}", fault.reason),
-        );
-    }
-
-    fn over(&mut self, code: Option<Code>, reason: String) {
-        self.error.get_or_insert(Closed { code, reason });
-        self.events.push(Interest::Closed);
-    }
-
-    fn take(&mut self, frame: Frame) -> Result<(), Fault> {
-        if let Frame::Parameters(parameters) = frame {
-            return self.begin(parameters);
-        }
-        if self.peer.is_none() {
-            return Err(Fault::new(code::VIOLATION, "a frame before the parameters"));
-        }
-        match frame {
-            Frame::Parameters(_) => {}
-            Frame::Stream {
-                id,
-                offset,
-                data,
-                fin,
-            } => {
-                self.received += data.len() as u64;
-                if self.received > self.announced {
-                    return Err(Fault::new(
-                        code::FLOW_CONTROL,
-                        "more than all streams may have",
-                    ));
-                }
-                let unread = self.recv(id)?.receive(offset, data, fin)?;
-                self.consumed(id, unread);
-                self.tell_once(Interest::Readable(id));
-            }
-            Frame::Reset { id, code, size } => {
-                if self.is_retired(id)? {
-                    return Ok(());
-                }
-                let unread = self.recv(id)?.reset(code, size)?;
-                self.consumed(id, unread);
-                self.tell_once(Interest::Readable(id));
-            }
-            Frame::Stop { id, code } => {
-                if let Some(send) = self.send(id)?
-                    && send.stopped.replace(code).is_none()
-                {
-                    self.events.push(Interest::Stopped(id));
-                }
-            }
-            Frame::MaxData(max) => {
-                self.limit = self.limit.max(max);
-                self.unblock();
-            }
-            Frame::MaxStreamData { id, max } => {
-                if let Some(send) = self.send(id)? {
-                    send.raise(max);
-                    self.unblock();
-                }
-            }
-            Frame::MaxStreamsBidi(max) => self.permit(Dir::Bi, max),
-            Frame::MaxStreamsUni(max) => self.permit(Dir::Uni, max),
-            Frame::Ping(number) => self.pong = Some(number),
-            Frame::Pong(number) => {
-                if self.pinged == Some(number) {
-                    self.pinged = None;
-                }
-            }
-            Frame::Close { code, reason } => {
-                let code = Code(u32::try_from(code).unwrap_or(u32::MAX));
-                self.over(Some(code), reason);
-            }
-            Frame::Violation { code, reason } => {
-                self.over(
-                    None,
-                    format!("the peer ended it with error {code:#x}: {reason}"),
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, parameters: Parameters) -> Result<(), Fault> {
-        if self.peer.is_some() {
-            return Err(Fault::new(code::VIOLATION, "parameters twice"));
-        }
-        self.limit = parameters.data;
-        self.permit(Dir::Bi, parameters.streams_bidi);
-        self.permit(Dir::Uni, parameters.streams_uni);
-        self.peer = Some(parameters);
-        Ok(())
-    }
-
-    fn permit(&mut self, dir: Dir, max: u64) {
-        let ours = &mut self.ours[index(dir)];
-        if max > ours.max {
-            ours.max = max;
-            self.events.push(Interest::Open(dir));
-        }
-    }
-
-    /// Not once for each of many small frames.
-    fn tell_once(&mut self, event: Interest) {
-        if self.events.last() != Some(&event) {
-            self.events.push(event);
-        }
-    }
-
-    /// The receiving half of a stream was there, and is over.
-    fn is_retired(&mut self, id: StreamId) -> Result<bool, Fault> {
-        if id.initiator() != self.side {
-            self.opened_by_peer(id)?;
-            return Ok(!self.recvs.contains_key(&id));
-        }
-        let ours = id.dir() == Dir::Bi && id.index() < self.ours[0].opened;
-        Ok(ours && !self.recvs.contains_key(&id))
-    }
-
-    /// The receiving half of a stream, which the peer may open with it.
-    fn recv(&mut self, id: StreamId) -> Result<&mut Recv, Fault> {
-        let known = if id.initiator() == self.side {
-            id.dir() == Dir::Bi && id.index() < self.ours[0].opened
-        } else {
-            self.opened_by_peer(id)?;
-            true
-        };
-        let recv = self.recvs.get_mut(&id).filter(|_| known);
-        recv.ok_or(Fault::new(
-            code::STREAM_STATE,
-            "bytes on a stream that is over or none",
-        ))
-    }
-
-    /// The sending half; `None` where it is over.
-    fn send(&mut self, id: StreamId) -> Result<Option<&mut Send>, Fault> {
-        let known = if id.initiator() == self.side {
-            id.index() < self.ours[index(id.dir())].opened
-        } else {
-            self.opened_by_peer(id)?;
-            id.dir() == Dir::Bi
-        };
-        if !known {
-            return Err(Fault::new(
-                code::STREAM_STATE,
-                "a word about a stream that is none",
-            ));
-        }
-        Ok(self.sends.get_mut(&id))
-    }
-
-    /// A frame of the peer names a stream of its own: with it all below are open.
-    fn opened_by_peer(&mut self, id: StreamId) -> Result<(), Fault> {
-        let dir = id.dir();
-        let theirs = &mut self.theirs[index(dir)];
-        if id.index() >= theirs.max {
-            return Err(Fault::new(
-                code::STREAM_LIMIT,
-                "more streams than permitted",
-            ));
-        }
-        while theirs.opened <= id.index() {
-            let id = StreamId::new(!self.side, dir, theirs.opened);
-            theirs.opened += 1;
-            self.recvs.insert(id, Recv::new(self.config.stream_window));
-            if dir == Dir::Bi {
-                let limit = self.peer.as_ref().map_or(0, |peer| peer.bidi_local);
-                self.sends.insert(id, Send::new(limit));
-            }
-            self.events.push(Interest::Accept(dir));
-        }
-        Ok(())
-    }
-
     // Streams.
 
     /// The next stream that the peer opened.
@@ -627,99 +422,5 @@ impl State {
     #[cfg(test)]
     pub(super) fn streams(&self) -> usize {
         self.sends.len() + self.recvs.len()
-    }
-
-    // What goes out.
-
-    /// The next record; `None` where there is nothing to say. After the last word there is nothing.
-    pub(super) fn transmit(&mut self) -> Option<Bytes> {
-        let mut record = BytesMut::new();
-        if let Some(hello) = self.hello.take() {
-            Frame::Parameters(hello).encode(&mut record);
-        }
-        if self.error.is_some() {
-            if let Some(last) = self.last.take() {
-                last.encode(&mut record);
-            }
-        } else {
-            self.tell(&mut record);
-            while record.len() < CONTROL && self.part(&mut record) {}
-            if self.queued < self.queue / 2 {
-                self.unblock();
-            }
-        }
-        (!record.is_empty()).then(|| record.freeze())
-    }
-
-    /// What the peer is to know.
-    fn tell(&mut self, record: &mut BytesMut) {
-        if let Some(number) = self.pong.take() {
-            Frame::Pong(number).encode(record);
-        }
-        if let Some(number) = self.ping.take() {
-            Frame::Ping(number).encode(record);
-        }
-        if self.read + self.window > self.announced
-            && self.read + self.window >= self.announced + self.window / 2
-        {
-            self.announced = self.read + self.window;
-            Frame::MaxData(self.announced).encode(record);
-        }
-        for (dir, max) in [
-            (Dir::Bi, self.config.bidi_streams),
-            (Dir::Uni, self.config.uni_streams),
-        ] {
-            let theirs = &mut self.theirs[index(dir)];
-            if std::mem::take(&mut theirs.due) {
-                theirs.max = theirs.over + max;
-                let frame = match dir {
-                    Dir::Bi => Frame::MaxStreamsBidi(theirs.max),
-                    Dir::Uni => Frame::MaxStreamsUni(theirs.max),
-                };
-                frame.encode(record);
-            }
-        }
-        while record.len() < CONTROL
-            && let Some(id) = self.telling.pop()
-        {
-            let Some(recv) = self.recvs.get_mut(&id) else {
-                continue;
-            };
-            if let Some(code) = recv.take_stop() {
-                Frame::Stop { id, code }.encode(record);
-            } else if let Some(max) = recv.take_limit() {
-                Frame::MaxStreamData { id, max }.encode(record);
-            }
-        }
-    }
-
-    /// A part of the stream whose turn it is; `false` where there is none.
-    fn part(&mut self, record: &mut BytesMut) -> bool {
-        let priority = |id: &StreamId| self.sends.get(id).map(|send| send.priority);
-        let Some(best) = self.due.iter().map(priority).max() else {
-            return false;
-        };
-        let Some(place) = self.due.iter().position(|id| priority(id) == best) else {
-            return false;
-        };
-        let id = self.due.remove(place);
-        let Some(send) = self.sends.get_mut(&id) else {
-            return true;
-        };
-        if let Some((code, size)) = send.take_reset() {
-            Frame::Reset { id, code, size }.encode(record);
-        } else if send.is_due() {
-            let part = send.take(RECORD - record.len() - STREAM_HEAD);
-            self.queued -= part.size as u64;
-            stream_head(record, id, part.offset, part.size, part.fin);
-            part.data.iter().for_each(|data| record.put_slice(data));
-        }
-        if send.is_due() {
-            self.due.push(id);
-        } else if send.is_over() {
-            self.events.push(Interest::Stopped(id));
-            self.retire(id);
-        }
-        true
     }
 }
