@@ -200,7 +200,7 @@ impl Writers {
     }
 
     /// Writes no more and lets nobody in any more. The streams end with the connection, whose end follows: a browser may crash where they
-    /// are reset just before that (Chromium 156).
+    /// are reset just before that (Chromium 148).
     pub(super) fn close(&self) {
         let taken = {
             let mut places = lock(&self.places);
