@@ -35,6 +35,7 @@ use crate::{
 #[derive(Debug)]
 pub struct TestServer {
     address: SocketAddr,
+    plain_websocket: Option<SocketAddr>,
     #[cfg(feature = "http")]
     http: Option<SocketAddr>,
     sha256: Sha256,
@@ -75,6 +76,7 @@ impl TestServer {
         let (stop, stopped) = oneshot::channel();
         Self {
             address: server.local_address(),
+            plain_websocket: server.plain_websocket_address(),
             #[cfg(feature = "http")]
             http: server.http_address(),
             sha256: server.certificate_sha256(),
@@ -143,6 +145,12 @@ impl TestServer {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves WebSockets without TLS, where `start_with` said so.
+    #[must_use]
+    pub const fn plain_websocket_address(&self) -> Option<SocketAddr> {
+        self.plain_websocket
     }
 
     /// The TCP address of its HTTP API, where `start_with` gave it one.

@@ -100,6 +100,8 @@ pub(super) struct Running {
     pub(super) quic: String,
     pub(super) webtransport: String,
     pub(super) websocket: Option<String>,
+    #[serde(default)]
+    pub(super) plain_websocket: Option<String>,
     pub(super) http: Option<String>,
     pub(super) certificate_sha256: String,
     /// Its process on this machine.
@@ -114,6 +116,7 @@ impl Running {
             quic: format!("quic://{quic}"),
             webtransport: format!("https://{quic}{}", crate::wire::WEBTRANSPORT_PATH),
             websocket: Some(format!("wss://{quic}{}", crate::wire::WEBTRANSPORT_PATH)),
+            plain_websocket: None,
             http: http.map(|http| format!("http://{}", reachable(http))),
             certificate_sha256: sha256.to_string(),
             pid: Some(std::process::id()),
@@ -142,6 +145,15 @@ impl Running {
         files::write(&path(SERVER), &text, Private)?;
         Ok(Note(text))
     }
+}
+
+/// The URL of WebSockets without TLS at this address.
+pub(super) fn plain_websocket(address: SocketAddr) -> String {
+    format!(
+        "ws://{}{}",
+        reachable(address),
+        crate::wire::WEBTRANSPORT_PATH
+    )
 }
 
 /// Takes `server.json` away when it is dropped, unless another server has written its own meanwhile.

@@ -62,6 +62,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
         mut builder,
         http,
         websockets,
+        plain_websockets,
         grace,
     } = loaded.plan().map_err(first_of)?;
     tracing_subscriber::fmt()
@@ -72,6 +73,11 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
     if http.is_some_and(|http| !http.ip().is_loopback()) {
         tracing::warn!(
             "the HTTP API has no TLS and listens beyond this machine: put a proxy with TLS in front of it"
+        );
+    }
+    if plain_websockets.is_some_and(|plain| !plain.ip().is_loopback()) {
+        tracing::warn!(
+            "WebSockets without TLS are served beyond this machine: let only a proxy with TLS reach them"
         );
     }
     #[cfg(feature = "web")]
@@ -87,6 +93,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
     if !websockets {
         running.websocket = None;
     }
+    running.plain_websocket = server.plain_websocket_address().map(dev::plain_websocket);
     let _note = if dev {
         Some(running.note().map_err(Failure::new)?)
     } else {
@@ -149,6 +156,9 @@ fn explain(error: &ServerError) -> Failure {
             let or = " (or websockets = false in the configuration: the port over TCP is for WebSockets alone)";
             hint(source, "--listen") + or
         }
+        ServerError::Bind(BindError::PlainTcp { source, .. }) => {
+            hint(source, "plain_websockets in the configuration")
+        }
         ServerError::Http { source, .. } => hint(source, "--http"),
         _ => String::new(),
     };
@@ -177,6 +187,9 @@ fn banner(
     line("WebTransport", &running.webtransport);
     if let Some(websocket) = &running.websocket {
         line("WebSocket", websocket);
+    }
+    if let Some(plain) = &running.plain_websocket {
+        line("", &format!("{plain}  {}", faint("without TLS")));
     }
     line("Certificate", &format!("{sha256}  {}", faint("SHA-256")));
     line(

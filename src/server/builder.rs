@@ -79,6 +79,7 @@ pub struct Builder {
     grace: Duration,
     idle: Duration,
     websockets: bool,
+    plain_websockets: Option<SocketAddr>,
     channel_idle: Duration,
     workers: Option<NonZeroU8>,
     retention: Arc<dyn Fn(&ChannelName) -> Retention + Send + Sync>,
@@ -145,6 +146,7 @@ impl Builder {
             grace: Duration::from_secs(10),
             idle: Duration::from_secs(30),
             websockets: true,
+            plain_websockets: None,
             channel_idle: Duration::from_secs(60),
             workers: None,
             retention: Arc::new(|_| Retention::default()),
@@ -237,6 +239,13 @@ impl Builder {
         self
     }
 
+    /// Serves WebSockets without TLS on this TCP address, too, for a proxy in front that ends TLS; port 0 takes a free one. A session's
+    /// address is then the proxy's. Default: not served.
+    pub const fn plain_websockets(mut self, address: SocketAddr) -> Self {
+        self.plain_websockets = Some(address);
+        self
+    }
+
     /// How long a channel without readers and publications is kept. Default 60 s; it is looked for every 5 s.
     pub const fn channel_idle(mut self, idle: Duration) -> Self {
         self.channel_idle = idle;
@@ -297,6 +306,7 @@ impl Builder {
             listener::Config {
                 origins: self.origins.clone(),
                 websockets: self.websockets,
+                plain: self.plain_websockets,
                 soft_handshakes: self.limits.soft_handshakes,
                 hard_handshakes: self.limits.hard_handshakes,
                 deadline: self.deadline,
@@ -318,6 +328,7 @@ impl Builder {
                 pages: super::http::pages::router(self.development.filter(|_| address.ip().is_loopback()).map(|(issuer, api_key)| {
                     super::http::pages::Development {
                         url: format!("https://{}{WEBTRANSPORT_PATH}", listener.local_address()),
+                        websocket: listener.plain_address().map(|plain| format!("http://{plain}{WEBTRANSPORT_PATH}")),
                         certificate: certificates.first().sha256(),
                         issuer,
                         api_key,

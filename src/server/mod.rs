@@ -112,6 +112,12 @@ impl Server {
         self.listener.local_address()
     }
 
+    /// Where WebSockets are served without TLS, where they are.
+    #[must_use]
+    pub fn plain_websocket_address(&self) -> Option<SocketAddr> {
+        self.listener.plain_address()
+    }
+
     /// Where the HTTP API is served, where there is one.
     #[cfg(feature = "http")]
     #[must_use]

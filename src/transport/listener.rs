@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) idle: Duration,
     /// WebSockets are served on the same port over TCP.
     pub(crate) websockets: bool,
+    /// Where they are served without TLS.
+    pub(crate) plain: Option<SocketAddr>,
 }
 
 /// Most bytes that a client may have in flight to us before it is authenticated.
@@ -60,6 +62,7 @@ const LARGEST_FROM_CLIENTS: u16 = 1200;
 #[derive(Debug)]
 pub(crate) struct Listener {
     address: SocketAddr,
+    plain: Option<SocketAddr>,
     certificates: Arc<CertificateStore>,
     ports: Vec<Arc<Port>>,
 }
@@ -70,14 +73,14 @@ pub(crate) struct Binding {
     endpoint: quinn_proto::EndpointConfig,
     server: Arc<quinn_proto::ServerConfig>,
     port: Arc<Port>,
-    tcp: Option<tcp::Port>,
+    tcp: Vec<tcp::Port>,
     config: Arc<Config>,
 }
 
 /// One worker's part of a port: everything happens in its [`poll`](Self::poll). Dropping it frees its part of the port.
 pub(crate) struct Worker {
     driver: Driver,
-    tcp: Option<Door>,
+    tcp: Vec<Door>,
     config: Arc<Config>,
 }
 
@@ -96,6 +99,14 @@ pub enum BindError {
     /// The operating system says no to the same port over TCP, which is for WebSockets.
     #[error("cannot listen on TCP {address}: {source}")]
     Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operating system says no to the port for WebSockets without TLS.
+    #[error("cannot listen on TCP {address}, for WebSockets without TLS: {source}")]
+    PlainTcp {
         /// Where.
         address: SocketAddr,
         /// Why.
@@ -142,7 +153,12 @@ impl Listener {
         workers: u8,
     ) -> Result<(Self, Vec<Binding>), BindError> {
         let certificates = Arc::new(CertificateStore::new(certificate.clone()));
-        let Ports { bound, udp, tcp } = Ports::bind(address, workers, &config, &certificates)?;
+        let Ports {
+            bound,
+            udp,
+            tcp,
+            plain,
+        } = Ports::bind(address, workers, &config, &certificates)?;
         let resets = certificate.reset_key(&bind::place(bound));
         let crypto = server_crypto(Arc::clone(&certificates))?;
         let crypto = ServerCrypto::new(crypto).map_err(InvalidTls::Rustls)?;
@@ -176,6 +192,7 @@ impl Listener {
         let bindings = bindings.collect();
         let listener = Self {
             address: bound,
+            plain,
             certificates,
             ports,
         };
@@ -184,6 +201,11 @@ impl Listener {
 
     pub(crate) const fn local_address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where WebSockets are served without TLS.
+    pub(crate) const fn plain_address(&self) -> Option<SocketAddr> {
+        self.plain
     }
 
     /// Shows another certificate from the next handshake on.
@@ -211,7 +233,10 @@ impl Binding {
             config,
         } = self;
         let driver = Driver::new(socket, endpoint, server, port)?;
-        let tcp = tcp.map(tcp::Port::start).transpose()?;
+        let tcp = tcp
+            .into_iter()
+            .map(tcp::Port::start)
+            .collect::<Result<_, _>>()?;
         Ok(Worker {
             driver,
             tcp,
@@ -244,15 +269,17 @@ impl Worker {
 
     /// The next client that is let in over TCP; `None` until the task is woken.
     pub(crate) fn next_caller(&mut self, cx: &mut Context<'_>) -> Option<Caller> {
-        match self.tcp.as_mut()?.poll_accept(cx) {
-            Poll::Ready(caller) => Some(caller),
-            Poll::Pending => None,
-        }
+        self.tcp
+            .iter_mut()
+            .find_map(|door| match door.poll_accept(cx) {
+                Poll::Ready(caller) => Some(caller),
+                Poll::Pending => None,
+            })
     }
 
     /// Lets nobody in over TCP any more: the system refuses who comes when the last worker has said so.
     pub(crate) fn close_tcp(&mut self) {
-        self.tcp = None;
+        self.tcp.clear();
     }
 
     /// Closes what is still connected with `code`, and refuses whoever comes.

@@ -1,4 +1,4 @@
-//! The same port number over TCP, with TLS: for networks that let no UDP through (PROTOCOL §2.4).
+//! TCP, for networks that let no UDP through (PROTOCOL §2.4): with TLS on the same port number, and without it behind a proxy.
 
 use std::{
     io,
@@ -14,6 +14,7 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::either::Either;
 
 use super::{
     driver::{Admission, Permit},
@@ -33,7 +34,8 @@ const NOT_SENT: u32 = 16 * 1024;
 #[derive(Clone)]
 pub(super) struct Port {
     listener: Arc<Bound>,
-    acceptor: TlsAcceptor,
+    /// None behind a proxy that ends TLS.
+    acceptor: Option<TlsAcceptor>,
     admission: Admission,
 }
 
@@ -48,12 +50,15 @@ pub(super) struct Door {
 pub(crate) struct Caller {
     stream: TcpStream,
     pub(crate) peer: SocketAddr,
-    acceptor: TlsAcceptor,
+    acceptor: Option<TlsAcceptor>,
     permit: Permit,
 }
 
+/// What a client's bytes come over.
+pub(crate) type Secured = Either<TlsStream<TcpStream>, TcpStream>;
+
 impl Port {
-    /// With bounds of its own: who floods it keeps nobody from the other port.
+    /// With TLS, and with bounds of its own: who floods it keeps nobody from the other port.
     pub(super) fn bind(
         address: SocketAddr,
         certificates: Arc<CertificateStore>,
@@ -61,10 +66,22 @@ impl Port {
     ) -> Result<Self, PortError> {
         let crypto = https_crypto(certificates).map_err(PortError::Tls)?;
         Ok(Self {
-            listener: Arc::new(listen(address).map_err(PortError::Socket)?),
-            acceptor: Arc::new(crypto).into(),
+            acceptor: Some(Arc::new(crypto).into()),
+            ..Self::plain(address, admission).map_err(PortError::Socket)?
+        })
+    }
+
+    /// The same without TLS.
+    pub(super) fn plain(address: SocketAddr, admission: Admission) -> io::Result<Self> {
+        Ok(Self {
+            listener: Arc::new(listen(address)?),
+            acceptor: None,
             admission,
         })
+    }
+
+    pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 
     /// To be called in the worker's tokio runtime.
@@ -146,16 +163,19 @@ pub(super) fn adjust(stream: &TcpStream) {
 }
 
 impl Caller {
-    /// The TLS handshake. The permit is to be kept until the client is authenticated.
+    /// The TLS handshake, where there is to be one. The permit is to be kept until the client is authenticated.
     pub(crate) async fn secure(
         self,
         deadline: Duration,
-    ) -> Result<(TlsStream<TcpStream>, Permit), HandshakeError> {
-        let accepted = timeout(deadline, self.acceptor.accept(self.stream)).await;
+    ) -> Result<(Secured, Permit), HandshakeError> {
+        let Some(acceptor) = self.acceptor else {
+            return Ok((Either::Right(self.stream), self.permit));
+        };
+        let accepted = timeout(deadline, acceptor.accept(self.stream)).await;
         let stream = accepted
             .map_err(|_| HandshakeError::TimedOut)?
             .map_err(|error| HandshakeError::Tls(error.to_string()))?;
-        Ok((stream, self.permit))
+        Ok((Either::Left(stream), self.permit))
     }
 }
 

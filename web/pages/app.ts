@@ -18,9 +18,13 @@ async function start(): Promise<void> {
   const client = new Client(config.url, {
     getToken: () => devToken(name),
     certificateHashes: config.certificateHashes,
-    // Only a WebTransport session can pin a certificate by its hash, and no browser trusts this one otherwise.
-    transport: 'WebTransport' in window ? 'webtransport' : 'auto',
-    dial: { webtransport: dialer.dial },
+    dial: {
+      ...('WebTransport' in window && { webtransport: dialer.webtransport }),
+      // No browser takes the hash of a certificate for a WebSocket: this one goes without TLS.
+      ...(config.websocket && { websocket: dialer.websocketTo(config.websocket) }),
+    },
+    // The server is on this machine: WebTransport is not there late, but not at all.
+    headStart: 3_000,
     name: 'tidings-page/0.1.0',
   });
   const tallies: Tally[] = [];

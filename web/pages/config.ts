@@ -4,6 +4,8 @@
 export interface DevConfig {
   /** Where to connect: `https://HOST:PORT/tidings`. */
   url: string;
+  /** Where WebSockets are served without TLS: `http://HOST:PORT/tidings`. */
+  websocket?: string | null;
   /** SHA-256 of the server's certificates, in hexadecimal. */
   certificateHashes: string[];
   /** The key of the HTTP API. */

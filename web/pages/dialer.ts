@@ -1,12 +1,13 @@
 // A way to cut the connection behind the client's back: it then does what it does on a bad network.
 
-import type { Dial } from '/sdk/index.js';
+import type { Dial, Transport } from '/sdk/index.js';
+import { dial as websocket } from '/sdk/transport/websocket.js';
 
-/** Opens WebTransport sessions for a client's `dial`, and keeps the newest. */
+/** Opens connections for a client's `dial`, and keeps the newest. */
 export class Dialer {
-  #session: WebTransport | undefined;
+  #connection: Transport | undefined;
 
-  readonly dial: Dial = async (url, { certificateHashes, signal }) => {
+  readonly webtransport: Dial = async (url, { certificateHashes, signal }) => {
     const session = new WebTransport(url.href, {
       congestionControl: 'low-latency',
       serverCertificateHashes: certificateHashes.map(value => ({ algorithm: 'sha-256', value })),
@@ -18,12 +19,20 @@ export class Dialer {
     const abort = () => session.close();
     signal.addEventListener('abort', abort);
     await session.ready.finally(() => signal.removeEventListener('abort', abort));
-    this.#session = session;
-    return session;
+    this.#connection = session as Transport;
+    return this.#connection;
   };
 
-  /** Closes the session without a word to the client. */
+  /** Not where WebTransport goes, but to this address. */
+  readonly websocketTo =
+    (address: string): Dial =>
+    async (_, options) => {
+      this.#connection = await websocket(new URL(address), options);
+      return this.#connection;
+    };
+
+  /** Closes the connection without a word to the client. */
   cut(): void {
-    this.#session?.close();
+    this.#connection?.close();
   }
 }

@@ -31,6 +31,8 @@ pub(in crate::cli) struct Plan {
     pub(in crate::cli) http: Option<SocketAddr>,
     /// Whether there are any.
     pub(in crate::cli) websockets: bool,
+    /// Where there are some without TLS.
+    pub(in crate::cli) plain_websockets: Option<SocketAddr>,
     /// For the drain.
     pub(in crate::cli) grace: std::time::Duration,
 }
@@ -105,6 +107,10 @@ impl Loaded {
         if let Some(workers) = workers {
             builder = builder.workers(workers);
         }
+        let plain_websockets = settings.plain_websockets.map(|address| address.0);
+        if let Some(address) = plain_websockets {
+            builder = builder.plain_websockets(address);
+        }
         let address = http.as_ref().map(|(address, _)| *address);
         if let Some((address, key)) = http {
             builder = builder.http(address, key);
@@ -114,6 +120,7 @@ impl Loaded {
             builder,
             http: address,
             websockets,
+            plain_websockets,
             grace,
         })
     }

@@ -20,6 +20,8 @@ pub(in crate::cli) struct Settings {
     pub(in crate::cli) origins: Vec<String>,
     /// On the TCP port of the same number, unless it says no.
     pub(super) websockets: Option<bool>,
+    /// Where they are served without TLS, for a proxy.
+    pub(super) plain_websockets: Option<Address>,
     /// One for each core where it is absent.
     pub(super) workers: Option<Count>,
     pub(super) tls: Tls,
@@ -239,6 +241,8 @@ impl Settings {
     pub(super) const HTTP_LISTEN: &str = "127.0.0.1:8080";
     /// Where the server listens in development unless it is told.
     const DEV_LISTEN: &str = "127.0.0.1:4433";
+    /// Where it serves WebSockets without TLS in development unless it is told: for browsers that trust no certificate by its hash.
+    const DEV_PLAIN: &str = "127.0.0.1:0";
     /// Pages that may connect in development: those of this machine.
     const DEV_ORIGINS: [&str; 4] = [
         "http://localhost:*",
@@ -256,6 +260,11 @@ impl Settings {
     pub(super) fn fill_for_development(&mut self) {
         let path = |name| Some(dev::path(name));
         self.listen = self.listen.or_else(|| Self::DEV_LISTEN.parse().ok());
+        if self.websockets != Some(false) {
+            self.plain_websockets = self
+                .plain_websockets
+                .or_else(|| Self::DEV_PLAIN.parse().ok());
+        }
         for origin in Self::DEV_ORIGINS {
             if !self.origins.iter().any(|known| known == origin) {
                 self.origins.push(origin.to_owned());
@@ -310,6 +319,7 @@ impl Settings {
             listen,
             origins: vec!["text".to_owned()],
             websockets: Some(true),
+            plain_websockets: listen,
             workers: count,
             tls: Tls {
                 chain: path(),

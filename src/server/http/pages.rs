@@ -21,6 +21,8 @@ const TOKEN: std::time::Duration = std::time::Duration::from_secs(15 * 60);
 /// What the page in development needs, and everybody gets who reaches it.
 pub(crate) struct Development {
     pub(crate) url: String,
+    /// Where WebSockets are served without TLS: no browser can be told to trust a certificate for one.
+    pub(crate) websocket: Option<String>,
     pub(crate) certificate: Sha256,
     pub(crate) issuer: TokenIssuer,
     pub(crate) api_key: String,
@@ -77,6 +79,7 @@ fn serve(path: &str, headers: &HeaderMap) -> Response {
 #[serde(rename_all = "camelCase")]
 struct Config<'a> {
     url: &'a str,
+    websocket: Option<&'a str>,
     certificate_hashes: [String; 1],
     api_key: &'a str,
 }
@@ -87,6 +90,7 @@ async fn config(State(development): State<Arc<Development>>, headers: HeaderMap)
     }
     let config = Config {
         url: &development.url,
+        websocket: development.websocket.as_deref(),
         certificate_hashes: [development.certificate.to_string()],
         api_key: &development.api_key,
     };

@@ -57,6 +57,7 @@ impl Server {
             deadline: Duration::from_secs(20),
             idle: Duration::from_secs(20),
             websockets: false,
+            plain: None,
         };
         let local = (Ipv4Addr::LOCALHOST, 0).into();
         let (listener, bindings) = Listener::bind(local, certificate, config, 1).unwrap();

@@ -45,6 +45,7 @@ async fn pair() -> Pair {
         deadline: Duration::from_secs(5),
         idle: Duration::from_secs(5),
         websockets: false,
+        plain: None,
     };
     let (listener, bindings) =
         Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), certificate, config, 1).unwrap();

@@ -21,30 +21,58 @@ pub(super) struct Ports {
     pub(super) bound: SocketAddr,
     /// One for each worker.
     pub(super) udp: Vec<UdpSocket>,
-    pub(super) tcp: Option<tcp::Port>,
+    pub(super) tcp: Vec<tcp::Port>,
+    /// Where there are WebSockets without TLS.
+    pub(super) plain: Option<SocketAddr>,
 }
 
 impl Ports {
-    /// Binds a port, over TCP too where WebSockets are served; 0 takes one that is free.
+    /// Binds a port, over TCP too where WebSockets are served, and the one without TLS; 0 takes one that is free.
     pub(super) fn bind(
         address: SocketAddr,
         workers: u8,
         config: &Config,
         certificates: &Arc<CertificateStore>,
     ) -> Result<Self, BindError> {
+        let mut ports = Self::same_number(address, workers, config, certificates)?;
+        if let Some(address) = config.plain {
+            let failed = |source| BindError::PlainTcp { address, source };
+            let plain = tcp::Port::plain(address, admission(config)).map_err(failed)?;
+            ports.plain = Some(plain.local_address().map_err(failed)?);
+            ports.tcp.push(plain);
+        }
+        Ok(ports)
+    }
+
+    fn same_number(
+        address: SocketAddr,
+        workers: u8,
+        config: &Config,
+        certificates: &Arc<CertificateStore>,
+    ) -> Result<Self, BindError> {
+        let plain = None;
         let mut tries = 0;
         loop {
             let (bound, udp) = bind(address, workers.into())
                 .map_err(|source| BindError::Socket { address, source })?;
             if !config.websockets {
-                let tcp = None;
-                return Ok(Self { bound, udp, tcp });
+                let tcp = Vec::new();
+                return Ok(Self {
+                    bound,
+                    udp,
+                    tcp,
+                    plain,
+                });
             }
-            let admission = Admission::new(config.soft_handshakes, config.hard_handshakes);
-            match tcp::Port::bind(bound, Arc::clone(certificates), admission) {
+            match tcp::Port::bind(bound, Arc::clone(certificates), admission(config)) {
                 Ok(tcp) => {
-                    let tcp = Some(tcp);
-                    return Ok(Self { bound, udp, tcp });
+                    let tcp = vec![tcp];
+                    return Ok(Self {
+                        bound,
+                        udp,
+                        tcp,
+                        plain,
+                    });
                 }
                 Err(PortError::Socket(error))
                     if error.kind() == io::ErrorKind::AddrInUse
@@ -61,6 +89,10 @@ impl Ports {
             }
         }
     }
+}
+
+fn admission(config: &Config) -> Admission {
+    Admission::new(config.soft_handshakes, config.hard_handshakes)
 }
 
 /// Where a server is, as far as the one that follows it there says the same, and no other with the same certificate does. A stateless

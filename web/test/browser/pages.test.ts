@@ -104,6 +104,22 @@ test('a connection that is cut comes back, and nothing is missing', async () => 
   await line(page, 'still here', '.own').waitFor();
 });
 
+test('a browser without WebTransport has the same page over a WebSocket', async () => {
+  const both = await visit();
+  await both.context.addInitScript(() => Reflect.deleteProperty(globalThis, 'WebTransport'));
+  const [ada, bob] = [await both.enter(), await both.enter()];
+  assert.equal(await ada.page.locator('#transport').textContent(), 'websocket');
+  await say(ada.page, 'over TCP');
+  await line(bob.page, 'over TCP', ':not(.own)').waitFor();
+  const field = (await ada.page.locator('#field').boundingBox())!;
+  await ada.page.mouse.move(field.x + 20, field.y + 20);
+  await bob.page.locator(`.pointer[data-name="${ada.name}"]`).waitFor();
+  await ada.page.locator('#cut').click();
+  await ada.page.locator('#breaks', { hasText: '1' }).waitFor();
+  await ada.page.locator('#status[data-state=connected]').waitFor();
+  await ada.page.locator('#lines .remark', { hasText: 'Connected again, nothing is missing' }).waitFor();
+});
+
 for (const look of LOOKS) {
   test(`the development page fits and is reached by keys: ${look.name}`, async () => {
     const both = await visit(look);

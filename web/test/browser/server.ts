@@ -3,10 +3,11 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 
-const BINARY = process.env.TIDINGS_BIN;
+// From here, not from the directory that the server is started in.
+const BINARY = process.env.TIDINGS_BIN && resolve(process.env.TIDINGS_BIN);
 
 // What begins with TIDINGS_ is a setting for the server.
 const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDINGS_')));
