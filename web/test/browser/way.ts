@@ -1,4 +1,4 @@
-// A way to a server that lets UDP through, or swallows it, as some networks do.
+// A way to a server that lets UDP through, loses some of it, or swallows it, as networks do.
 
 import { createSocket, type RemoteInfo, type Socket as Udp } from 'node:dgram';
 import { type AddressInfo, connect, createServer, type Server as Tcp } from 'node:net';
@@ -9,6 +9,8 @@ export class Way {
   port = 0;
   /** Whether UDP passes. */
   open = true;
+  /** Which packets of the server are lost. */
+  loses: (packet: Uint8Array) => boolean = () => false;
   readonly #tcp: Tcp;
   readonly #udp: Udp = createSocket('udp4');
   readonly #far = new Map<number, Udp>();
@@ -30,7 +32,7 @@ export class Way {
       let far = this.#far.get(port);
       if (!far) {
         far = createSocket('udp4');
-        far.on('message', answer => this.open && this.#udp.send(answer, port, HOST));
+        far.on('message', answer => this.open && !this.loses(answer) && this.#udp.send(answer, port, HOST));
         this.#far.set(port, far);
       }
       far.send(packet, server, HOST);
