@@ -1,5 +1,6 @@
 """From results to a table, benches/LOSS.md and a chart."""
 
+import itertools
 import math
 import statistics
 
@@ -10,13 +11,17 @@ COLOURS = {
     "nats": "#e0912f",
     "tls-bbr": "#8a2f3c",
     "nats-bbr": "#8f5b12",
+    "browser": "#0b62d6",
+    "browser-single": "#7fb2f0",
+    "browser-websocket": "#d1495b",
+    "browser-websocket-bbr": "#8a2f3c",
 }
 TITLES = {
     "small": "10 channels, 100 messages/s of 500 bytes each",
     "bulk": "the same, beside a channel with 64,000-byte messages",
 }
 # What the project asks of itself, at 2 % loss.
-TARGETS = {"tidings-single": 0.5, "tls": 0.35, "nats": 0.35}
+TARGETS = {"tidings-single": 0.5, "tls": 0.35, "nats": 0.35, "browser-single": 0.5, "browser-websocket": 0.35}
 TARGET_LOSS = 2.0
 
 
@@ -66,17 +71,16 @@ def table(results):
 def ratios(results):
     kinds = groups(results)
     lines = ["| variant | late at 2 %, compared | ratio | asked |", "| --- | --- | --- | --- |"]
-    for variant in TITLES:
-        ours = kinds.get((variant, TARGET_LOSS, "tidings"), {"good": []})["good"]
-        for contender in COLOURS:
-            theirs = kinds.get((variant, TARGET_LOSS, contender), {"good": []})["good"]
-            if contender == "tidings" or not ours or not theirs:
-                continue
+    for variant, contender in itertools.product(TITLES, COLOURS):
+        # In the browser ours is the browser's.
+        us = "browser" if contender.startswith("browser") else "tidings"
+        ours, theirs = (kinds.get((variant, TARGET_LOSS, name), {"good": []})["good"] for name in (us, contender))
+        if contender != us and ours and theirs:
             base = statistics.median(run["late"] for run in theirs)
             own = statistics.median(run["late"] for run in ours)
             ratio = f"{own / base:.2f}" if base else "nobody is late" if not own else "-"
             asked = TARGETS.get(contender)
-            lines.append(f"| {variant} | tidings / {contender} | {ratio} | {f'at most {asked}' if asked else ''} |")
+            lines.append(f"| {variant} | {us} / {contender} | {ratio} | {f'at most {asked}' if asked else ''} |")
     return "\n".join(lines)
 
 
@@ -89,7 +93,7 @@ def write(results, out):
     jobs = f", {machine['jobs']} runs at the same time" if machine["jobs"] > 1 else ""
     late = 3 * options["delay_ms"]
     text = f"""## Head-of-line blocking
-What it measures: `benches/loss/run --help`. Again: `benches/loss/run` (root). Every run is in `benches/loss/results.json`, with the calibration of the link.
+What it measures: `benches/loss/run --help`. Again: `{results.get("command", "benches/loss/run")}` (root). Every run is in `{picture.replace("loss.svg", "results.json")}`, with the calibration of the link.
 
 Round trip {2 * options['delay_ms']:g} ms, rate {options['rate']}, queue {options['queue']}; {options['seconds']} s of publishing of which the first {options['warm_up']} are not judged, {options['repeats']} repeats, interleaved; {machine['cores']} cores{jobs}, Linux {machine['kernel']},
 revision {results['revision']}, {results['when']}. Late: delivered more than {late:g} ms after it was due to be sent, which is one round trip beyond the one-way delay. Times are beyond the one-way delay. Median (range) over the runs; a void run had a gap, a duplicate
@@ -112,8 +116,12 @@ def chart(results):
     kinds = groups(results)
     variants = [variant for variant in TITLES if any(key[0] == variant for key in kinds)]
     losses = sorted({key[1] for key in kinds})
+    named = [name for name in COLOURS if any(key[2] == name for key in kinds)]
+    # The legend: so wide a place for each name, so many in a row.
+    place = 40 + 7 * max(map(len, named))
     width = LEFT + len(variants) * (WIDTH + GAP)
-    height = TOP + HEIGHT + 90
+    row = (width - LEFT) // place
+    height = TOP + HEIGHT + 70 + 20 * math.ceil(len(named) / row)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
@@ -121,9 +129,8 @@ def chart(results):
     ]
     for number, variant in enumerate(variants):
         parts += panel(kinds, variant, losses, LEFT + number * (WIDTH + GAP))
-    named = [name for name in COLOURS if any(key[2] == name for key in kinds)]
     for number, name in enumerate(named):
-        x, y = LEFT + number * 125, height - 22
+        x, y = LEFT + number % row * place, TOP + HEIGHT + 68 + 20 * (number // row)
         parts.append(f'<line x1="{x}" x2="{x + 22}" y1="{y - 4}" y2="{y - 4}" stroke="{COLOURS[name]}" stroke-width="3"/>')
         parts.append(f'<text x="{x + 28}" y="{y}">{name}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"

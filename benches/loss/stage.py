@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 
-# Name: protocol of the load, server, congestion control of TCP.
+# Name: protocol of the load, server, congestion control of TCP; and how a page in a browser subscribes in place of the load.
 CONTENDERS = {
     "tidings": ("tidings", "tidings", "cubic"),
     "tidings-single": ("tidings-single", "tidings", "cubic"),
@@ -19,12 +19,23 @@ CONTENDERS = {
     "tls-bbr": ("floor-tls", "floor", "bbr"),
     "nats-bbr": ("nats", "nats", "bbr"),
 }
+BROWSERS = {
+    "browser": ("tidings", "cubic", "webtransport"),
+    "browser-single": ("tidings-single", "cubic", "webtransport"),
+    "browser-websocket": ("tidings", "cubic", "websocket"),
+    "browser-websocket-bbr": ("tidings", "bbr", "websocket"),
+}
+CONTENDERS |= {name: (protocol, "tidings", congestion) for name, (protocol, congestion, _) in BROWSERS.items()}
 VARIANTS = ("small", "bulk")
 
 ADDRESS = "10.77.0.1:4433"
+# The load: small flows, and messages a second in each.
+FLOWS = 10
+RATE = 100
 # Everything is delivered, however far a contender falls behind: what the log forgets would make a run void.
 TIDINGS = """
 listen = "{address}"
+origins = ["http://127.0.0.1:*"]
 [tls]
 chain = "{directory}/cert.pem"
 key = "{directory}/key.pem"
@@ -74,6 +85,8 @@ class Stage:
         self.lock = threading.Lock()
         certificate = [tools["tidings"], "cert", "--out", directory, "--name", "localhost", "--name", "10.77.0.1"]
         subprocess.run(certificate, check=True, stdout=subprocess.DEVNULL)
+        fingerprint = [tools["tidings"], "cert", "--hash", directory / "cert.pem"]
+        self.hash = subprocess.run(fingerprint, check=True, capture_output=True, text=True).stdout.strip()
         (directory / "tidings.toml").write_text(TIDINGS.format(address=ADDRESS, directory=directory))
         (directory / "nats.conf").write_text(NATS.format(address=ADDRESS, directory=directory))
 
@@ -109,7 +122,7 @@ class Stage:
         link = Process("the link", up, self.directory / f"{name}.log")
         try:
             link.wait_line("{")
-            summary = self.deliver(name, protocol, server, variant)
+            summary = self.deliver(name, contender, protocol, server, variant)
         finally:
             # It ends what runs inside.
             link.end()
@@ -117,7 +130,7 @@ class Stage:
         check(counters)
         return summary | {"link": counters}
 
-    def deliver(self, name, protocol, server, variant):
+    def deliver(self, name, contender, protocol, server, variant):
         def start(side, what, command):
             inside = [self.tools["link"], "exec", side, "--link", name, "--", *command]
             return Process(what, inside, self.directory / f"{name}-{what}.log")
@@ -126,11 +139,12 @@ class Stage:
         try:
             processes[0].wait_log(READY[server])
             peer = ["--protocol", protocol, "--address", ADDRESS, "--certificate", self.directory / "cert.pem"]
-            load = ["--seconds", str(self.options.seconds), "--warm-up", str(self.options.warm_up)]
+            load = ["--flows", str(FLOWS), "--rate", str(RATE), "--seconds", str(self.options.seconds), "--warm-up", str(self.options.warm_up)]
             if variant == "bulk":
                 load += ["--bulk-rate", str(self.options.bulk_rate)]
             delay = ["--delay", str(self.options.delay_ms)]
-            subscriber = start("client", "subscriber", [self.tools["load"], "subscribe", *peer, *load, *delay])
+            subscribe = self.browser(contender, variant) if contender in BROWSERS else [self.tools["load"], "subscribe", *peer]
+            subscriber = start("client", "subscriber", [*subscribe, *load, *delay])
             processes.append(subscriber)
             subscriber.wait_line("ready")
             begin, (waited, times) = time.monotonic(), processes[0].waited()
@@ -147,6 +161,15 @@ class Stage:
         finally:
             for process in reversed(processes):
                 process.end()
+
+    def browser(self, contender, variant):
+        """A page that subscribes, and has what arrived judged by the load."""
+        protocol, _, transport = BROWSERS[contender]
+        bulk = variant == "bulk"
+        channels = 1 if protocol == "tidings-single" else FLOWS + bulk
+        messages = (FLOWS * RATE + bulk * self.options.bulk_rate) * self.options.seconds
+        observer = [self.tools["node"], self.tools["observer"], f"https://{ADDRESS}/tidings", self.hash, transport]
+        return [*observer, str(channels), str(messages), self.tools["load"], "judge"]
 
     def server(self, kind):
         certificate = ["--certificate", self.directory / "cert.pem", "--key", self.directory / "key.pem"]

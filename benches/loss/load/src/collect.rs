@@ -1,10 +1,13 @@
 //! What arrived, and how late.
 
-use std::time::Duration;
+use std::{io::BufRead, time::Duration};
 
 use serde::Serialize;
 
-use crate::load::{Load, Message, now};
+use crate::{
+    Failure,
+    load::{Load, Message, now},
+};
 
 /// Judges every message of a run.
 #[derive(Debug)]
@@ -76,6 +79,11 @@ impl Collector {
 
     fn take_at(&mut self, bytes: &[u8], now: Duration) -> Result<bool, Wrong> {
         let message = Message::decode(bytes).ok_or(Wrong::Foreign(bytes.len()))?;
+        self.judge(message, now)
+    }
+
+    /// The same of a message that arrived at this time.
+    fn judge(&mut self, message: Message, arrived: Duration) -> Result<bool, Wrong> {
         let flow = message.flow;
         let next = self
             .next
@@ -97,9 +105,22 @@ impl Collector {
             } else {
                 &mut self.bulk_latencies
             };
-            latencies.push(now.saturating_sub(message.due));
+            latencies.push(arrived.saturating_sub(message.due));
         }
         Ok(self.missing == 0)
+    }
+
+    /// Takes what another program saw arrive, until it is the last message: a line for each, with the time in nanoseconds of the
+    /// monotonic clock, and the first bytes of the message in hexadecimal.
+    pub(crate) fn read(&mut self, arrivals: impl BufRead) -> Result<(), Failure> {
+        for line in arrivals.lines() {
+            let line = line?;
+            let arrival = parse(&line).ok_or_else(|| format!("{line:?} is no arrival"))?;
+            if self.judge(arrival.1, arrival.0)? {
+                return Ok(());
+            }
+        }
+        Err(format!("{} messages are missing", self.missing).into())
     }
 
     pub(crate) fn summary(mut self) -> Summary {
@@ -121,6 +142,16 @@ impl Collector {
             bulk_beyond_ms: quantiles(&self.bulk_latencies, self.delay),
         }
     }
+}
+
+fn parse(line: &str) -> Option<(Duration, Message)> {
+    let (time, digits) = line.split_once(' ')?;
+    let bytes: Vec<u8> = (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok())
+        .collect::<Option<_>>()?;
+    let time = Duration::from_nanos(time.parse().ok()?);
+    Some((time, Message::decode(&bytes)?))
 }
 
 impl Default for Quantiles {
@@ -153,7 +184,7 @@ fn quantiles(sorted: &[Duration], delay: Duration) -> Option<Quantiles> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::example;
+    use crate::load::{HEADER, example};
 
     fn run(change: impl Fn(&mut Vec<Message>)) -> Result<Summary, Wrong> {
         let load = Load {
@@ -182,6 +213,39 @@ mod tests {
         assert!((summary.beyond_ms.p50 - 50.0).abs() < 1e-6);
         assert!((summary.beyond_ms.max - 50.1).abs() < 1e-6);
         assert!(summary.bulk_beyond_ms.is_some());
+    }
+
+    #[test]
+    fn what_another_program_saw_is_judged_alike() {
+        let load = Load {
+            seconds: 1,
+            warm_up: 0,
+            ..example()
+        };
+        let lines = |plan: &[Message]| -> String {
+            plan.iter()
+                .map(|message| {
+                    let time = (message.due + Duration::from_millis(80)).as_nanos();
+                    let bytes = &message.encode()[..HEADER];
+                    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                    format!("{time} {digits}\n")
+                })
+                .collect()
+        };
+        let plan = load.plan(Duration::from_secs(7));
+        let read = |lines: &str| {
+            let mut collector = Collector::new(&load, 25.0);
+            collector
+                .read(lines.as_bytes())
+                .map(|()| collector.summary())
+        };
+        let summary = read(&lines(&plan)).unwrap();
+        assert_eq!(summary.judged, 1000);
+        assert!((summary.late - 1.0).abs() < 1e-9, "{}", summary.late);
+        assert!((summary.beyond_ms.p50 - 55.0).abs() < 1e-6);
+        assert!(read(&lines(&plan[1..])).is_err());
+        assert!(read(&lines(&plan[..plan.len() - 1])).is_err());
+        assert!(read("12 0g\n").is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod observe;
 mod tidings;
 mod tls;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -51,6 +51,15 @@ enum Subcommands {
         peer: Peer,
         #[command(flatten)]
         load: Load,
+    },
+    /// Judge what another subscriber saw; prints a line of JSON when everything has come. Reads lines: the time of the arrival in
+    /// nanoseconds of the monotonic clock, and the first 14 bytes of the message in hexadecimal
+    Judge {
+        #[command(flatten)]
+        load: Load,
+        /// One-way delay of the link in milliseconds.
+        #[arg(long, value_name = "MS")]
+        delay: f64,
     },
     /// Serve one subscriber and one publisher over TLS on TCP: what arrives from one is written to the other; prints "listening"
     FloorTls {
@@ -121,6 +130,11 @@ fn run(command: Subcommands) -> Result<(), Failure> {
                 Protocol::FloorTls => floor::subscribe(&peer, &mut collector),
                 Protocol::Nats => nats::subscribe(&peer, &mut collector),
             }?;
+            println!("{}", serde_json::to_string(&collector.summary())?);
+        }
+        Subcommands::Judge { load, delay } => {
+            let mut collector = Collector::new(&load, delay);
+            collector.read(io::stdin().lock())?;
             println!("{}", serde_json::to_string(&collector.summary())?);
         }
         Subcommands::Observe { peer, load } => println!("{}", observe::observe(&peer, &load)?),
