@@ -1,6 +1,6 @@
 //! Where the server is, who to be there, and whom to trust: the flags that `sub`, `pub` and `bench` share.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{iter, net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{Context, Failure, dev::Running, files, token};
 use crate::{
@@ -15,8 +15,8 @@ use crate::{
 #[command(next_help_heading = "Connection")]
 #[group(skip)]
 pub(super) struct Arguments {
-    /// The server: quic://HOST:PORT, https://HOST:PORT/tidings for WebTransport, or wss://HOST:PORT/tidings for a WebSocket, where no UDP
-    /// gets through [env: TIDINGS_URL]
+    /// The server: quic://HOST:PORT, https://HOST:PORT/tidings for WebTransport, or wss://HOST:PORT/tidings (ws:// without TLS) for a
+    /// WebSocket, where no UDP gets through [env: TIDINGS_URL]
     #[arg(long)]
     pub(super) url: Option<String>,
     /// The token to connect with [env: TIDINGS_TOKEN, which other users of this machine do not see]
@@ -68,17 +68,15 @@ impl Arguments {
         let running = Running::find().map_err(Failure::new)?;
         let given = self.url.as_deref().or_else(|| context.var("TIDINGS_URL"));
         let url = match (given, &running) {
-            (Some(url), _) => {
-                match transport.filter(|transport| !url.starts_with(scheme(*transport))) {
-                    Some(transport) => {
-                        return Err(Failure::usage(format!(
-                            "--transport {transport} goes with a URL that begins with {}, and this is {url}",
-                            scheme(transport)
-                        )));
-                    }
-                    None => url.to_owned(),
+            (Some(url), _) => match transport.filter(|transport| !goes_with(url, *transport)) {
+                Some(transport) => {
+                    return Err(Failure::usage(format!(
+                        "--transport {transport} goes with a URL that begins with {}, and this is {url}",
+                        scheme(transport)
+                    )));
                 }
-            }
+                None => url.to_owned(),
+            },
             (None, Some(running)) => match transport {
                 Some(Transport::WebTransport) => running.webtransport.clone(),
                 Some(Transport::WebSocket) => running.websocket.clone().ok_or_else(|| {
@@ -90,7 +88,10 @@ impl Arguments {
             },
             (None, None) => return Err(Failure::new(format!("{NO_SERVER} --url"))),
         };
-        let running = running.filter(|running| is_same(&url, &running.quic));
+        let running = running.filter(|running| {
+            let mut places = iter::once(&running.quic).chain(&running.plain_websocket);
+            places.any(|place| is_same(&url, place))
+        });
         let trust = self.trust(running.as_ref())?;
         let credentials = self.credentials(context)?;
         Ok(Access {
@@ -203,6 +204,11 @@ const fn scheme(transport: Transport) -> &'static str {
         Transport::WebTransport => "https://",
         Transport::WebSocket => "wss://",
     }
+}
+
+fn goes_with(url: &str, transport: Transport) -> bool {
+    url.starts_with(scheme(transport))
+        || transport == Transport::WebSocket && url.starts_with("ws://")
 }
 
 /// Whether two URLs name the same port of this machine, or the same host and port.

@@ -102,6 +102,16 @@ fn a_port_that_is_taken_is_named() {
             "--http",
         ],
     );
+    let env = [("TIDINGS_PLAIN_WEBSOCKETS", http)];
+    let elsewhere = ["serve", "--dev", "--listen", "127.0.0.1:0"];
+    place.run_with(&env, &elsewhere).failed(
+        1,
+        &[
+            &format!("cannot listen on TCP {http}, for WebSockets without TLS: "),
+            "something else listens there",
+            "plain_websockets in the configuration",
+        ],
+    );
     assert!(
         place.path("certs/dev/server.json").exists(),
         "the note of the one that runs stays"

@@ -25,7 +25,7 @@ fn timeless(mut line: Value) -> Value {
 fn announce_reaches_everybody_and_notify_one_user() {
     let place = Place::new();
     let _server = place.serve();
-    for scheme in ["quic", "webtransport", "websocket"] {
+    for scheme in ["quic", "webtransport", "websocket", "plain_websocket"] {
         let url = place.address(scheme);
         let phone = place.sub(&["--user", "42", "--json", "--url", &url]);
         let other = place.sub(&["--user", "43", "--json", "--url", &url]);
@@ -424,6 +424,7 @@ fn what_is_made_for_development_is_private_and_kept() {
             "certificate_sha256",
             "http",
             "pid",
+            "plain_websocket",
             "quic",
             "websocket",
             "webtransport"
