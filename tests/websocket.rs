@@ -335,12 +335,7 @@ async fn what_is_no_qmux_ends_its_connection_alone() {
         ] {
             let mut socket = open(server.address()).await;
             let _ = socket.send(message.clone()).await;
-            let mut last = Bytes::new();
-            while let Some(Ok(came)) = socket.next().await {
-                if let tungstenite::Message::Binary(record) = came {
-                    last = record;
-                }
-            }
+            let last = last_record(&mut socket).await;
             assert_eq!(
                 last.first(),
                 Some(&0x1c),
@@ -377,14 +372,94 @@ async fn a_silent_client_is_given_up_after_the_idle_timeout() {
         let server = TestServer::start_with(|builder| builder.idle(idle)).await;
         let mut socket = open(server.address()).await;
         // Parameters, so that it is a connection; then nothing.
-        let parameters = [&0xff51_5330_0d0a_0d0a_u64.to_be_bytes()[..], &[0]].concat();
-        socket
-            .send(tungstenite::Message::binary(parameters))
-            .await
-            .unwrap();
+        socket.send(parameters(&[])).await.unwrap();
         while let Some(Ok(_)) = socket.next().await {}
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_gives_up_sooner_is_given_up_sooner() {
+    bounded(async {
+        let idle = Duration::from_secs(600);
+        let server = TestServer::start_with(|builder| builder.idle(idle)).await;
+        let mut socket = open(server.address()).await;
+        // max_idle_timeout (1): 3000 ms; and windows for what is said on the control stream (4, 5).
+        let idle = [1, 2, 0x4b, 0xb8];
+        let window = [4, 4, 0x80, 1, 0, 0, 5, 4, 0x80, 1, 0, 0];
+        let hello = Frame::from(hello(Some(server.token("42")))).encode();
+        // A Hello, and then not a word.
+        for record in [
+            parameters(&[&idle[..], &window].concat()),
+            on_control(&hello),
+        ] {
+            socket.send(record).await.unwrap();
+        }
+        // Whoever is told why it ends was not given up for its silence.
+        let last = last_record(&mut socket).await;
+        assert_ne!(last.first(), Some(&0x1d), "{last:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_too_large_a_record_is_told_so_behind_what_waits() {
+    bounded(async {
+        let server = TestServer::start().await;
+        let mut socket = open(server.address()).await;
+        let hello = Frame::from(hello(Some(server.token("42")))).encode();
+        let subscribe = Frame::from(Subscribe {
+            request: 1,
+            channel: "chat-room-7".to_owned(),
+        });
+        let said = [hello, subscribe.encode()].concat();
+        // Ten streams (9), and 16 MiB for each and for all (4, 5, 7).
+        let much = |id| [id, 4, 0x81, 0, 0, 0];
+        let permitted = [&much(4)[..], &much(5), &much(7), &[9, 1, 10]].concat();
+        for record in [parameters(&permitted), on_control(&said)] {
+            socket.send(record).await.unwrap();
+        }
+        let begins = |record: &[u8]| record.windows(11).any(|part| part == b"chat-room-7");
+        while !begins(&socket.next().await.unwrap().unwrap().into_data()) {}
+        let room = "chat-room-7".parse().unwrap();
+        // More than the system takes; nobody reads.
+        for _ in 0..40 {
+            let message = Message::text("x".repeat(60_000));
+            server.broker().post(&room, message).unwrap();
+        }
+        let large = tungstenite::Message::binary(vec![0; 60_000]);
+        socket.send(large).await.unwrap();
+        let last = last_record(&mut socket).await;
+        assert_eq!(last.first(), Some(&0x1c), "no CONNECTION_CLOSE");
+    })
+    .await;
+}
+
+/// The record with which a connection begins.
+fn parameters(all: &[u8]) -> tungstenite::Message {
+    let kind = 0xff51_5330_0d0a_0d0a_u64.to_be_bytes();
+    let length = u8::try_from(all.len()).unwrap();
+    tungstenite::Message::binary([&kind[..], &[length], all].concat())
+}
+
+/// A record with these bytes of the control stream.
+fn on_control(bytes: &[u8]) -> tungstenite::Message {
+    let length = 0x4000 | u16::try_from(bytes.len()).unwrap();
+    tungstenite::Message::binary([&[0x0a, 0x00][..], &length.to_be_bytes(), bytes].concat())
+}
+
+/// The last before the end.
+async fn last_record<S>(socket: &mut WebSocketStream<S>) -> Bytes
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let mut last = Bytes::new();
+    while let Some(Ok(came)) = socket.next().await {
+        if let tungstenite::Message::Binary(record) = came {
+            last = record;
+        }
+    }
+    last
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -412,9 +487,7 @@ async fn a_client_that_asks_and_never_reads_is_given_up() {
         let server = TestServer::start_with(|builder| builder.idle(idle)).await;
         let session = {
             let mut socket = open(server.address()).await;
-            let parameters = [&0xff51_5330_0d0a_0d0a_u64.to_be_bytes()[..], &[0]].concat();
-            let parameters = tungstenite::Message::binary(parameters);
-            socket.send(parameters).await.unwrap();
+            socket.send(parameters(&[])).await.unwrap();
             socket
         };
         // Pings without end, whose answers nobody takes: the raw socket is written and never read.

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     time::{Instant, Sleep, sleep_until, timeout},
 };
 use tokio_tungstenite::{
@@ -29,6 +29,9 @@ use crate::transport::{Closed, LINGER, cut_off};
 const MESSAGES: usize = 32;
 /// A busy connection's round trip is measured this often.
 const MEASURE: Duration = Duration::from_secs(10);
+
+/// A peer that gives up sooner is not asked for a sign of life more often than every third of this.
+const LEAST_IDLE: Duration = Duration::from_secs(3);
 
 /// When which side says something unasked, or gives up.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +61,7 @@ pub(in crate::transport) async fn pump<S>(
         pings: 0,
         unflushed: false,
         gone: false,
-        left: false,
+        ended: false,
         stuck: None,
         last: None,
         timer: Box::pin(sleep_until(now)),
@@ -68,10 +71,18 @@ pub(in crate::transport) async fn pump<S>(
         return;
     }
     let mut socket = pump.socket;
-    // The peer's last words are read, or the system would throw ours away.
+    // The peer's last words are read, and the rest of what cannot be: the system would throw ours away.
     let _ = timeout(LINGER, async {
         let _ = socket.close(None).await;
-        while let Some(Ok(_)) = socket.next().await {}
+        let mut came = socket.next().await;
+        while let Some(Ok(_)) = came {
+            came = socket.next().await;
+        }
+        if let Some(Err(_)) = came {
+            let mut nobodys = [0; 1024];
+            let raw = socket.get_mut();
+            while raw.read(&mut nobodys).await.is_ok_and(|read| read > 0) {}
+        }
     })
     .await;
 }
@@ -99,8 +110,8 @@ struct Pump<'a, S> {
     stuck: Option<Instant>,
     /// The socket is of no use any more.
     gone: bool,
-    /// The peer has closed the WebSocket.
-    left: bool,
+    /// Nothing that can be read follows: the peer has closed the WebSocket, or is in the middle of what is too large.
+    ended: bool,
     /// It is over, and last words that have not left until then never will.
     last: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -145,8 +156,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
             let now = Instant::now();
             // A peer that takes nothing is as good as one that says nothing.
             let heard = self.stuck.map_or(self.heard, |stuck| stuck.min(self.heard));
-            let mut next = heard + self.times.idle;
-            if self.shared.lock().error.is_some() {
+            let (over, theirs) = {
+                let state = self.shared.lock();
+                (state.error.is_some(), state.peer_idle())
+            };
+            // As RFC 9000 §10.1 has it, the shorter of both.
+            let idle = theirs.map_or(self.times.idle, |theirs| {
+                self.times.idle.min(theirs.max(LEAST_IDLE))
+            });
+            let mut next = heard + idle;
+            if over {
                 next = *self.last.get_or_insert(now + LINGER);
             }
             if now >= next {
@@ -154,7 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
                 return self.lose(reason.to_owned());
             }
             if let Some(keep_alive) = self.times.keep_alive {
-                let due = self.pinged.unwrap_or(self.heard) + keep_alive;
+                let due = self.pinged.unwrap_or(self.heard) + keep_alive.min(idle / 3);
                 if now >= due {
                     self.ping(now);
                     continue;
@@ -177,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
     fn read(&mut self, cx: &mut Context<'_>) {
         // Not for ever, where a peer floods: others have their turn.
         for _ in 0..MESSAGES {
-            if self.gone || self.left {
+            if self.gone || self.ended {
                 return;
             }
             match self.socket.poll_next_unpin(cx) {
@@ -186,10 +205,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
                     self.take(message);
                 }
                 Poll::Ready(Some(Err(Error::Capacity(_)))) => {
-                    return self.shared.lock().fail(Fault::new(
-                        code::FRAME_ENCODING,
-                        "a record above 16,382 bytes",
-                    ));
+                    self.ended = true;
+                    let fault = Fault::new(code::FRAME_ENCODING, "a record above 16,382 bytes");
+                    return self.shared.lock().fail(fault);
                 }
                 Poll::Ready(Some(Err(Error::Io(_))) | None) => {
                     return self.lose(cut_off().reason);
@@ -212,7 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
             }
             // Without a word of QMux it says nothing. It is answered like our own.
             Message::Close(_) => {
-                self.left = true;
+                self.ended = true;
                 self.shared.lock().leave();
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}

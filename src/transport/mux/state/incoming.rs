@@ -1,5 +1,7 @@
 //! What comes from the peer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use quinn_proto::{Dir, StreamId};
 
@@ -27,6 +29,12 @@ impl State {
                 self.fail(fault);
             }
         }
+    }
+
+    /// After how much silence the peer gives up, where it said so.
+    pub(in crate::transport::mux) fn peer_idle(&self) -> Option<Duration> {
+        let idle = self.peer.as_ref()?.idle;
+        (idle > 0).then(|| Duration::from_millis(idle))
     }
 
     /// The peer went without a word, or after its last one.
