@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import unittest
+import unittest.mock
 import xml.etree.ElementTree
 
 COMPARE = pathlib.Path(__file__).resolve().parent
@@ -165,6 +166,16 @@ class Order(unittest.TestCase):
         runs = measure.measure(SCENARIO, peers, 2, None, None, say=lambda _: None)
         self.assertEqual(started, ["one a", "one b", "two a", "two b"] * 2)
         self.assertEqual(runs["one"]["a"], [{"failed": "a is not here", "kind": "sparse"}] * 2)
+
+    def test_a_step_of_the_peak_ladder_is_lost_by_two_tries_not_by_one(self):
+        good = {"reached": True, "void": False, "client_bound": None, "latency": {"p99": 1_000}}
+        slow = good | {"latency": {"p99": measure.PEAK_P99_US}}
+        tries = iter([good, slow, good, slow, slow])
+        case = Case("80 % of own peak", "latency", peak=0.8)
+        with unittest.mock.patch.object(measure, "_load", lambda *_: next(tries)):
+            peak = measure._peak(None, case, None, None)
+        self.assertAlmostEqual(peak, measure.FIRST_RATE * measure.STEP)
+        self.assertIsNone(next(tries, None))
 
     def test_a_peer_that_cannot_be_installed_is_named(self):
         class Broken:
