@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-say() { printf '\n== %s\n' "$1"; }
+say() { printf '\n== %s (after %d s)\n' "$1" "$SECONDS"; }
 need() {
   command -v "$1" >/dev/null 2>&1 && return
   if [ -n "${2:-}" ] && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
