@@ -148,6 +148,23 @@ test('a server that is killed and started again is found again, and the break is
   assert.deepEqual(lines, ['load-killed 1 before', 'load-killed break undefined', 'load-killed 1 after']);
 });
 
+for (const [sign, target] of [
+  ['online', 'window'],
+  ['visibilitychange', 'document'],
+] as const) {
+  test(`who waits to come back does so at once, when the browser says ${sign}`, async () => {
+    const page = await open('waits');
+    // Every pause is of minutes from now on.
+    await page.evaluate(() => {
+      Math.random = () => 1000;
+      for (const session of (globalThis as unknown as Globals).sessions) session.close();
+    });
+    await page.waitForFunction(() => (globalThis as unknown as Globals).client.state.status === 'connecting');
+    await page.evaluate(([sign, target]) => globalThis[target].dispatchEvent(new Event(sign)), [sign, target] as const);
+    await page.waitForFunction(() => (globalThis as unknown as Globals).client.state.status === 'connected');
+  });
+}
+
 test('a token is replaced before it ends, without a new connection', async () => {
   const page = await chromium.page();
   pages.push(page);
