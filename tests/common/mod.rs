@@ -9,6 +9,7 @@
 pub(crate) mod gate;
 pub(crate) mod raw;
 pub(crate) mod relay;
+pub(crate) mod websocket;
 
 use std::{future::Future, time::Duration};
 
