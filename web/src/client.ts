@@ -1,11 +1,13 @@
 // The client: connects, subscribes, publishes.
 
 import { Attendance } from './attendance.ts';
+import { newClaim } from './claim.ts';
 import { INVALID_CHANNEL, LOST, MESSAGE_TOO_LARGE, TidingsError } from './codes.ts';
 import { type Connected, discard, drive } from './driver.ts';
 import { Events } from './events.ts';
 import { greet } from './greet.ts';
-import { Line } from './line.ts';
+import { type Line, newLine } from './line.ts';
+import { serve } from './link.ts';
 import { member, toWire as messageToWire, type Publishable } from './message.ts';
 import {
   type ClientOptions,
@@ -15,26 +17,24 @@ import {
   toHash,
 } from './options.ts';
 import { hex, isChannel, type Position, toText, toWire } from './position.ts';
-import { CHANNEL, ENDPOINT, Registry } from './registry.ts';
+import { CHANNEL, ENDPOINT, newRegistry, type Registry } from './registry.ts';
 import { type Publication, publication, Subscription } from './subscription.ts';
-import { Tokens } from './tokens.ts';
+import { newTokens, type Tokens } from './tokens.ts';
 import { race, remember, remembered } from './transport/connect.ts';
 import type { Dial, Kind } from './transport/transport.ts';
 import { available, dial as webtransport } from './transport/webtransport.ts';
 import {
-  type Frame,
   HISTORY_PAGE,
   PING,
   PONG,
   PRESENCE_PAGE,
-  PUBLISH,
   PUBLISH_WITH,
-  PUBLISHED,
   PUBLISHED_ONCE,
   READ_HISTORY,
   READ_PRESENCE,
   REFRESH,
   REFRESHED,
+  type Request,
   type WireStart,
 } from './wire/frames.ts';
 
@@ -106,8 +106,8 @@ const NAME = 'tidings-js/0.1.0';
 export class Client extends Events<ClientEvents> {
   /** Why it is over, once it is. Never rejects. */
   readonly closed: Promise<{ code: number; reason: string }>;
-  readonly #registry: Registry = new Registry();
-  readonly #line: Line = new Line();
+  readonly #registry: Registry = newRegistry();
+  readonly #line: Line = newLine();
   readonly #tokens: Tokens;
   readonly #close: () => void;
   #state: State = { status: 'connecting', attempt: 0 };
@@ -118,17 +118,18 @@ export class Client extends Events<ClientEvents> {
     const target = new URL(url);
     if (target.protocol !== 'https:') throw new TypeError(`${url} does not begin with https:`);
     if (target.pathname === '/') target.pathname = '/tidings';
-    this.#tokens = new Tokens(options.token, options.getToken);
+    this.#tokens = newTokens(options.token, options.getToken);
     const connect = connector(target, options);
     const [over, close] = drive({
-      registry: this.#registry,
-      line: this.#line,
       tokens: this.#tokens,
       deadline: options.deadline ?? 10_000,
-      connect,
-      refresh: token => this.refresh(token),
       connecting: (attempt, error) => this.#become({ status: 'connecting', attempt, ...(error && { error }) }),
-      connected: connected => this.#become(welcomed(connected)),
+      connect,
+      connected: connected => {
+        this.#become(welcomed(connected));
+        const watch = (skew: () => number) => this.#tokens.watch(token => this.refresh(token), skew);
+        return serve(connected[1], this.#registry, this.#line, watch);
+      },
     });
     this.#close = close;
     this.closed = over.then(error => {
@@ -172,12 +173,12 @@ export class Client extends Events<ClientEvents> {
    * every connection, from where it was. Throws where the name breaks the grammar, and where it reads the channel already.
    */
   subscribe(channel: string, options: SubscribeOptions = {}): Subscription {
-    return new Subscription(this.#registry, CHANNEL, parse(channel), startOf(options));
+    return new Subscription(this.#registry, newClaim(CHANNEL, parse(channel), startOf(options)));
   }
 
   /** Reads a stream that user code on the server opens for this client under this name (PROTOCOL §5.1). It need not be there yet. */
   stream(name: string): Subscription {
-    return new Subscription(this.#registry, ENDPOINT, parse(name), { kind: 'head' });
+    return new Subscription(this.#registry, newClaim(ENDPOINT, parse(name), { kind: 'head' }));
   }
 
   /**
@@ -188,23 +189,15 @@ export class Client extends Events<ClientEvents> {
     parse(channel);
     const [wire, size] = messageToWire(message);
     const { key, conflationKey, echo = true } = options;
-    const plain = key === undefined && conflationKey === undefined && echo;
-    const make = (request: bigint): Frame =>
-      plain
-        ? { type: PUBLISH, request, channel, message: wire }
-        : { type: PUBLISH_WITH, request, channel, key, conflationKey, echo, message: wire };
     for (;;) {
       const most = this.#state.status === 'connected' ? this.#state.limits.message : size;
       if (size > most) {
         throw new TidingsError(MESSAGE_TOO_LARGE, `the message has ${size} bytes, the server takes ${most}`);
       }
       try {
-        const [answer] = await this.#line.ask([PUBLISHED, PUBLISHED_ONCE], make, size);
-        return {
-          position: toText(answer.position),
-          level: answer.level,
-          duplicate: 'duplicate' in answer && answer.duplicate,
-        };
+        const frame: Request = { type: PUBLISH_WITH, channel, key, conflationKey, echo, message: wire };
+        const [{ position, level, duplicate }] = await this.#line.ask(PUBLISHED_ONCE, frame, size);
+        return { position: toText(position), level, duplicate };
       } catch (error) {
         if (key === undefined || (error as TidingsError).code !== LOST) throw error;
       }
@@ -216,8 +209,7 @@ export class Client extends Events<ClientEvents> {
     parse(channel);
     const { from, limit = 256, reverse = false } = options;
     const query = { from: from === undefined ? undefined : toWire(from), limit: count(limit), reverse };
-    const make = (request: bigint): Frame => ({ type: READ_HISTORY, request, channel, query });
-    const [{ kept, complete }, frames] = await this.#line.ask([HISTORY_PAGE], make);
+    const [{ kept, complete }, frames] = await this.#line.ask(HISTORY_PAGE, { type: READ_HISTORY, channel, query });
     const publications = frames.map(frame => publication(kept?.epoch ?? 0n, frame));
     const last = publications.at(-1)?.position;
     return {
@@ -231,8 +223,7 @@ export class Client extends Events<ClientEvents> {
   /** Who is in a channel, `limit` and 256 of them listed at most. The client must be allowed to subscribe; it need not have done so. */
   async presence(channel: string, { limit = 256 }: { limit?: number } = {}): Promise<Attendance> {
     parse(channel);
-    const make = (request: bigint): Frame => ({ type: READ_PRESENCE, request, channel, limit: count(limit) });
-    const [page] = await this.#line.ask([PRESENCE_PAGE], make);
+    const [page] = await this.#line.ask(PRESENCE_PAGE, { type: READ_PRESENCE, channel, limit: count(limit) });
     const { members, connections, users, complete, position } = page;
     return new Attendance(members.map(member), Number(connections), Number(users), complete, position?.offset);
   }
@@ -242,7 +233,7 @@ export class Client extends Events<ClientEvents> {
    * as long. Later connections show it too. Returns when it ends, in ms since 1970; `undefined` for never.
    */
   async refresh(token: string): Promise<number | undefined> {
-    const [{ expires }] = await this.#line.ask([REFRESHED], request => ({ type: REFRESH, request, token }));
+    const [{ expires }] = await this.#line.ask(REFRESHED, { type: REFRESH, token });
     const ends = expires === undefined ? undefined : Number(expires);
     this.#tokens.keep(token, ends);
     return ends;
@@ -251,9 +242,8 @@ export class Client extends Events<ClientEvents> {
   /** Asks the server for a sign of life: the time in ms until it came. */
   async rtt(): Promise<number> {
     let start = 0;
-    await this.#line.ask([PONG], request => {
+    await this.#line.ask(PONG, { type: PING }, 0, () => {
       start = performance.now();
-      return { type: PING, request };
     });
     return performance.now() - start;
   }

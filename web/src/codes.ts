@@ -78,3 +78,9 @@ export class TidingsError extends Error {
     return retryOf(this.code);
   }
 }
+
+/** Whatever was thrown, as an error of ours. */
+export const toError = (error: unknown): TidingsError =>
+  error instanceof TidingsError
+    ? error
+    : new TidingsError(LOST, String((error as Error | undefined)?.message ?? error));

@@ -1,99 +1,90 @@
 // Publications that come as datagrams (PROTOCOL §5.6): to whom they go, and how they meet what comes on the stream.
 
-import { type Frames, Signal } from './frames.ts';
+import { type Frames, newSignal } from './frames.ts';
+import { EARLY, INBOX } from './limits.ts';
 import { type Frame, type FrameOf, PUBLICATION } from './wire/frames.ts';
 
 type Publication = FrameOf<typeof PUBLICATION>;
 
-/** Publications that wait for their reader; of more the oldest go. Each is as large as a packet. */
-const INBOX = 64;
-/** Publications of subscriptions whose streams have not arrived; of more the oldest go. */
-const EARLY = 64;
-
 /** Where the datagrams of one connection go. */
-export class Inboxes {
-  readonly #open = new Map<bigint, Merge>();
-  #early: [bigint, Publication][] = [];
-
+export interface Inboxes {
   /** The stream of a subscription has arrived: what is read is both together. */
-  open(subscription: bigint, stream: Frames): Frames {
-    const merge = new Merge(stream, () => this.#open.delete(subscription));
-    this.#open.set(subscription, merge);
-    this.#early = this.#early.filter(([id, publication]) => {
-      if (id === subscription) merge.put(publication);
-      return id !== subscription;
-    });
-    return merge;
-  }
-
+  open(subscription: bigint, stream: Frames): Frames;
   /** A datagram came. Of a subscription that is over nothing is kept for long: what is early is little. */
-  put(subscription: bigint, publication: Publication): void {
-    const merge = this.#open.get(subscription);
+  put(subscription: bigint, publication: Publication): void;
+}
+
+export function newInboxes(): Inboxes {
+  const open = new Map<bigint, Merge>();
+  const early: [bigint, Publication][] = [];
+  const put: Inboxes['put'] = (subscription, publication) => {
+    const merge = open.get(subscription);
     if (merge) merge.put(publication);
-    else if (this.#early.push([subscription, publication]) > EARLY) this.#early.shift();
-  }
+    else if (early.push([subscription, publication]) > EARLY) early.shift();
+  };
+  return {
+    put,
+    open(subscription, stream) {
+      const merge = newMerge(stream, () => open.delete(subscription));
+      open.set(subscription, merge);
+      for (const [id, publication] of early.splice(0)) put(id, publication);
+      return merge;
+    },
+  };
 }
 
 /** A stream and its datagrams, by their offsets. */
-class Merge implements Frames {
-  readonly #stream: Frames;
-  readonly #closed: () => void;
+interface Merge extends Frames {
+  put(publication: Publication): void;
+}
+
+function newMerge(stream: Frames, closed: () => void): Merge {
   /** By offset, ascending. */
-  readonly #waiting: Publication[] = [];
+  const waiting: Publication[] = [];
   /** Taken from the stream and not given yet. */
-  #held: Frame | undefined;
-  readonly #changed = new Signal();
+  let held: Frame | undefined;
   /** The stream is asked for more. */
-  #asking = false;
-
-  constructor(stream: Frames, closed: () => void) {
-    this.#stream = stream;
-    this.#closed = closed;
-  }
-
-  get over(): boolean {
-    return this.#stream.over && !this.#held && !this.#waiting.length;
-  }
-
-  get overflowed(): boolean {
-    return this.#stream.overflowed === true;
-  }
-
-  /** Before the end of the stream comes whatever came as a datagram. */
-  take(): Frame | undefined {
-    const frame = (this.#held ??= this.#stream.take());
-    const first = this.#waiting[0];
-    if (first && (frame?.type !== PUBLICATION || first.offset <= frame.offset)) return this.#waiting.shift();
-    this.#held = undefined;
-    return frame;
-  }
-
-  more(): Promise<void> {
-    // Asked once: a stream that is silent for long does not gather those who wait for it.
-    if (!this.#asking) {
-      this.#asking = true;
-      void this.#stream.more().then(() => {
-        this.#asking = false;
-        this.#changed.wake();
-      });
-    }
-    return this.#changed.wait();
-  }
-
-  stop(): void {
-    this.#waiting.length = 0;
-    this.#held = undefined;
-    this.#closed();
-    this.#stream.stop();
-  }
-
-  put(publication: Publication): void {
-    const waiting = this.#waiting;
-    let at = waiting.length;
-    while (at && waiting[at - 1]!.offset > publication.offset) at--;
-    if (waiting[at - 1]?.offset === publication.offset) return;
-    waiting.splice(at, 0, publication);
-    if (waiting.length > INBOX) waiting.shift();
-    this.#changed.wake();
-  }
+  let asking = false;
+  const changed = newSignal();
+  return {
+    get over() {
+      return stream.over && !held && !waiting.length;
+    },
+    get overflowed() {
+      return stream.overflowed === true;
+    },
+    // Before the end of the stream comes whatever came as a datagram.
+    take() {
+      const frame = (held ??= stream.take());
+      const first = waiting[0];
+      if (first && (frame?.type !== PUBLICATION || first.offset <= frame.offset)) return waiting.shift();
+      held = undefined;
+      return frame;
+    },
+    more() {
+      // Asked once: a stream that is silent for long does not gather those who wait for it.
+      if (!asking) {
+        asking = true;
+        void stream.more().then(() => {
+          asking = false;
+          changed.wake();
+        });
+      }
+      return changed.wait();
+    },
+    stop() {
+      waiting.length = 0;
+      held = undefined;
+      closed();
+      stream.stop();
+    },
+    put(publication) {
+      let at = waiting.length;
+      while (at && waiting[at - 1]!.offset > publication.offset) at--;
+      if (waiting[at - 1]?.offset === publication.offset) return;
+      waiting.splice(at, 0, publication);
+      if (waiting.length > INBOX) waiting.shift();
+      changed.wake();
+    },
+  };
 }

@@ -1,13 +1,11 @@
 // What a client does all its life: a connection after the other.
 
 import { backoff } from './backoff.ts';
-import { CLOSED, LOST, TidingsError } from './codes.ts';
+import { CLOSED, LOST, TidingsError, toError } from './codes.ts';
 import type { Session } from './greet.ts';
-import type { Line } from './line.ts';
-import { Link } from './link.ts';
-import type { Registry } from './registry.ts';
+import type { Link } from './link.ts';
 import type { Tokens } from './tokens.ts';
-import { type Attempt, race, toError } from './transport/connect.ts';
+import { type Attempt, race } from './transport/connect.ts';
 import type { Kind } from './transport/transport.ts';
 
 /** A session and how it came about. */
@@ -17,22 +15,24 @@ export type Connected = [kind: Kind, session: Session];
 export const discard = ([, { transport }]: Connected): void => transport.close();
 
 export interface Driver {
-  registry: Registry;
-  line: Line;
   tokens: Tokens;
   /** Total time in ms for one attempt. */
   deadline: number;
-  /** Connects and says `Hello`. */
-  connect(token: string | undefined, signal: AbortSignal): Promise<Connected>;
   /** Attempt number `attempt` comes next; the error is why the one before failed, or the connection broke. */
   connecting(attempt: number, error: TidingsError | undefined): void;
-  connected(connected: Connected): void;
-  refresh(token: string): Promise<unknown>;
+  /** Connects and says `Hello`. */
+  connect(token: string | undefined, signal: AbortSignal): Promise<Connected>;
+  connected(connected: Connected): Link;
 }
 
 /** Runs until it is closed or a code says not to come back: a promise of why it ended, and how to close it. */
-export function drive(driver: Driver): [over: Promise<TidingsError>, close: () => void] {
-  const { tokens, registry, line } = driver;
+export function drive({
+  tokens,
+  deadline,
+  connecting,
+  connect,
+  connected,
+}: Driver): [over: Promise<TidingsError>, close: () => void] {
   const life = new AbortController();
   const { signal } = life;
   let closed: TidingsError | undefined;
@@ -51,7 +51,7 @@ export function drive(driver: Driver): [over: Promise<TidingsError>, close: () =
   const run = async () => {
     let error: TidingsError | undefined;
     for (let attempt = 0; ; attempt++) {
-      driver.connecting(attempt, error);
+      connecting(attempt, error);
       attempting = new AbortController();
       if (attempt && !closed) {
         let timer: ReturnType<typeof setTimeout> | undefined;
@@ -62,19 +62,17 @@ export function drive(driver: Driver): [over: Promise<TidingsError>, close: () =
         clearTimeout(timer);
       }
       if (closed) return closed;
-      const late = new TidingsError(LOST, `no connection within ${driver.deadline} ms`);
-      const timer = setTimeout(() => attempting.abort(late), driver.deadline);
+      const late = new TidingsError(LOST, `no connection within ${deadline} ms`);
+      const timer = setTimeout(() => attempting.abort(late), deadline);
       try {
         // Given up also where what is waited for does not look at the signal, such as user code that is asked for a token.
-        const connect: Attempt<Connected> = async signal => driver.connect(await tokens.next(), signal);
-        const connected = await race([connect], driver.deadline, attempting.signal, discard);
+        const whole: Attempt<Connected> = async signal => connect(await tokens.next(), signal);
+        const found = await race([whole], deadline, attempting.signal, discard);
         clearTimeout(timer);
         attempt = 0;
-        const current = new Link(connected[1], registry, line);
-        link = current;
-        current.timed = () => tokens.watch(driver.refresh, () => current.skew);
-        driver.connected(connected);
-        error = await current.run();
+        link = connected(found);
+        if (closed) link.close(closed);
+        error = await link.over;
       } catch (failed) {
         error = toError(failed);
       }

@@ -1,7 +1,7 @@
 // Frames of one stream, read as they are asked for.
 
 import type { WireError } from './wire/codec.ts';
-import { Cutter } from './wire/cutter.ts';
+import { type Cutter, newCutter } from './wire/cutter.ts';
 import type { Frame } from './wire/frames.ts';
 
 /** What a subscription reads: a stream of its own, or its part of a lane. */
@@ -28,81 +28,69 @@ export async function next(frames: Frames): Promise<Frame | undefined> {
 }
 
 /** Wakes those who wait. */
-export class Signal {
-  #resolve: (() => void) | undefined;
-  #promise: Promise<void> | undefined;
-
+export interface Signal {
   /** Resolves at the next `wake`. */
-  wait(): Promise<void> {
-    this.#promise ??= new Promise(resolve => {
-      this.#resolve = resolve;
-    });
-    return this.#promise;
-  }
-
-  wake(): void {
-    this.#resolve?.();
-    this.#resolve = this.#promise = undefined;
-  }
+  wait(): Promise<void>;
+  wake(): void;
 }
 
-/** Reads a stream. Holds one chunk of it, and one frame that is not complete. */
-export class StreamReader implements Frames {
+export function newSignal(): Signal {
+  let promise: Promise<void> | undefined;
+  let resolve = () => {};
+  return {
+    wait: () => (promise ??= new Promise(wake => (resolve = wake))),
+    wake() {
+      promise = undefined;
+      resolve();
+    },
+  };
+}
+
+/** A stream as {@link Frames}: one chunk of it is held, and one frame that is not complete. */
+export interface StreamReader extends Frames {
+  over: boolean;
   /** What broke the protocol, where that ended the stream. */
   fault: WireError | undefined;
-  over = false;
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
-  readonly #cutter: Cutter;
-  readonly #heard: () => void;
-  #reading: Promise<void> | undefined;
+  readonly cutter: Cutter;
+}
 
-  /** `heard` is called for every chunk. */
-  constructor(stream: ReadableStream<Uint8Array>, limit: number, heard: () => void) {
-    this.#heard = heard;
-    this.#reader = stream.getReader();
-    this.#cutter = new Cutter(limit);
-  }
-
-  /** Bytes of the frame that was taken last. */
-  get size(): number {
-    return this.#cutter.size;
-  }
-
-  set limit(bytes: number) {
-    this.#cutter.limit = bytes;
-  }
-
-  take(): Frame | undefined {
+/** Reads a stream. `heard` is called for every chunk. */
+export function readStream(stream: ReadableStream<Uint8Array>, limit: number, heard: () => void): StreamReader {
+  const reader = stream.getReader();
+  const cutter = newCutter(limit);
+  let reading: Promise<void> | undefined;
+  const read = async () => {
     try {
-      return this.fault ? undefined : this.#cutter.next();
-    } catch (error) {
-      this.fault = error as WireError;
-      this.stop();
-      return undefined;
-    }
-  }
-
-  more(): Promise<void> {
-    this.#reading ??= this.#read();
-    return this.#reading;
-  }
-
-  stop(): void {
-    this.over = true;
-    this.#reader.cancel().catch(() => {});
-  }
-
-  async #read(): Promise<void> {
-    try {
-      const { value, done } = await this.#reader.read();
-      if (done) this.over = true;
-      else {
-        this.#heard();
-        this.#cutter.push(value);
+      const { value, done } = await reader.read();
+      if (done) {
+        frames.over = true;
+      } else {
+        heard();
+        cutter.push(value);
       }
     } catch {
-      this.over = true;
+      frames.over = true;
     }
-    this.#reading = undefined;
-  }
+    reading = undefined;
+  };
+  const frames: StreamReader = {
+    over: false,
+    fault: undefined,
+    cutter,
+    take() {
+      try {
+        return frames.fault ? undefined : cutter.next();
+      } catch (error) {
+        frames.fault = error as WireError;
+        frames.stop();
+        return undefined;
+      }
+    },
+    more: () => (reading ??= read()),
+    stop() {
+      frames.over = true;
+      reader.cancel().catch(() => {});
+    },
+  };
+  return frames;
 }

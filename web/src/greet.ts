@@ -1,20 +1,18 @@
-// From a transport to `Welcome` (PROTOCOL §4.1, §4.2).
+// From a transport to `Welcome` (PROTOCOL §4.1, §4.2), and to its end.
 
 import { LOST, PROTOCOL_VIOLATION, TidingsError } from './codes.ts';
-import { next, StreamReader } from './frames.ts';
+import { next, readStream } from './frames.ts';
+import { CLOSE, MAX_FRAME } from './limits.ts';
+import { whenAborted } from './transport/connect.ts';
 import type { Transport } from './transport/transport.ts';
-import { encode, type FrameOf, HELLO, WELCOME } from './wire/frames.ts';
-
-/** Longest frame that is taken from the server, in bytes. */
-export const MAX_FRAME = 16 << 20;
-/** Time in ms that the end of a connection may come after the end of its control stream. */
-const CLOSE = 5_000;
+import { encode, type Frame, type FrameOf, HELLO, WELCOME } from './wire/frames.ts';
 
 /** A connection that the server let in. */
 export interface Session {
   transport: Transport;
   welcome: FrameOf<typeof WELCOME>;
-  control: StreamReader;
+  /** The next frame of the control stream. Rejects with why the connection ended, or is to be ended. */
+  receive(): Promise<Frame>;
   writer: WritableStreamDefaultWriter<Uint8Array>;
   /** Chunks that were heard. */
   heard: { count: number };
@@ -27,36 +25,35 @@ export async function greet(
   client: string,
   signal: AbortSignal,
 ): Promise<Session> {
-  const fail = (error: TidingsError) => {
-    transport.close({ closeCode: Math.max(error.code, 0), reason: error.message.slice(0, 200) });
-    return error;
-  };
-  const abort = () => fail(new TidingsError(LOST, 'given up'));
-  signal.addEventListener('abort', abort);
-  if (signal.aborted) abort();
+  const listening = whenAborted(signal, () => close(transport, new TidingsError(LOST, 'given up')));
   try {
     const { readable, writable } = await transport.createBidirectionalStream();
     const heard = { count: 0 };
-    const control = new StreamReader(readable, MAX_FRAME, () => heard.count++);
+    const control = readStream(readable, MAX_FRAME, () => heard.count++);
+    const receive = async () => {
+      const frame = await next(control);
+      if (frame) return frame;
+      throw control.fault ?? (await ended(transport));
+    };
     const writer = writable.getWriter();
     const features = transport.datagrams ? ['lanes', 'datagram'] : ['lanes'];
     // Where it is not taken, the reason stands in the close of the connection.
     writer.write(encode({ type: HELLO, version: 1, token, client, features })).catch(() => {});
-    const welcome = await next(control);
-    if (welcome?.type === WELCOME) return { transport, welcome, control, writer, heard };
-    if (welcome || control.fault) {
-      throw new TidingsError(
-        PROTOCOL_VIOLATION,
-        `the server does not speak the protocol: ${control.fault?.message ?? 'no Welcome'}`,
-      );
-    }
-    throw await ended(transport);
+    const welcome = await receive();
+    if (welcome.type !== WELCOME) throw new TidingsError(PROTOCOL_VIOLATION, 'the server does not begin with Welcome');
+    return { transport, welcome, receive, writer, heard };
   } catch (error) {
-    throw error instanceof TidingsError ? fail(error) : await ended(transport);
+    const reason = error instanceof TidingsError ? error : await ended(transport);
+    close(transport, reason);
+    throw reason;
   } finally {
-    signal.removeEventListener('abort', abort);
+    listening();
   }
 }
+
+/** Closes a connection, and says why. */
+export const close = (transport: Transport, { code, message }: TidingsError): void =>
+  transport.close({ closeCode: Math.max(code, 0), reason: message.slice(0, 200) });
 
 /** Why a connection ended: with the code that the server gave, if it gave one. */
 export async function closing(transport: Transport): Promise<TidingsError> {
@@ -71,7 +68,7 @@ export async function closing(transport: Transport): Promise<TidingsError> {
 }
 
 /** The same, where its control stream has ended. */
-export async function ended(transport: Transport): Promise<TidingsError> {
+async function ended(transport: Transport): Promise<TidingsError> {
   const timer = setTimeout(() => transport.close(), CLOSE);
   const error = await closing(transport);
   clearTimeout(timer);

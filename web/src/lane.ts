@@ -2,82 +2,69 @@
 // own. A part that is not read holds up nobody: above PART_BYTES it ends here, and its subscription is made anew from where its reader
 // is, once that has read what there is. Above LANE_BYTES the largest part is given up with what is in it: it is read again.
 
-import { type Frames, next, Signal, type StreamReader } from './frames.ts';
+import { type Frames, newSignal, next, type StreamReader } from './frames.ts';
+import { FRAME_COST, LANE_BYTES, PART_BYTES, PARTS } from './limits.ts';
 import { END, type Frame, type FrameOf, HEADER, LANE, TURN } from './wire/frames.ts';
 
-/** Most bytes of a part that wait for their reader, but for a single frame that is larger. */
-const PART_BYTES = 256 * 1024;
-/** The same for all parts of a lane together. */
-const LANE_BYTES = 16 * 1024 * 1024;
-/** Most parts of a lane that are read, or wait to be. */
-const PARTS = 65_536;
-/** What a frame takes beside its bytes, about. */
-const FRAME_COST = 64;
-
-/** Bytes that the parts of a lane hold. */
-interface Held {
+interface Part extends Frames {
+  /** Nobody reads. */
+  abandoned: boolean;
   bytes: number;
+  /** Whether there was room, and somebody to read it. What follows the end is nobody's. */
+  push(frame: Frame, cost: number): boolean;
+  end(overflowed?: boolean): void;
+  clear(): void;
 }
 
-class Part implements Frames {
-  over = false;
-  overflowed = false;
-  /** Nobody reads. */
-  abandoned = false;
-  bytes = 0;
-  readonly #held: Held;
-  #frames: [Frame, cost: number][] = [];
-  readonly #changed = new Signal();
-
-  constructor(held: Held) {
-    this.#held = held;
-  }
-
-  take(): Frame | undefined {
-    const first = this.#frames.shift();
-    if (first) this.#count(-first[1]);
-    return first?.[0];
-  }
-
-  more(): Promise<void> {
-    return this.over ? Promise.resolve() : this.#changed.wait();
-  }
-
-  stop(): void {
-    this.abandoned = true;
-    this.clear();
-    this.end();
-  }
-
-  /** Whether there was room, and somebody to read it. What follows the end is nobody's. */
-  push(frame: Frame, cost: number): boolean {
-    if (this.abandoned) return false;
-    if (this.over) return true;
-    if (this.bytes + cost > PART_BYTES && this.bytes) {
-      this.end(true);
-      return false;
-    }
-    this.#count(cost);
-    this.#frames.push([frame, cost]);
-    this.#changed.wake();
-    return true;
-  }
-
-  end(overflowed = false): void {
-    if (!this.over) this.overflowed = overflowed;
-    this.over = true;
-    this.#changed.wake();
-  }
-
-  clear(): void {
-    this.#frames = [];
-    this.#count(-this.bytes);
-  }
-
-  #count(bytes: number): void {
-    this.bytes += bytes;
-    this.#held.bytes += bytes;
-  }
+/** `count` hears of every change of what the part holds. */
+function newPart(count: (bytes: number) => void): Part {
+  const frames: [Frame, cost: number][] = [];
+  const changed = newSignal();
+  const held = (bytes: number) => {
+    part.bytes += bytes;
+    count(bytes);
+  };
+  const part = {
+    over: false,
+    overflowed: false,
+    abandoned: false,
+    bytes: 0,
+    take() {
+      const [frame, cost = 0] = frames.shift() ?? [];
+      held(-cost);
+      return frame;
+    },
+    more: async () => {
+      if (!part.over) await changed.wait();
+    },
+    stop() {
+      part.abandoned = true;
+      part.clear();
+      part.end();
+    },
+    push(frame: Frame, cost: number) {
+      if (part.abandoned) return false;
+      if (part.over) return true;
+      if (part.bytes && part.bytes + cost > PART_BYTES) {
+        part.end(true);
+        return false;
+      }
+      held(cost);
+      frames.push([frame, cost]);
+      changed.wake();
+      return true;
+    },
+    end(overflowed = false) {
+      if (!part.over) part.overflowed = overflowed;
+      part.over = true;
+      changed.wake();
+    },
+    clear() {
+      frames.length = 0;
+      held(-part.bytes);
+    },
+  };
+  return part;
 }
 
 /**
@@ -88,37 +75,38 @@ export async function readLane(
   begins: (header: FrameOf<typeof HEADER>, part: Frames) => void,
   unwanted: (subscription: bigint) => void,
 ): Promise<void> {
-  const held: Held = { bytes: 0 };
   // Those that are over stay until nobody reads them, or room is needed.
   const parts = new Map<bigint, Part>();
+  let held = 0;
   let crowded = 64;
   let turn = 0n;
-  for (let frame = await next(lane); frame; frame = await next(lane)) {
+  for (let frame = await next(lane); frame && frame.type !== LANE; frame = await next(lane)) {
     if (frame.type === TURN) {
       turn = frame.subscription;
-    } else if (frame.type === HEADER) {
+      continue;
+    }
+    const part = parts.get(turn);
+    if (frame.type === HEADER) {
       if (parts.size >= crowded) {
-        for (const [id, part] of parts) if (part.abandoned) parts.delete(id);
+        for (const [id, { abandoned }] of parts) if (abandoned) parts.delete(id);
         crowded = Math.max(64, 2 * parts.size);
       }
-      if (frame.subscription !== turn || parts.has(turn) || parts.size >= PARTS) break;
-      const part = new Part(held);
-      parts.set(turn, part);
-      begins(frame, part);
-    } else if (frame.type === LANE) {
-      break;
-    } else {
+      if (frame.subscription !== turn || part || parts.size >= PARTS) break;
+      const begun = newPart(bytes => {
+        held += bytes;
+      });
+      parts.set(turn, begun);
+      begins(frame, begun);
+    } else if (part) {
       // Of one that was given up the server will hear, or has.
-      const part = parts.get(turn);
-      if (!part) continue;
-      const taken = part.push(frame, lane.size + FRAME_COST);
+      const taken = part.push(frame, lane.cutter.size + FRAME_COST);
       const ends = frame.type === END;
       if (ends) part.end();
       if (!taken) {
         parts.delete(turn);
         if (!ends) unwanted(turn);
       }
-      if (held.bytes > LANE_BYTES) {
+      if (held > LANE_BYTES) {
         const [id, largest] = [...parts].reduce((most, other) => (other[1].bytes > most[1].bytes ? other : most));
         parts.delete(id);
         largest.end(true);

@@ -1,15 +1,17 @@
 // What a subscription is told, until it looks.
 
 import type { TidingsError } from './codes.ts';
-import { type Frames, Signal } from './frames.ts';
+import { type Frames, newSignal } from './frames.ts';
+import { FEEDS } from './limits.ts';
+import type { Server } from './registry.ts';
 import type { FrameOf, HEADER, WirePosition } from './wire/frames.ts';
 
 /** A stream with its header read. */
 export interface Incoming {
   header: FrameOf<typeof HEADER>;
   frames: Frames;
-  /** Number of its connection: ids of subscriptions begin anew with each. */
-  connection: number;
+  /** Its connection: ids of subscriptions begin anew with each. */
+  server: Server;
 }
 
 /** Where a stream begins: all there is to know of one that nobody asked for. */
@@ -21,30 +23,29 @@ export const beginning = ({ header: { epoch, first } }: Incoming): WirePosition 
 /** A stream, or why the subscription is over. */
 export type Feed = Incoming | TidingsError;
 
-/** A reader that sleeps through more connections than this keeps the first stream and the latest ones. */
-const MOST = 4;
+/** What a subscription was told and has not taken up. Of more than FEEDS streams the second goes; positions tell what that cost. */
+export interface Mailbox {
+  put(feed: Feed): void;
+  take(): Feed | undefined;
+  /** Resolves when there may be more to take. */
+  more(): Promise<void>;
+  /** All streams that are left. */
+  drain(): Incoming[];
+}
 
-/** What a subscription was told and has not taken up. Of more than MOST streams the second goes; positions tell what that cost. */
-export class Mailbox {
-  /** How far its reader came: where the next connection takes it up. */
-  reached: WirePosition | undefined;
-  readonly changed: Signal = new Signal();
-  #feeds: Feed[] = [];
-
-  put(feed: Feed): void {
-    if (this.#feeds.length === MOST) discard(this.#feeds.splice(1, 1));
-    this.#feeds.push(feed);
-    this.changed.wake();
-  }
-
-  take(): Feed | undefined {
-    return this.#feeds.shift();
-  }
-
-  /** All that is left. */
-  drain(): Incoming[] {
-    return this.#feeds.splice(0).filter(feed => 'header' in feed);
-  }
+export function newMailbox(): Mailbox {
+  const feeds: Feed[] = [];
+  const changed = newSignal();
+  return {
+    put(feed) {
+      if (feeds.length === FEEDS) discard(feeds.splice(1, 1));
+      feeds.push(feed);
+      changed.wake();
+    },
+    take: () => feeds.shift(),
+    more: changed.wait,
+    drain: () => feeds.splice(0).filter(feed => 'header' in feed),
+  };
 }
 
 /** Nobody will read these. */

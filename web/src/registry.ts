@@ -1,327 +1,274 @@
 // Who reads what: the meeting place of streams that the server opens and subscriptions that user code holds.
 
+import { backoff } from './backoff.ts';
+import type { Claim } from './claim.ts';
 import {
   ALREADY_SUBSCRIBED,
   ENDED,
+  GOING_AWAY,
   LAGGED_OUT,
   NO_STREAM_LEFT,
   TidingsError,
   TOO_MANY_SUBSCRIPTIONS,
 } from './codes.ts';
-import { Inboxes } from './datagram.ts';
-import { beginning, discard, type Incoming, Mailbox } from './mailbox.ts';
+import { CUT, ORPHANS } from './limits.ts';
+import { beginning, discard, type Incoming } from './mailbox.ts';
 import type { WirePosition, WireStart } from './wire/frames.ts';
 
 /** Where a stream comes from (PROTOCOL §5.1): a channel, or user code on the server. */
 export const CHANNEL = 0;
 export const ENDPOINT = 1;
 
-const ORPHANS = 1024;
-
-/** User code's hold on a name; `Registry.release` gives it up. */
-export class Claim {
-  readonly source: number;
-  readonly name: string;
-  readonly start: WireStart;
-  readonly mailbox: Mailbox = new Mailbox();
-  /** Hears once, that the subscription stands or is refused. */
-  answer: ((answer: WirePosition | TidingsError) => void) | undefined;
-
-  constructor(source: number, name: string, start: WireStart, answer: Claim['answer']) {
-    this.source = source;
-    this.name = name;
-    this.start = start;
-    this.answer = answer;
-  }
-}
-
 /** What is known of one name. */
 interface Slot {
+  source: number;
   /** The reader; none for what came unasked and was not taken up yet. */
-  claim: Claim | undefined;
-  /** Id and beginning on this connection. */
-  current: { id: bigint; position: WirePosition } | undefined;
-  /** The stream of `current` has arrived. */
-  arrived: boolean;
-  /** Asked for on this connection, or made by the server. */
+  claim?: Claim;
+  /** Id and beginning on this connection, and whether its stream has arrived. */
+  current: { id: bigint; position: WirePosition; arrived: boolean } | undefined;
+  /** Asked for on this connection. */
   asked: boolean;
   /** Arrived and not handed over. Bounded by the streams that the server may open, and the parts that a lane may have. */
   waiting: Incoming[];
 }
 
-/** What the registry asks of a connection. */
+/** What the registry asks of a connection. Once that is over, nothing comes of it. */
 export interface Server {
   unsubscribe(id: bigint): void;
   subscribe(name: string, start: WireStart): void;
-  /** Calls `then` in a while: the end of a connection cuts its streams off too, and is seen a moment later. */
-  later(then: () => void): void;
+  later(ms: number, then: () => void): void;
 }
 
 /** What a client reads, over all its connections. */
-export class Registry {
-  /** Number of this connection. */
-  connection = 0;
-  #server: Server | undefined;
-  #slots = new Map<string, Slot>();
-  /** Channels whose `Subscribe` is not answered yet: none is asked for twice at a time. */
-  #asking = new Set<string>();
-  /** Given up before their streams arrived, which are to be dropped when they do. */
-  #orphans = new Set<bigint>();
-  #inboxes = new Inboxes();
-  #over: TidingsError | undefined;
-
+export interface Registry {
   /** Takes a name for a reader. Throws where it has one. */
-  claim(claim: Claim): void {
-    const slot = this.#slot(claim.source, claim.name);
-    if (slot.claim) throw new TidingsError(ALREADY_SUBSCRIBED, `${claim.name} is subscribed to already`);
-    slot.claim = claim;
-    if (this.#over) {
-      this.#slots.delete(key(claim.source, claim.name));
-      claim.answer?.(this.#over);
-      claim.mailbox.put(this.#over);
-      return;
-    }
-    if (slot.current && wantsAnother(slot, slot.current.position)) {
-      // What the server gave unasked goes, in favour of one that begins where this reader wants to.
-      this.#end(slot.current.id, slot.waiting.length > 0);
-      discard(slot.waiting.splice(0));
-      slot.current = undefined;
-      slot.asked = false;
-    }
-    settle(slot, claim.source);
-    this.#sync();
-  }
-
+  claim(claim: Claim): void;
   /** Gives a claim up: the server is told. */
-  release(claim: Claim): void {
-    const name = key(claim.source, claim.name);
-    const slot = this.#slots.get(name);
-    const rest = claim.mailbox.drain();
-    if (slot?.claim !== claim) {
-      discard(rest);
-      return;
-    }
-    const { current } = slot;
-    this.#slots.delete(name);
-    const mine = ({ connection, header }: Incoming) =>
-      connection === this.connection && header.subscription === current?.id;
-    // User code on the server may have opened its stream again before the end of the one before was read.
-    if (claim.source === ENDPOINT && rest.some(mine)) {
-      this.#slots.set(name, { claim: undefined, current, arrived: true, asked: true, waiting: rest });
-      return;
-    }
-    discard(rest);
-    discard(slot.waiting);
-    if (current) this.#end(current.id, slot.arrived);
-  }
-
+  release(claim: Claim): void;
   /** A new connection: what the old one had is gone; these are subscribed already. */
-  connected(server: Server, automatic: { channel: string; subscription: bigint; position: WirePosition }[]): void {
-    this.connection++;
-    this.#server = server;
-    this.#asking.clear();
-    this.#orphans.clear();
-    this.#inboxes = new Inboxes();
-    for (const [name, slot] of this.#slots) {
-      discard(slot.waiting.splice(0));
-      if (slot.claim) Object.assign(slot, { current: undefined, arrived: false, asked: false });
-      else this.#slots.delete(name);
-    }
-    for (const { channel, subscription, position } of automatic) {
-      const slot = this.#slot(CHANNEL, channel);
-      if (wantsAnother(slot, position)) {
-        // In favour of one that begins where this reader is.
-        this.#end(subscription, false);
-      } else {
-        slot.current = { id: subscription, position };
-        slot.asked = true;
-        settle(slot, CHANNEL);
-      }
-    }
-    this.#sync();
-  }
-
-  /** The connection is over. */
-  disconnected(): void {
-    this.#server = undefined;
-  }
-
+  connected(server: Server, automatic: { channel: string; subscription: bigint; position: WirePosition }[]): void;
   /** `Subscribed` came: it is for who wants the channel now. */
-  subscribed(name: string, id: bigint, position: WirePosition): void {
-    this.#asking.delete(name);
-    const slot = this.#slots.get(key(CHANNEL, name));
-    if (slot?.claim && slot.asked && !slot.current) {
-      slot.current = { id, position };
-      settle(slot, CHANNEL);
-    } else {
-      // Given up meanwhile. Whoever claimed the channel anew may want another beginning.
-      const arrived = slot?.waiting.filter(stream => stream.header.subscription === id) ?? [];
-      if (slot) {
-        slot.waiting = slot.waiting.filter(stream => !arrived.includes(stream));
-        if (!slot.claim && !slot.current && !slot.waiting.length) this.#slots.delete(key(CHANNEL, name));
-      }
-      discard(arrived);
-      this.#end(id, arrived.length > 0);
-    }
-    this.#sync();
-  }
-
-  /** A request was refused; whether to ask again after a pause, by {@link askAgain}. */
-  refused(name: string, error: TidingsError): boolean {
-    this.#asking.delete(name);
-    const slot = this.#slots.get(key(CHANNEL, name));
-    if (!slot) return false;
-    if (!slot.asked) {
-      // Claimed anew while the request was under way: it was not this reader's.
-      this.#sync();
-      return false;
-    }
-    // User code on the server subscribed this client while the request was on its way.
-    const stream = slot.waiting.at(-1);
-    if (stream) {
-      slot.current = { id: stream.header.subscription, position: beginning(stream) };
-      settle(slot, CHANNEL);
-      return false;
-    }
-    // The same, and its stream is still on its way; or one that was just given up has not ended yet.
-    if (error.code === ALREADY_SUBSCRIBED) return true;
-    // Who subscribed once is not ended by a server that has no room for the moment, or by a session that is ending. Nor by streams of
-    // the connection before, or of what it has just ended, which still count.
-    const passes = error.retry === 'backoff' || [ENDED, NO_STREAM_LEFT, TOO_MANY_SUBSCRIPTIONS].includes(error.code);
-    if (!slot.claim?.answer && passes) return true;
-    this.#slots.delete(key(CHANNEL, name));
-    slot.claim?.answer?.(error);
-    slot.claim?.mailbox.put(error);
-    return false;
-  }
-
-  /** Asks for a channel again that was refused. */
-  askAgain(name: string): void {
-    const slot = this.#slots.get(key(CHANNEL, name));
-    if (slot && !slot.current) slot.asked = false;
-    this.#sync();
-  }
-
+  subscribed(name: string, id: bigint, position: WirePosition): void;
+  /** A request was refused. */
+  refused(name: string, error: TidingsError): void;
   /** A stream arrived. */
-  arrived(incoming: Incoming): void {
-    const { header } = incoming;
-    if (this.#orphans.delete(header.subscription)) {
-      incoming.frames.stop();
-      return;
-    }
-    if (header.delivery === 2) incoming.frames = this.#inboxes.open(header.subscription, incoming.frames);
-    const slot = this.#slot(header.source, header.name);
-    const unasked = !this.#asking.has(header.name) && !slot.current;
-    if (header.source === ENDPOINT || unasked) {
-      slot.current = { id: header.subscription, position: beginning(incoming) };
-      slot.asked = true;
-    }
-    slot.waiting.push(incoming);
-    settle(slot, header.source);
-  }
-
-  /** A datagram arrived. */
-  get datagrams(): Inboxes {
-    return this.#inboxes;
-  }
-
+  arrived(incoming: Incoming): void;
   /** The stream of a claim ended without a word. Of a connection that is over nothing follows from that. */
-  cutOff(claim: Claim, { connection, header, frames }: Incoming): void {
-    const { subscription } = header;
-    const again = (code: number, reason: string) => {
-      if (connection === this.connection) this.#beginAnew(claim, subscription, new TidingsError(code, reason));
-    };
-    // The reader has read what there was before its part of a shared stream ran over: it is to have the rest.
-    if (frames.overflowed) again(LAGGED_OUT, 'the stream was not read in time');
-    else if (connection === this.connection) {
-      this.#server?.later(() => again(ENDED, 'the server cut the stream off'));
-    }
-  }
-
+  cutOff(claim: Claim, incoming: Incoming): void;
   /** Nothing will come any more. */
-  end(error: TidingsError): void {
-    this.#over ??= error;
-    const slots = [...this.#slots.values()];
-    this.#slots.clear();
-    for (const { claim, waiting } of slots) {
-      discard(waiting);
-      claim?.answer?.(error);
-      claim?.mailbox.put(error);
-    }
-  }
+  end(error: TidingsError): void;
+}
 
-  /** What is left of a stream cannot be had on it: its channel is asked for anew. A stream of user code cannot be, and is over. */
-  #beginAnew(claim: Claim, id: bigint, error: TidingsError): void {
-    const slot = this.#slots.get(key(claim.source, claim.name));
-    if (slot?.current?.id !== id) return;
-    if (claim.source === ENDPOINT) {
-      slot.claim?.mailbox.put(error);
-      return;
-    }
-    Object.assign(slot, { current: undefined, arrived: false, asked: false });
-    this.#server?.unsubscribe(id);
-    this.#sync();
-  }
+export function newRegistry(): Registry {
+  let server: Server | undefined;
+  let over: TidingsError | undefined;
+  const slots = new Map<string, Slot>();
+  /** Channels whose `Subscribe` is not answered yet: none is asked for twice at a time. */
+  const asking = new Set<string>();
+  /** Given up before their streams arrived, which are to be dropped when they do. */
+  const orphans = new Set<bigint>();
 
-  #slot(source: number, name: string): Slot {
-    let slot = this.#slots.get(key(source, name));
-    if (!slot) {
-      slot = { claim: undefined, current: undefined, arrived: false, asked: false, waiting: [] };
-      this.#slots.set(key(source, name), slot);
-    }
+  const slotOf = (source: number, name: string): Slot => {
+    let slot = slots.get(key(source, name));
+    if (!slot) slots.set(key(source, name), (slot = { source, current: undefined, asked: false, waiting: [] }));
     return slot;
-  }
+  };
 
-  #end(id: bigint, arrived: boolean): void {
-    this.#server?.unsubscribe(id);
-    if (!this.#server || arrived) return;
+  /** Ends a subscription; its stream is dropped, if need be when it arrives. */
+  const end = (id: bigint, arrived: boolean) => {
+    server?.unsubscribe(id);
+    if (!arrived) orphans.add(id);
     // Of some the stream was dropped already: the oldest are those that will not come.
-    this.#orphans.add(id);
-    if (this.#orphans.size > ORPHANS) this.#orphans.delete(this.#orphans.values().next().value!);
-  }
+    if (orphans.size > ORPHANS) orphans.delete(orphans.values().next().value!);
+  };
+
+  /** The same for what a name has on this connection. */
+  const drop = (slot: Slot) => {
+    if (slot.current) end(slot.current.id, slot.current.arrived);
+    forget(slot);
+  };
 
   /** Asks for what is claimed and was not asked for. */
-  #sync(): void {
-    if (!this.#server) return;
-    for (const slot of this.#slots.values()) {
-      const { claim } = slot;
-      if (claim?.source !== CHANNEL || slot.asked || this.#asking.has(claim.name)) continue;
-      this.#asking.add(claim.name);
+  const sync = () => {
+    for (const slot of slots.values()) {
+      const { claim, current, asked } = slot;
+      if (!server || claim?.source !== CHANNEL || current || asked || asking.has(claim.name)) continue;
+      asking.add(claim.name);
       slot.asked = true;
-      this.#server.subscribe(claim.name, startOf(claim));
+      server.subscribe(claim.name, claim.start());
     }
-  }
+  };
+
+  const arrived = (incoming: Incoming) => {
+    const { subscription, source, name } = incoming.header;
+    if (orphans.delete(subscription)) return incoming.frames.stop();
+    const slot = slotOf(source, name);
+    slot.waiting.push(incoming);
+    if (slot.current?.id === subscription) slot.current.arrived = true;
+    if (source === ENDPOINT || !(slot.current || asking.has(name))) begin(slot, incoming);
+    else settle(slot);
+  };
+
+  return {
+    arrived,
+
+    claim(claim) {
+      if (over) return claim.end(over);
+      const slot = slotOf(claim.source, claim.name);
+      if (slot.claim) throw new TidingsError(ALREADY_SUBSCRIBED, `${claim.name} is subscribed to already`);
+      slot.claim = claim;
+      // What the server gave unasked goes, in favour of one that begins where this reader wants to.
+      if (slot.current && wantsAnother(claim, slot.current.position)) drop(slot);
+      settle(slot);
+      sync();
+    },
+
+    release(claim) {
+      const name = key(claim.source, claim.name);
+      const slot = slots.get(name);
+      const rest = claim.mailbox.drain();
+      if (slot?.claim === claim) {
+        const mine = ({ server: from, header }: Incoming) =>
+          from === server && header.subscription === slot.current?.id;
+        if (claim.source === ENDPOINT && rest.some(mine)) {
+          // User code on the server has opened its stream again before the end of the one before was read.
+          delete slot.claim;
+          slot.waiting = rest;
+          return;
+        }
+        slots.delete(name);
+        drop(slot);
+      }
+      discard(rest);
+    },
+
+    connected(connection, automatic) {
+      server = connection;
+      asking.clear();
+      orphans.clear();
+      for (const [name, slot] of slots) {
+        forget(slot);
+        if (!slot.claim) slots.delete(name);
+      }
+      for (const { channel, subscription: id, position } of automatic) {
+        const slot = slotOf(CHANNEL, channel);
+        // If need be in favour of one that begins where this reader is.
+        if (slot.claim && wantsAnother(slot.claim, position)) {
+          end(id, false);
+        } else {
+          slot.current = { id, position, arrived: false };
+          settle(slot);
+        }
+      }
+      sync();
+    },
+
+    subscribed(name, id, position) {
+      asking.delete(name);
+      const slot = slots.get(key(CHANNEL, name));
+      if (slot?.asked && !slot.current) {
+        slot.current = { id, position, arrived: false };
+        settle(slot);
+      } else {
+        // Given up meanwhile. Whoever claimed the channel anew may want another beginning.
+        end(id, false);
+        const waiting = slot?.waiting.splice(0) ?? [];
+        if (!slot?.claim && !slot?.current) slots.delete(key(CHANNEL, name));
+        waiting.forEach(arrived);
+      }
+      sync();
+    },
+
+    refused(name, error) {
+      // The next connection asks again.
+      if (error.code === GOING_AWAY) return;
+      asking.delete(name);
+      const slot = slots.get(key(CHANNEL, name));
+      const stream = slot?.waiting.at(-1);
+      if (!slot?.asked) {
+        // Claimed anew while the request was under way: it was not this reader's.
+        sync();
+      } else if (stream) {
+        // User code on the server subscribed this client while the request was on its way.
+        begin(slot, stream);
+      } else if (passes(error, slot.claim!)) {
+        server!.later(CUT + backoff(4), () => {
+          const slot = slots.get(key(CHANNEL, name));
+          if (slot) slot.asked = false;
+          sync();
+        });
+      } else {
+        slots.delete(key(CHANNEL, name));
+        slot.claim!.end(error);
+      }
+    },
+
+    cutOff(claim, { server: from, header, frames }) {
+      const again = (code: number, reason: string) => {
+        const slot = slots.get(key(claim.source, claim.name));
+        if (from !== server || slot?.current?.id !== header.subscription) return;
+        // What is left of it cannot be had on it: its channel is asked for anew. A stream of user code cannot be, and is over.
+        if (claim.source === ENDPOINT) return slot.claim?.end(new TidingsError(code, reason));
+        drop(slot);
+        sync();
+      };
+      // The reader has read what there was before its part of a shared stream ran over: it is to have the rest.
+      if (frames.overflowed) again(LAGGED_OUT, 'the stream was not read in time');
+      // The end of a connection cuts its streams off too, and is seen a moment later.
+      else from.later(CUT, () => again(ENDED, 'the server cut the stream off'));
+    },
+
+    end(error) {
+      over ??= error;
+      for (const slot of slots.values()) {
+        forget(slot);
+        slot.claim?.end(error);
+      }
+      slots.clear();
+    },
+  };
 }
 
 const key = (source: number, name: string): string => source + name;
 
-/** Where a reader is to be taken up. */
-const startOf = ({ mailbox, start }: Claim): WireStart =>
-  mailbox.reached ? { kind: 'afterOrOldest', position: mailbox.reached } : start;
+/** What it had on a connection is gone. */
+function forget(slot: Slot): void {
+  discard(slot.waiting.splice(0));
+  slot.current = undefined;
+  slot.asked = false;
+}
 
 /** Whether the server is to be asked for another beginning than `position`, where it began by itself. */
-function wantsAnother({ claim }: Slot, position: WirePosition): boolean {
-  if (!claim) return false;
-  const start = startOf(claim);
-  if (start.kind === 'head') return false;
-  if (start.kind === 'latest') return true;
+function wantsAnother(claim: Claim, position: WirePosition): boolean {
+  const start = claim.start();
+  if (!('position' in start)) return start.kind === 'latest';
   const { epoch, offset } = start.position;
-  const elsewhere = epoch !== position.epoch || offset !== position.offset;
   // In another log, too, there may be something before the head.
-  return start.kind === 'after' ? epoch === position.epoch && elsewhere : elsewhere && position.offset > 0n;
+  return position.offset > 0n && (epoch !== position.epoch || offset !== position.offset);
+}
+
+/** Whether it is worth asking again after a refusal. */
+const passes = ({ code, retry }: TidingsError, claim: Claim): boolean =>
+  // User code on the server subscribed this client, and the stream is still on its way; or one that was just given up has not ended yet.
+  code === ALREADY_SUBSCRIBED ||
+  // Who subscribed once is not ended by a server that has no room for the moment, or by a session that is ending. Nor by streams of
+  // the connection before, or of what it has just ended, which still count.
+  (claim.stood() && (retry === 'backoff' || [ENDED, NO_STREAM_LEFT, TOO_MANY_SUBSCRIPTIONS].includes(code)));
+
+/** A stream that arrived is what its name has from now on. */
+function begin(slot: Slot, stream: Incoming): void {
+  slot.current = { id: stream.header.subscription, position: beginning(stream), arrived: true };
+  settle(slot);
 }
 
 /** Brings the stream and its reader together, once both are known. */
-function settle(slot: Slot, source: number): void {
-  const { claim, current } = slot;
+function settle({ source, claim, current, waiting }: Slot): void {
   if (!claim || !current) return;
-  claim.answer?.(current.position);
-  claim.answer = undefined;
-  claim.mailbox.reached ??= current.position;
-  for (const stream of slot.waiting.splice(0)) {
+  claim.stand(current.position);
+  for (const stream of waiting.splice(0)) {
     // Of a channel, only the stream that was asked for last; of user code, all that it opened, in order.
     if (source === ENDPOINT || stream.header.subscription === current.id) {
-      slot.arrived = true;
+      current.arrived = true;
       claim.mailbox.put(stream);
     } else {
       stream.frames.stop();

@@ -1,23 +1,14 @@
 // A subscription as user code holds it.
 
+import type { Claim } from './claim.ts';
 import { type Retry, retryOf, TidingsError, UNSUBSCRIBED } from './codes.ts';
 import { Events } from './events.ts';
 import { next } from './frames.ts';
 import { beginning, type Incoming } from './mailbox.ts';
 import { fromWire, type Message } from './message.ts';
 import { hex, type Position, toText } from './position.ts';
-import { Claim, type Registry } from './registry.ts';
-import {
-  END,
-  type Frame,
-  type FrameOf,
-  LAGGED,
-  OWN,
-  PUBLICATION,
-  SKIPPED,
-  type WirePosition,
-  type WireStart,
-} from './wire/frames.ts';
+import type { Registry } from './registry.ts';
+import { END, type FrameOf, LAGGED, OWN, PUBLICATION } from './wire/frames.ts';
 
 /** A message in a channel (PROTOCOL §5.2). */
 export interface Publication {
@@ -100,52 +91,32 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
   readonly ready: Promise<Position>;
   readonly #registry: Registry;
   readonly #claim: Claim;
+  readonly #events: AsyncGenerator<SubscriptionEvent, undefined> = this.#read();
+  /** The stream that was taken up last. */
   #current: Incoming | undefined;
-  /** Last position given. */
-  #at: WirePosition | undefined;
-  /** A stream was taken up. */
-  #begun = false;
-  #recovered = false;
-  /** What follows the gap that was told last. */
-  #afterGap: SubscriptionEvent | undefined;
-  /** Why it is over, and whether that was told. */
-  #end: TidingsError | undefined;
   #over = false;
   #reading: 'loop' | 'listeners' | undefined;
-  #turn: Promise<SubscriptionEvent | undefined> = Promise.resolve(undefined);
 
   /** @internal Made by `Client`. */
-  constructor(registry: Registry, source: number, channel: string, start: WireStart) {
+  constructor(registry: Registry, claim: Claim) {
     super();
-    this.channel = channel;
-    this.#registry = registry;
-    let claim: Claim | undefined;
-    this.ready = new Promise((resolve, reject) => {
-      claim = new Claim(source, channel, start, answer => {
-        if (answer instanceof TidingsError) {
-          reject(answer);
-        } else {
-          this.#at ??= answer;
-          resolve(toText(answer));
-        }
-      });
-    });
+    this.channel = claim.name;
+    this.ready = claim.ready.then(toText);
     // Whoever does not ask hears of it by `end`.
     this.ready.catch(() => {});
-    this.#claim = claim!;
-    // What is missing since then is told, too. Before the oldest there is nothing to miss.
-    if ('position' in start && start.position.epoch) this.#at = start.position;
-    registry.claim(this.#claim);
+    this.#registry = registry;
+    this.#claim = claim;
+    registry.claim(claim);
   }
 
   /** The position of the last publication that was given, or where the subscription began: for `since`. */
   get position(): Position | undefined {
-    return this.#at && toText(this.#at);
+    return this.#claim.at && toText(this.#claim.at);
   }
 
   /** Whether its stream continues exactly where it was asked to. */
   get recovered(): boolean {
-    return this.#recovered;
+    return this.#current?.header.recovered ?? false;
   }
 
   /** Ends it, and the loop that reads it. What was not read is not given any more. */
@@ -158,10 +129,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
     if (this.#reading) throw new TypeError(`${this.channel} is read already, by ${this.#reading}`);
     this.#reading = 'loop';
     return {
-      next: async () => {
-        const value = await this.#pull();
-        return value ? { value, done: false } : { value, done: true };
-      },
+      next: () => this.#next(),
       return: async () => {
         this.unsubscribe();
         return { value: undefined, done: true };
@@ -173,127 +141,88 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
     if (this.#reading) return;
     this.#reading = 'listeners';
     void (async () => {
-      while (await this.#pull());
+      while (!(await this.#next()).done);
     })();
   }
 
   /** The next event, in the order of the calls. */
-  #pull(): Promise<SubscriptionEvent | undefined> {
-    this.#turn = this.#turn.then(() => this.#next());
-    return this.#turn;
+  async #next(): Promise<IteratorResult<SubscriptionEvent, undefined>> {
+    const next = await this.#events.next();
+    if (!next.done) this.emit(next.value.type, next.value as never);
+    return next;
   }
 
-  async #next(): Promise<SubscriptionEvent | undefined> {
-    while (!this.#over) {
-      const event = this.#end ? this.#last(this.#end) : await this.#read();
-      if (!event || (this.#end && !this.#over)) continue;
-      this.emit(event.type, event as never);
-      return event;
+  async *#read(): AsyncGenerator<SubscriptionEvent, undefined> {
+    for (;;) {
+      const { mailbox } = this.#claim;
+      const feed = mailbox.take();
+      if (!feed) {
+        await mailbox.more();
+      } else if (feed instanceof TidingsError) {
+        this.#finish(feed);
+        yield { type: 'end', code: feed.code, reason: feed.message, retry: feed.retry };
+        return;
+      } else {
+        // What came over the connection before is read before what tells of its successor.
+        yield* this.#stream(feed);
+      }
     }
-    return undefined;
-  }
-
-  #last({ code, message, retry }: TidingsError): EndEvent {
-    this.#over = true;
-    return { type: 'end', code, reason: message, retry };
-  }
-
-  async #read(): Promise<SubscriptionEvent | undefined> {
-    const event = this.#afterGap;
-    this.#afterGap = undefined;
-    if (event) return event;
-    const { mailbox } = this.#claim;
-    if (this.#current) {
-      // What came over the connection before is read before what tells of its successor.
-      const frame = await next(this.#current.frames);
-      return frame ? this.#frame(frame) : this.#cutOff();
-    }
-    const feed = mailbox.take();
-    if (!feed) await mailbox.changed.wait();
-    else if (feed instanceof TidingsError) this.#finish(feed);
-    else return this.#takeUp(feed);
-    return undefined;
   }
 
   /** Gives the name up, so that it can be subscribed to again. */
   #finish(error: TidingsError): void {
-    if (this.#end) return;
-    this.#end = error;
-    this.#claim.answer?.(error);
+    if (this.#over) return;
+    this.#over = true;
     this.#registry.release(this.#claim);
     this.#current?.frames.stop();
-    this.#claim.mailbox.changed.wake();
+    this.#claim.end(error);
   }
 
-  /** The stream ended without a last word, or with one that says that another will follow. */
-  #cutOff(): undefined {
-    const current = this.#current;
-    this.#current = undefined;
-    if (!current || this.#end) return;
-    this.#registry.cutOff(this.#claim, current);
-    current.frames.stop();
-  }
-
-  #takeUp(incoming: Incoming): SubscriptionEvent | undefined {
+  async *#stream(incoming: Incoming): AsyncGenerator<SubscriptionEvent, undefined> {
+    const claim = this.#claim;
+    const { header, frames } = incoming;
     const after = beginning(incoming);
-    const before = this.#at;
-    const first = !this.#begun;
-    this.#current = incoming;
-    this.#begun = true;
-    this.#recovered = incoming.header.recovered;
+    const before = claim.at!;
+    const same = before.epoch === after.epoch;
     // It goes on where this reader is; what it repeats is left out.
-    const seamless = before?.epoch === after.epoch && after.offset <= before.offset;
-    if (!seamless) this.#reach(after);
-    if (!before || (first && seamless)) return undefined;
-    const reached = seamless ? before : after;
-    const missed = before.epoch === after.epoch ? reached.offset - before.offset : undefined;
-    return { type: 'break', before: toText(before), after: toText(reached), missed };
-  }
-
-  /** What is given next stands after this position, and the next connection takes it up from there. */
-  #reach(position: WirePosition): void {
-    this.#at = this.#claim.mailbox.reached = position;
-  }
-
-  #frame(frame: Frame): SubscriptionEvent | undefined {
-    switch (frame.type) {
-      case PUBLICATION:
-        return this.#advance(frame, frame.offset, frame.offset);
-      case LAGGED:
-      case SKIPPED:
-      case OWN:
-        return this.#advance(frame, frame.from, frame.to);
-      case END:
-        if (retryOf(frame.code) === 'no') {
-          this.#finish(new TidingsError(frame.code, frame.reason));
-          return undefined;
-        }
-        // The server goes away, or has no room now: the next connection has the next stream.
-        return this.#cutOff();
-      default:
-        return undefined;
+    const seamless = same && after.offset <= before.offset;
+    const first = !this.#current;
+    this.#current = incoming;
+    if (!seamless) claim.at = after;
+    if (!(first && seamless)) {
+      const { epoch, offset } = claim.at!;
+      const missed = same ? offset - before.offset : undefined;
+      yield { type: 'break', before: toText(before), after: toText({ epoch, offset }), missed };
     }
-  }
-
-  /** Moves on over the offsets from `from` to `to`, of which those that were given already count as given. */
-  #advance(
-    frame: FrameOf<typeof PUBLICATION | typeof LAGGED | typeof SKIPPED | typeof OWN>,
-    from: bigint,
-    to: bigint,
-  ): SubscriptionEvent | undefined {
-    const { epoch, offset } = this.#at!;
-    const due = offset + 1n;
-    if (to < due) return undefined;
-    // The newest wins (PROTOCOL §5.6); elsewhere nothing is passed over in silence.
-    const newest = frame.type === PUBLICATION && this.#current?.header.delivery === 2;
-    if (from > due && !newest) return this.#cutOff();
-    this.#reach({ epoch, offset: to });
-    // As it was wanted.
-    if (frame.type === OWN) return undefined;
-    if (frame.type !== PUBLICATION) return { type: frame.type === LAGGED ? 'lagged' : 'skipped', from: due, to };
-    const event: PublicationEvent = { type: 'publication', ...publication(epoch, frame) };
-    if (from === due) return event;
-    this.#afterGap = event;
-    return { type: 'skipped', from: due, to: to - 1n };
+    for (;;) {
+      const frame = await next(frames);
+      if (this.#over) return;
+      if (!frame) break;
+      if (frame.type === END) {
+        // The server goes away, or has no room now: the next connection has the next stream.
+        if (retryOf(frame.code) !== 'no') break;
+        this.#finish(new TidingsError(frame.code, frame.reason));
+        return;
+      }
+      const { epoch, offset } = claim.at!;
+      const due = offset + 1n;
+      if (frame.type === PUBLICATION) {
+        // Given already.
+        if (frame.offset < due) continue;
+        // The newest wins (PROTOCOL §5.6); elsewhere nothing is passed over in silence.
+        if (frame.offset > due && header.delivery !== 2) break;
+        claim.at = { epoch, offset: frame.offset };
+        if (frame.offset > due) yield { type: 'skipped', from: due, to: frame.offset - 1n };
+        if (!this.#over) yield { type: 'publication', ...publication(epoch, frame) };
+      } else if ('from' in frame && frame.to >= due) {
+        if (frame.from > due) break;
+        claim.at = { epoch, offset: frame.to };
+        // Its own is left out as it was wanted.
+        if (frame.type !== OWN) yield { type: frame.type === LAGGED ? 'lagged' : 'skipped', from: due, to: frame.to };
+      }
+    }
+    // It ended without a last word, or with one that says that another will follow.
+    this.#registry.cutOff(claim, incoming);
+    frames.stop();
   }
 }

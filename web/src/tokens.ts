@@ -1,20 +1,16 @@
 // Where tokens come from, and when the next is asked for.
 
 import { backoff } from './backoff.ts';
-import { LOST, type Retry, TidingsError } from './codes.ts';
+import { LOST, type Retry, TidingsError, toError } from './codes.ts';
+import { LITTLE, LONGEST } from './limits.ts';
 
 /** User code's source of tokens; `null` for none. */
 export type GetToken = () => Promise<string | null> | string | null;
 
-/** Most that `setTimeout` takes. */
-const LONGEST = 2 ** 31 - 1;
-/** A token is not taken that ends sooner than this, in ms, and none is replaced sooner. */
-const LITTLE = 1_000;
-
-/** Time in ms since 1970 at which a JWT ends; `undefined` for a token that does not say. */
-export function expiry(token: string): number | undefined {
+/** Time in ms since 1970 at which a JWT ends; `undefined` for a token that does not say, and for none. */
+export function expiry(token: string | undefined): number | undefined {
   try {
-    const { exp } = JSON.parse(atob(token.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/')));
+    const { exp } = JSON.parse(atob(token!.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/')));
     return Number.isFinite(exp) ? exp * 1000 : undefined;
   } catch {
     return undefined;
@@ -24,94 +20,87 @@ export function expiry(token: string): number | undefined {
 /** Wait in ms before a token that has `left` ms to live is replaced: all but a fifth of that, a minute at most. */
 export const wait = (left: number): number => Math.min(LONGEST, Math.max(LITTLE, left - Math.min(left / 5, 60_000)));
 
-export class Tokens {
-  readonly #ask: GetToken | undefined;
-  #current: string | undefined;
-  /** When the current one ends, in ms since 1970 of the server's clock. */
-  #ends: number | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #refresh: ((token: string) => Promise<unknown>) | undefined;
-  #skew: () => number = () => 0;
-  #attempt = 0;
-
-  constructor(token: string | undefined, ask: GetToken | undefined) {
-    this.#ask = ask;
-    if (token !== undefined) this.keep(token);
-  }
-
+export interface Tokens {
   /** Whether to try again after an error that says this. */
-  mayRetry(retry: Retry): boolean {
-    if (retry !== 'credentials') return retry === 'backoff';
-    this.#current = undefined;
-    return this.#ask !== undefined;
-  }
-
+  mayRetry(retry: Retry): boolean;
   /** The token for the next connection: the one at hand while it lasts, otherwise a new one. */
-  async next(): Promise<string | undefined> {
-    const left = (this.#ends ?? Number.POSITIVE_INFINITY) - Date.now();
-    if (this.#ask && (this.#current === undefined || left < LITTLE)) {
-      const token = await this.#fresh();
-      this.#current = undefined;
-      if (token !== undefined) this.keep(token);
-    }
-    return this.#current;
-  }
-
+  next(): Promise<string | undefined>;
   /** The server took this token, which ends at `ends`, in ms since 1970; a JWT says so itself. */
-  keep(token: string, ends: number | undefined = expiry(token)): void {
-    this.#current = token;
-    this.#ends = ends;
-    this.#attempt = 0;
-    this.#plan();
-  }
-
+  keep(token: string, ends?: number): void;
   /**
    * From now on asks for a new token some time before the one at hand ends, and gives it to `refresh`, which keeps what the server took.
    * What fails is tried again after a pause that grows. `skew` is the server's clock minus ours.
    */
-  watch(refresh: (token: string) => Promise<unknown>, skew: () => number): void {
-    if (!this.#ask) return;
-    this.#refresh = refresh;
-    this.#skew = skew;
-    this.#plan();
-  }
-
+  watch(refresh: (token: string) => Promise<unknown>, skew: () => number): void;
   /** No more: the connection is over. */
-  stop(): void {
-    clearTimeout(this.#timer);
-    this.#refresh = undefined;
-  }
+  stop(): void;
+}
 
-  #plan(): void {
-    if (this.#refresh && this.#ends !== undefined) this.#later(wait(this.#left(this.#ends)));
-  }
+export function newTokens(current: string | undefined, ask: GetToken | undefined): Tokens {
+  /** When the current one ends, in ms since 1970 of the server's clock. */
+  let ends = expiry(current);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let refresh: ((token: string) => Promise<unknown>) | undefined;
+  let skew = () => 0;
+  let attempt = 0;
 
-  #left(ends: number): number {
-    return ends - Date.now() - this.#skew();
-  }
-
-  #later(ms: number): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#renew(), ms);
-  }
-
-  async #renew(): Promise<void> {
-    const refresh = this.#refresh;
-    // The wait was longer than a timer takes.
-    if (this.#ends !== undefined && this.#left(this.#ends) > LONGEST) return this.#plan();
+  const left = () => (ends ?? Number.POSITIVE_INFINITY) - Date.now();
+  const fresh = async () => {
     try {
-      const token = await this.#fresh();
-      if (token !== undefined && refresh === this.#refresh) await refresh?.(token);
-    } catch {
-      if (refresh && refresh === this.#refresh) this.#later(LITTLE + backoff(++this.#attempt));
-    }
-  }
-
-  async #fresh(): Promise<string | undefined> {
-    try {
-      return (await this.#ask?.()) ?? undefined;
+      return (await ask?.()) ?? undefined;
     } catch (error) {
-      throw new TidingsError(LOST, `no token: ${(error as Error | undefined)?.message ?? error}`);
+      throw new TidingsError(LOST, `no token: ${toError(error).message}`);
     }
-  }
+  };
+  const later = (ms: number) => {
+    clearTimeout(timer);
+    timer = setTimeout(renew, ms);
+  };
+  const plan = () => {
+    if (refresh && ends !== undefined) later(wait(left() - skew()));
+  };
+  const renew = async () => {
+    const started = refresh;
+    // The wait was longer than a timer takes.
+    if (ends !== undefined && left() - skew() > LONGEST) return plan();
+    try {
+      const token = await fresh();
+      if (token !== undefined && refresh === started) await refresh?.(token);
+    } catch {
+      if (refresh && refresh === started) later(LITTLE + backoff(++attempt));
+    }
+  };
+  const keep: Tokens['keep'] = (token, until = expiry(token)) => {
+    current = token;
+    ends = until;
+    attempt = 0;
+    plan();
+  };
+
+  return {
+    keep,
+    mayRetry(retry) {
+      if (retry !== 'credentials') return retry === 'backoff';
+      current = undefined;
+      return ask !== undefined;
+    },
+    async next() {
+      if (ask && (current === undefined || left() < LITTLE)) {
+        const token = await fresh();
+        current = undefined;
+        if (token !== undefined) keep(token);
+      }
+      return current;
+    },
+    watch(give, clock) {
+      if (!ask) return;
+      refresh = give;
+      skew = clock;
+      plan();
+    },
+    stop() {
+      clearTimeout(timer);
+      refresh = undefined;
+    },
+  };
 }

@@ -1,6 +1,7 @@
 // Which transport: a race that WebTransport enters first, since a network that drops UDP leaves it pending for tens of seconds.
 
-import { LOST, TidingsError } from '../codes.ts';
+import { type TidingsError, toError } from '../codes.ts';
+import { MEMORY, ORIGINS } from '../limits.ts';
 import type { Kind } from './transport.ts';
 
 /** One way to a session. Rejects when the signal gives it up, and closes what it opened. */
@@ -20,63 +21,55 @@ export const race = <T>(
   new Promise((resolve, reject) => {
     // The winner does not listen any more.
     const others = new AbortController();
+    const errors: TidingsError[] = [];
     let started = 0;
     let failed = 0;
-    let first: TidingsError | undefined;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const finish = () => {
       clearTimeout(timer);
-      signal.removeEventListener('abort', abort);
+      listening();
       others.abort();
     };
-    const abort = () => {
+    const fail = (error: unknown) => {
       finish();
-      reject(signal.reason);
+      reject(error);
     };
     const start = () => {
       clearTimeout(timer);
-      const leads = !started;
-      const attempt = attempts[started];
+      const number = started;
+      const attempt = attempts[number];
       if (!attempt) return;
       started++;
       timer = setTimeout(start, headStart);
       attempt(others.signal).then(
         value => {
-          if (others.signal.aborted) {
-            discard(value);
-          } else {
-            finish();
-            resolve(value);
-          }
+          if (others.signal.aborted) return discard(value);
+          finish();
+          resolve(value);
         },
         thrown => {
           if (others.signal.aborted) return;
           const error = toError(thrown);
-          if (leads || !first) first = error;
+          errors[number] = error;
           failed++;
-          if (error.code >= 0 || failed === attempts.length) {
-            finish();
-            reject(error.code < 0 ? first : error);
-          } else if (failed === started) {
-            start();
-          }
+          if (error.code >= 0) fail(error);
+          else if (failed === attempts.length) fail(errors[0]);
+          else if (failed === started) start();
         },
       );
     };
-    signal.addEventListener('abort', abort);
+    const listening = whenAborted(signal, () => fail(signal.reason));
     start();
   });
 
-/** Whatever was thrown, as an error of ours. */
-export const toError = (error: unknown): TidingsError =>
-  error instanceof TidingsError
-    ? error
-    : new TidingsError(LOST, String((error as Error | undefined)?.message ?? error));
+/** Calls `then` when the attempt is given up. Returns a function that takes that back. */
+export function whenAborted(signal: AbortSignal, then: () => void): () => void {
+  signal.addEventListener('abort', then);
+  if (signal.aborted) then();
+  return () => signal.removeEventListener('abort', then);
+}
 
-/** How long what worked is tried first, in ms. */
-const MEMORY = 600_000;
-/** Most origins that are kept in mind. */
-const ORIGINS = 16;
+/** By origin, the oldest first. */
 const memory = new Map<string, string>();
 
 /** What worked with this origin lately, in this page or, where there is storage, another one. */

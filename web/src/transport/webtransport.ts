@@ -1,6 +1,7 @@
 // WebTransport (PROTOCOL §2.2).
 
 import { LOST, TidingsError } from '../codes.ts';
+import { whenAborted } from './connect.ts';
 import type { DialOptions, Transport } from './transport.ts';
 
 /** Whether this browser has WebTransport. */
@@ -17,8 +18,7 @@ export async function dial(url: URL, { certificateHashes, signal }: DialOptions)
   } as WebTransportOptions);
   // Told by `ready`.
   session.closed.catch(() => {});
-  const abort = () => session.close();
-  signal.addEventListener('abort', abort);
+  const listening = whenAborted(signal, () => session.close());
   try {
     await session.ready;
     return session as Transport;
@@ -28,6 +28,6 @@ export async function dial(url: URL, { certificateHashes, signal }: DialOptions)
       `no WebTransport session with ${url.host} (${(error as Error).message}): no server or no UDP there, a certificate that is not trusted, or this page's origin (${globalThis.location?.origin}) is not on the server's list`,
     );
   } finally {
-    signal.removeEventListener('abort', abort);
+    listening();
   }
 }

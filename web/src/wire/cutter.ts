@@ -4,64 +4,61 @@ import { peek, WireError } from './codec.ts';
 import { decode, type Frame } from './frames.ts';
 
 /** Its buffer never holds more than one frame of the limit and what one `push` added. */
-export class Cutter {
+export interface Cutter {
   /** Most bytes of type and body of a frame. May be changed between two frames. */
   limit: number;
   /** Bytes of the frame that `next` gave last. */
-  size = 0;
-  #buffer = new Uint8Array(0);
-  #start = 0;
-  #end = 0;
-
-  constructor(limit: number) {
-    this.limit = limit;
-  }
-
-  /** Adds what the stream gave, which may be kept. */
-  push(chunk: Uint8Array): void {
-    const held = this.#end - this.#start;
-    if (!held) {
-      this.#buffer = chunk as Uint8Array<ArrayBuffer>;
-      this.#start = 0;
-      this.#end = chunk.length;
-      return;
-    }
-    if (this.#end + chunk.length > this.#buffer.length) {
-      const larger = new Uint8Array(2 * (held + chunk.length));
-      larger.set(this.#buffer.subarray(this.#start, this.#end));
-      this.#buffer = larger;
-      this.#start = 0;
-      this.#end = held;
-    }
-    this.#buffer.set(chunk, this.#end);
-    this.#end += chunk.length;
-  }
-
+  readonly size: number;
   /** Whether the stream may end here: no part of a frame is left over. */
-  get empty(): boolean {
-    return this.#start === this.#end;
-  }
-
+  readonly empty: boolean;
+  /** Adds what the stream gave, which may be kept. */
+  push(chunk: Uint8Array): void;
   /**
    * The next whole frame of a known type, or `undefined` where more bytes are needed. Frames of unknown types are skipped. Throws a
    * {@link WireError}; the stream cannot be read on after one.
    */
-  next(): Frame | undefined {
-    for (;;) {
-      const held = this.#buffer.subarray(this.#start, this.#end);
-      const length = peek(held, 0);
-      if (!length) return undefined;
-      const size = Number(length[0]);
-      if (!size) throw new WireError('Empty');
-      if (size > this.limit) throw new WireError('TooLarge');
-      const end = length[1] + size;
-      if (held.length < end) return undefined;
-      this.#start += end;
-      this.size = size;
-      const frame = decode(held.subarray(length[1], end));
-      // An idle stream holds no buffer.
-      if (this.empty) this.#buffer = new Uint8Array((this.#start = this.#end = 0));
-      if (frame) return frame;
-    }
-  }
+  next(): Frame | undefined;
+}
+
+export function newCutter(limit: number): Cutter {
+  let buffer = new Uint8Array(0);
+  let start = 0;
+  let end = 0;
+  const cutter = {
+    limit,
+    size: 0,
+    get empty() {
+      return start === end;
+    },
+    push(chunk: Uint8Array<ArrayBuffer>) {
+      if (end + chunk.length > buffer.length) {
+        const held = buffer.subarray(start, end);
+        buffer = held.length ? new Uint8Array(2 * (held.length + chunk.length)) : chunk;
+        buffer.set(held);
+        start = 0;
+        end = held.length;
+      }
+      buffer.set(chunk, end);
+      end += chunk.length;
+    },
+    next() {
+      for (;;) {
+        const held = buffer.subarray(start, end);
+        const length = peek(held, 0);
+        if (!length) return undefined;
+        const [size, width] = length;
+        if (!size) throw new WireError('Empty');
+        if (size > cutter.limit) throw new WireError('TooLarge');
+        cutter.size = Number(size);
+        const whole = width + cutter.size;
+        if (held.length < whole) return undefined;
+        start += whole;
+        // An idle stream holds no buffer.
+        if (cutter.empty) buffer = new Uint8Array((start = end = 0));
+        const frame = decode(held.subarray(width, whole));
+        if (frame) return frame;
+      }
+    },
+  };
+  return cutter as Cutter;
 }

@@ -4,10 +4,12 @@ import {
   bool,
   bytes,
   type Codec,
+  concat,
   list,
   option,
   peek,
-  Reader,
+  reader,
+  type Struct,
   string,
   struct,
   u8,
@@ -17,121 +19,115 @@ import {
   type Value,
   variants,
   WireError,
-  Writer,
+  writer,
 } from './codec.ts';
+import {
+  END,
+  FAILED,
+  GO_AWAY,
+  HEADER,
+  HELLO,
+  HISTORY_PAGE,
+  LAGGED,
+  LANE,
+  OWN,
+  PING,
+  PONG,
+  PRESENCE_PAGE,
+  PUBLICATION,
+  PUBLISH,
+  PUBLISH_ONCE,
+  PUBLISH_WITH,
+  PUBLISHED,
+  PUBLISHED_ONCE,
+  READ_HISTORY,
+  READ_PRESENCE,
+  REFRESH,
+  REFRESHED,
+  SKIPPED,
+  SUBSCRIBE,
+  SUBSCRIBE_FROM,
+  SUBSCRIBED,
+  TURN,
+  UNSUBSCRIBE,
+  UNSUBSCRIBED,
+  WELCOME,
+} from './types.ts';
 
-export const HELLO = 0x01;
-export const WELCOME = 0x02;
-export const GO_AWAY = 0x03;
-export const SUBSCRIBE = 0x10;
-export const UNSUBSCRIBE = 0x11;
-export const PUBLISH = 0x12;
-export const PING = 0x13;
-export const SUBSCRIBE_FROM = 0x14;
-export const READ_HISTORY = 0x15;
-export const PUBLISH_ONCE = 0x16;
-export const REFRESH = 0x17;
-export const PUBLISH_WITH = 0x18;
-export const READ_PRESENCE = 0x19;
-export const FAILED = 0x40;
-export const SUBSCRIBED = 0x41;
-export const UNSUBSCRIBED = 0x42;
-export const PUBLISHED = 0x43;
-export const PONG = 0x44;
-export const HISTORY_PAGE = 0x45;
-export const PUBLISHED_ONCE = 0x46;
-export const REFRESHED = 0x47;
-export const PRESENCE_PAGE = 0x48;
-export const HEADER = 0x60;
-export const PUBLICATION = 0x61;
-export const LAGGED = 0x62;
-export const END = 0x63;
-export const SKIPPED = 0x64;
-export const LANE = 0x65;
-export const TURN = 0x66;
-export const OWN = 0x67;
+export * from './types.ts';
 
 const position = struct({ epoch: u64, offset: u64 });
 const member = struct({ id: u64, user: option(string) });
 const line = { text: string, timestamp: u64 };
 const members = list(member);
+const attendance = { connections: u64, users: u64 };
 // PROTOCOL §3.4
 const message = variants({
   notification: line,
   announcement: line,
   data: { contentType: string, bytes },
-  presence: { joined: members, left: members, connections: u64, users: u64, complete: bool },
+  presence: { joined: members, left: members, ...attendance, complete: bool },
 });
 // PROTOCOL §4.10
 const start = variants({ head: {}, after: { position }, latest: { count: u64 }, afterOrOldest: { position } });
 
 const request = { request: u64 };
 const channel = { ...request, channel: string };
-const range = struct({ from: u64, to: u64 });
+const subscription = { subscription: u64 };
+const range = { from: u64, to: u64 };
 const published = { ...request, position, level: u8 };
 const ended = { code: u32, reason: string };
 
+/** The fields of each body. */
 const bodies = {
-  [HELLO]: struct({ version: u16, token: option(string), client: string, features: list(string) }),
-  [WELCOME]: struct({
+  [HELLO]: { version: u16, token: option(string), client: string, features: list(string) },
+  [WELCOME]: {
     session: u64,
     user: option(string),
     server: string,
     features: list(string),
     limits: struct({ message: u64, frame: u64, subscriptions: u64 }),
-    subscriptions: list(struct({ subscription: u64, channel: string, position })),
-  }),
-  [GO_AWAY]: struct({ code: u32, grace: u64 }),
-  [SUBSCRIBE]: struct(channel),
-  [UNSUBSCRIBE]: struct({ ...request, subscription: u64 }),
-  [PUBLISH]: struct({ ...channel, message }),
-  [PING]: struct(request),
-  [SUBSCRIBE_FROM]: struct({ ...channel, start }),
-  [READ_HISTORY]: struct({ ...channel, query: struct({ from: option(position), limit: u64, reverse: bool }) }),
-  [PUBLISH_ONCE]: struct({ ...channel, key: string, message }),
-  [REFRESH]: struct({ ...request, token: string }),
-  [PUBLISH_WITH]: struct({ ...channel, key: option(string), conflationKey: option(string), echo: bool, message }),
-  [READ_PRESENCE]: struct({ ...channel, limit: u64 }),
-  [FAILED]: struct({ ...request, ...ended }),
-  [SUBSCRIBED]: struct({ ...request, subscription: u64, position }),
-  [UNSUBSCRIBED]: struct(request),
-  [PUBLISHED]: struct(published),
-  [PONG]: struct({ ...request, time: u64 }),
-  [HISTORY_PAGE]: struct({
+    subscriptions: list(struct({ ...subscription, channel: string, position })),
+  },
+  [GO_AWAY]: { code: u32, grace: u64 },
+  [SUBSCRIBE]: channel,
+  [UNSUBSCRIBE]: { ...request, ...subscription },
+  [PUBLISH]: { ...channel, message },
+  [PING]: request,
+  [SUBSCRIBE_FROM]: { ...channel, start },
+  [READ_HISTORY]: { ...channel, query: struct({ from: option(position), limit: u64, reverse: bool }) },
+  [PUBLISH_ONCE]: { ...channel, key: string, message },
+  [REFRESH]: { ...request, token: string },
+  [PUBLISH_WITH]: { ...channel, key: option(string), conflationKey: option(string), echo: bool, message },
+  [READ_PRESENCE]: { ...channel, limit: u64 },
+  [FAILED]: { ...request, ...ended },
+  [SUBSCRIBED]: { ...request, ...subscription, position },
+  [UNSUBSCRIBED]: request,
+  [PUBLISHED]: published,
+  [PONG]: { ...request, time: u64 },
+  [HISTORY_PAGE]: {
     ...request,
     kept: option(struct({ epoch: u64, first: u64, last: u64 })),
     complete: bool,
     count: u64,
-  }),
-  [PUBLISHED_ONCE]: struct({ ...published, duplicate: bool }),
-  [REFRESHED]: struct({ ...request, expires: option(u64) }),
-  [PRESENCE_PAGE]: struct({
-    ...request,
-    position: option(position),
-    connections: u64,
-    users: u64,
-    members,
-    complete: bool,
-  }),
-  [HEADER]: struct({
-    subscription: u64,
-    source: u8,
-    name: string,
-    epoch: u64,
-    first: u64,
-    recovered: bool,
-    delivery: u8,
-  }),
-  [PUBLICATION]: struct({ offset: u64, time: u64, publisher: option(string), message }),
+  },
+  [PUBLISHED_ONCE]: { ...published, duplicate: bool },
+  [REFRESHED]: { ...request, expires: option(u64) },
+  [PRESENCE_PAGE]: { ...request, position: option(position), ...attendance, members, complete: bool },
+  [HEADER]: { ...subscription, source: u8, name: string, epoch: u64, first: u64, recovered: bool, delivery: u8 },
+  [PUBLICATION]: { offset: u64, time: u64, publisher: option(string), message },
   [LAGGED]: range,
-  [END]: struct(ended),
+  [END]: ended,
   [SKIPPED]: range,
-  [LANE]: struct({ lane: u64 }),
-  [TURN]: struct({ subscription: u64 }),
+  [LANE]: { lane: u64 },
+  [TURN]: subscription,
   [OWN]: range,
 };
 
 type Bodies = typeof bodies;
+
+/** Of one of them. */
+const body = (fields: Bodies[keyof Bodies]) => struct(fields) as Codec<unknown>;
 
 /** A place in a log, as it travels (PROTOCOL §3.3). */
 export type WirePosition = Value<typeof position>;
@@ -142,55 +138,55 @@ export type WireMember = Value<typeof member>;
 /** Where a subscription begins (PROTOCOL §4.10). */
 export type WireStart = Value<typeof start>;
 /** The frame of this type number. */
-export type FrameOf<T extends keyof Bodies> = T extends keyof Bodies ? { type: T } & Value<Bodies[T]> : never;
+export type FrameOf<T extends keyof Bodies> = T extends keyof Bodies ? { type: T } & Struct<Bodies[T]> : never;
 /** Any known frame; `type` is its number. */
 export type Frame = { [T in keyof Bodies]: FrameOf<T> }[keyof Bodies];
+
+/** A request without its number, which it is given when it is written. */
+export type Request = {
+  [T in keyof Bodies]: Bodies[T] extends typeof request ? Omit<FrameOf<T>, 'request'> : never;
+}[keyof Bodies];
 
 /** The numbers of all known types. */
 export const types = (): number[] => Object.keys(bodies).map(Number);
 
 /** A whole frame: length, type, body. */
-export function encode(frame: Frame): Uint8Array<ArrayBuffer> {
-  const inner = new Writer();
-  inner.integer(frame.type);
-  (bodies[frame.type] as Codec<Frame>).write(inner, frame);
-  const body = inner.done();
-  const whole = new Writer();
-  whole.integer(body.length);
-  whole.put(body);
-  return whole.done().slice();
+export function encode(frame: Frame | (Request & { request: bigint })): Uint8Array<ArrayBuffer> {
+  const parts: ArrayLike<number>[] = [];
+  const to = writer(parts);
+  to.integer(frame.type);
+  body(bodies[frame.type])(to, frame);
+  bytes(writer(parts), concat(parts.splice(0)));
+  return concat(parts);
 }
 
 /** A frame without its length; `undefined` for an unknown type. Throws a {@link WireError}. */
-export function decode(bytes: Uint8Array): Frame | undefined {
-  const type = peek(bytes, 0);
-  if (!type) throw new WireError('Truncated');
-  const codec: Codec<unknown> | undefined = bodies[Number(type[0]) as keyof Bodies];
-  if (!codec) return undefined;
-  const from = new Reader(bytes);
-  from.at = type[1];
-  let body: unknown;
+export function decode(inner: Uint8Array): Frame | undefined {
+  const found = peek(inner, 0);
+  if (!found) throw new WireError('Truncated');
+  const type = Number(found[0]) as keyof Bodies;
+  const fields: Bodies[typeof type] | undefined = bodies[type];
+  if (!fields) return undefined;
+  const from = reader(inner, found[1]);
   try {
-    body = codec.read(from);
+    const frame = { type, ...(body(fields)(from) as object) } as Frame;
+    if (!from.left()) return frame;
   } catch {
-    throw new WireError('Body');
+    // As below.
   }
-  if (from.at < bytes.length) throw new WireError('Body');
-  return Object.assign(body as Frame, { type: Number(type[0]) }) as Frame;
+  throw new WireError('Body');
 }
 
 /**
  * A datagram (PROTOCOL §5.6): the id of its subscription, and its publication. `undefined` for everything else: nothing that arrives as
  * a datagram ends a connection.
  */
-export function decodeDatagram(bytes: Uint8Array): [bigint, FrameOf<typeof PUBLICATION>] | undefined {
+export function decodeDatagram(datagram: Uint8Array): [bigint, FrameOf<typeof PUBLICATION>] | undefined {
   try {
-    const subscription = peek(bytes, 0);
-    const length = subscription && peek(bytes, subscription[1]);
-    if (!length) return undefined;
-    const rest = bytes.subarray(subscription[1] + length[1]);
-    const frame = Number(length[0]) === rest.length ? decode(rest) : undefined;
-    return frame?.type === PUBLICATION ? [BigInt(subscription[0]), frame] : undefined;
+    const from = reader(datagram, 0);
+    const subscription = u64(from);
+    const frame = decode(bytes(from));
+    return frame?.type === PUBLICATION && !from.left() ? [subscription, frame] : undefined;
   } catch {
     return undefined;
   }

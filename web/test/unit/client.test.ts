@@ -9,15 +9,12 @@ import {
   GO_AWAY,
   HISTORY_PAGE,
   PRESENCE_PAGE,
-  PUBLISH,
   PUBLISH_WITH,
-  PUBLISHED,
   PUBLISHED_ONCE,
   READ_HISTORY,
   READ_PRESENCE,
   REFRESH,
   REFRESHED,
-  SUBSCRIBE,
   SUBSCRIBE_FROM,
   SUBSCRIBED,
 } from '../../src/wire/frames.ts';
@@ -69,9 +66,9 @@ test('messages of every kind are published as they should be', async () => {
   ] as const;
   let offset = 0n;
   for (const [answer, message] of sent) {
-    const asked = await connection.expect(PUBLISH);
-    assert.deepEqual([asked.channel, asked.message], ['c', message]);
-    connection.send({ type: PUBLISHED, request: asked.request, position: at(++offset), level: 0 });
+    const { type: _, request, ...asked } = await connection.expect(PUBLISH_WITH);
+    assert.deepEqual(asked, { channel: 'c', key: undefined, conflationKey: undefined, echo: true, message });
+    connection.send({ type: PUBLISHED_ONCE, request, position: at(++offset), level: 0, duplicate: false });
     assert.deepEqual(await answer, { position: place(offset), level: 0, duplicate: false });
   }
   const once = client.publish('c', 'x', { key: 'k', conflationKey: 'ck', echo: false });
@@ -81,7 +78,7 @@ test('messages of every kind are published as they should be', async () => {
   assert.deepEqual(await once, { position: place(9), level: 0, duplicate: true });
   await assert.rejects(client.publish('c', 'x'.repeat(1000)), { code: codes.MESSAGE_TOO_LARGE });
   const refused = client.publish('c', 'x');
-  const last = await connection.expect(PUBLISH);
+  const last = await connection.expect(PUBLISH_WITH);
   connection.send({ type: FAILED, request: last.request, code: 1234, reason: 'no' });
   await assert.rejects(refused, { code: 1234, retry: 'no' });
   await client.close();
@@ -193,8 +190,8 @@ test('a request whose connection breaks is not known to be done; with a key it i
   const [client, connection, server] = await connected();
   const plain = client.publish('c', 'x');
   const keyed = client.publish('c', 'y', { key: 'k' });
-  await connection.expect(PUBLISH);
-  await connection.expect(PUBLISH_WITH);
+  assert.equal((await connection.expect(PUBLISH_WITH)).key, undefined);
+  assert.equal((await connection.expect(PUBLISH_WITH)).key, 'k');
   connection.break();
   await assert.rejects(plain, { code: codes.LOST, message: /whether the request was carried out is not known/ });
   const waiting = client.publish('c', 'z');
@@ -204,10 +201,11 @@ test('a request whose connection breaks is not known to be done; with a key it i
   assert.equal(again.key, 'k');
   second.send({ type: PUBLISHED_ONCE, request: again.request, position: at(1n), level: 0, duplicate: true });
   assert.equal((await keyed).duplicate, true);
-  const late = await second.expect(PUBLISH);
-  second.send({ type: PUBLISHED, request: late.request, position: at(2n), level: 0 });
+  const late = await second.expect(PUBLISH_WITH);
+  assert.equal(late.key, undefined);
+  second.send({ type: PUBLISHED_ONCE, request: late.request, position: at(2n), level: 0, duplicate: false });
   assert.equal((await waiting).position, place(2));
-  assert.equal(second.count(PUBLISH), 0, 'the other is not sent twice');
+  assert.equal(second.count(PUBLISH_WITH), 0, 'the other is not sent twice');
   await client.close();
 });
 
@@ -253,7 +251,7 @@ test('a server that goes away is followed by another connection, and its streams
   stream.write(text(1), { type: END, code: codes.GOING_AWAY, reason: 'bye' });
   // It is not refused: the next connection asks.
   const late = client.subscribe('late');
-  const asked = await connection.expect(SUBSCRIBE);
+  const asked = await connection.expect(SUBSCRIBE_FROM);
   connection.send({ type: FAILED, request: asked.request, code: codes.GOING_AWAY, reason: 'bye' });
   await take(events);
   const next = take(events);

@@ -1,9 +1,10 @@
 // A server of the protocol without a network: what a client sees of it, and the strings to pull.
 
+import assert from 'node:assert/strict';
 import { Client } from '../../src/client.ts';
 import type { ClientOptions } from '../../src/options.ts';
 import type { Dial, Transport } from '../../src/transport/transport.ts';
-import { Cutter } from '../../src/wire/cutter.ts';
+import { newCutter } from '../../src/wire/cutter.ts';
 import {
   encode,
   type Frame,
@@ -13,7 +14,7 @@ import {
   PING,
   PONG,
   PUBLICATION,
-  SUBSCRIBE,
+  SUBSCRIBE_FROM,
   SUBSCRIBED,
   WELCOME,
   type WirePosition,
@@ -133,7 +134,7 @@ export class FakeConnection implements Transport {
   }
 
   async createBidirectionalStream() {
-    const cutter = new Cutter(1 << 24);
+    const cutter = newCutter(1 << 24);
     const writable = new WritableStream<Uint8Array>({
       write: chunk => {
         cutter.push(chunk);
@@ -211,9 +212,16 @@ export class FakeConnection implements Transport {
     });
   }
 
-  /** Takes the `Subscribe` to this channel, and begins it at the head. */
+  /** Takes a wish to subscribe, which is to begin at the head. */
+  async wish(): Promise<FrameOf<typeof SUBSCRIBE_FROM>> {
+    const asked = await this.expect(SUBSCRIBE_FROM);
+    assert.deepEqual(asked.start, { kind: 'head' });
+    return asked;
+  }
+
+  /** Takes a wish to subscribe, and begins it. */
   async subscribed(id: bigint, offset: bigint): Promise<Sink> {
-    const { request, channel } = await this.expect(SUBSCRIBE);
+    const { request, channel } = await this.wish();
     this.send({ type: SUBSCRIBED, request, subscription: id, position: at(offset) });
     return this.begin(id, channel, offset + 1n);
   }

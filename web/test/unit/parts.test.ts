@@ -4,11 +4,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { backoff } from '../../src/backoff.ts';
 import { codes, type Retry, retryOf, TidingsError } from '../../src/codes.ts';
-import { Mailbox } from '../../src/mailbox.ts';
+import { newMailbox } from '../../src/mailbox.ts';
 import { toHash } from '../../src/options.ts';
 import { isChannel, parsePosition, toText, toWire } from '../../src/position.ts';
-import { expiry, Tokens, wait } from '../../src/tokens.ts';
-import { Watch } from '../../src/watch.ts';
+import { expiry, newTokens, wait } from '../../src/tokens.ts';
+import { newWatch } from '../../src/watch.ts';
 import { PING } from '../../src/wire/frames.ts';
 import { connected, header } from './fake.ts';
 
@@ -71,7 +71,7 @@ test('a token is replaced before it ends, by the clock of the server, and tried 
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_000_000 });
   const given: string[] = [];
   let asked = 0;
-  const tokens = new Tokens(jwt({ exp: 1_100 }), () => {
+  const tokens = newTokens(jwt({ exp: 1_100 }), () => {
     if (++asked === 1) throw new Error('not now');
     return jwt({ exp: 2_000 + asked });
   });
@@ -103,7 +103,7 @@ test('a token is replaced before it ends, by the clock of the server, and tried 
 });
 
 test('silence is asked after at once by who was busy, every 10 s by others, and a lack of answers is the end', () => {
-  const quiet = new Watch(0);
+  const quiet = newWatch(0);
   const looks = Array.from({ length: 16 }, (_, n) => quiet.look((n + 1) * 1000, 0));
   assert.deepEqual(looks.map((look, n) => look && `${n + 1} ${look}`).filter(Boolean), [
     '10 ask',
@@ -111,7 +111,7 @@ test('silence is asked after at once by who was busy, every 10 s by others, and 
     '14 ask',
     '16 lost',
   ]);
-  const busy = new Watch(0);
+  const busy = newWatch(0);
   for (const [second, heard] of [
     [1, 1],
     [2, 2],
@@ -147,21 +147,22 @@ test('a connection that does not answer is made again', async t => {
 
 test('a token that has ended is not shown where another can be had', async () => {
   const old = jwt({ exp: Date.now() / 1000 - 1 });
-  assert.equal(await new Tokens(old, () => 'new').next(), 'new');
-  assert.equal(await new Tokens(old, () => null).next(), undefined);
-  assert.equal(await new Tokens(old, undefined).next(), old);
+  assert.equal(await newTokens(old, () => 'new').next(), 'new');
+  assert.equal(await newTokens(old, () => null).next(), undefined);
+  assert.equal(await newTokens(old, undefined).next(), old);
   const lasting = jwt({ exp: Date.now() / 1000 + 60 });
-  assert.equal(await new Tokens(lasting, () => 'new').next(), lasting);
+  assert.equal(await newTokens(lasting, () => 'new').next(), lasting);
 });
 
 test('a mailbox keeps the first stream and the latest ones, and stops the others', () => {
-  const mailbox = new Mailbox();
+  const mailbox = newMailbox();
   const stopped: number[] = [];
+  const server = { unsubscribe() {}, subscribe() {}, later() {} };
   for (let n = 1; n <= 6; n++) {
     const frames = { over: false, take: () => undefined, more: async () => {}, stop: () => stopped.push(n) };
-    mailbox.put({ header: header(BigInt(n), 'c', 1n), frames, connection: n });
+    mailbox.put({ header: header(BigInt(n), 'c', 1n), frames, server });
   }
   assert.deepEqual(stopped, [2, 3]);
-  const connections = mailbox.drain().map(({ connection }) => connection);
-  assert.deepEqual(connections, [1, 4, 5, 6]);
+  const ids = mailbox.drain().map(({ header }) => header.subscription);
+  assert.deepEqual(ids, [1n, 4n, 5n, 6n]);
 });

@@ -11,7 +11,6 @@ import {
   LANE,
   OWN,
   SKIPPED,
-  SUBSCRIBE,
   SUBSCRIBE_FROM,
   SUBSCRIBED,
   TURN,
@@ -50,7 +49,7 @@ test('a stream is known by its header, whether it comes before or after the answ
   // Streams that say nothing hold up no other.
   for (let n = 0; n < 100; n++) connection.open();
   const [first, second] = [client.subscribe('first'), client.subscribe('second')];
-  const asked = [await connection.expect(SUBSCRIBE), await connection.expect(SUBSCRIBE)];
+  const asked = [await connection.wish(), await connection.wish()];
   connection.begin(2n, 'second', 1n).write(text(1, 'b'));
   connection.begin(1n, 'first', 1n).write(text(1, 'a'));
   for (const [index, { request }] of asked.entries()) {
@@ -102,7 +101,7 @@ test('a stream that passes over something in silence is not believed: the channe
 test('a refused subscription says so', async () => {
   const [client, connection] = await connected();
   const subscription = client.subscribe('secret');
-  const { request } = await connection.expect(SUBSCRIBE);
+  const { request } = await connection.wish();
   connection.send({ type: FAILED, request, code: 203, reason: 'not yours' });
   await assert.rejects(subscription.ready, {
     name: 'TidingsError',
@@ -141,7 +140,7 @@ test('leaving the loop unsubscribes, and the channel can be had again at once', 
 test('a stream that comes after its subscription was given up is stopped', async () => {
   const [client, connection] = await connected();
   const subscription = client.subscribe('c');
-  const { request } = await connection.expect(SUBSCRIBE);
+  const { request } = await connection.wish();
   connection.send({ type: SUBSCRIBED, request, subscription: 5n, position: at(0n) });
   await subscription.ready;
   subscription.unsubscribe();
@@ -212,7 +211,7 @@ test('what the server gave unasked is taken up, or asked for anew where its read
   assert.deepEqual(offsets([await take(mine[Symbol.asyncIterator]())]), [4]);
   assert.equal(mine.recovered, true);
   await until(() => orphan.stopped);
-  assert.equal(connection.count(SUBSCRIBE), 0);
+  assert.equal(connection.count(SUBSCRIBE_FROM), 0);
   await client.close();
 });
 
@@ -267,7 +266,7 @@ test('a lane gives each its own, and who does not read its part is asked for ane
   const [client, connection] = await connected();
   const [lazy, quick] = [client.subscribe('lazy'), client.subscribe('quick')];
   for (const id of [1n, 2n]) {
-    const { request } = await connection.expect(SUBSCRIBE);
+    const { request } = await connection.wish();
     connection.send({ type: SUBSCRIBED, request, subscription: id, position: at(0n) });
   }
   const lane = connection.open({ type: LANE, lane: 1n }, { type: TURN, subscription: 1n }, header(1n, 'lazy', 1n));
@@ -305,7 +304,7 @@ test('a lane gives each its own, and who does not read its part is asked for ane
 test('stream and datagrams together: the newest wins, and gaps are told', async () => {
   const [client, connection] = await connected();
   const subscription = client.subscribe('state');
-  const { request } = await connection.expect(SUBSCRIBE);
+  const { request } = await connection.wish();
   // Before its stream, twice, and out of order.
   for (const offset of [6, 5, 6]) connection.datagram(9n, text(offset));
   connection.datagram(77n, text(1));

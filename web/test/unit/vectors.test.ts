@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { WireError } from '../../src/wire/codec.ts';
-import { Cutter } from '../../src/wire/cutter.ts';
+import { newCutter } from '../../src/wire/cutter.ts';
 import { decodeDatagram, encode, type Frame, PING, PUBLICATION, types } from '../../src/wire/frames.ts';
 import { fromVector, hex, octets, toVector } from './vector.ts';
 
@@ -28,7 +28,7 @@ const LIMIT = 1 << 20;
 
 /** All frames of a stream that ends after these bytes, which come in chunks of this size. */
 function cut(bytes: Uint8Array, size = bytes.length, limit = LIMIT): Frame[] {
-  const cutter = new Cutter(limit);
+  const cutter = newCutter(limit);
   const frames: Frame[] = [];
   for (let at = 0; at < bytes.length; at += size) {
     cutter.push(bytes.slice(at, at + size));
@@ -61,7 +61,7 @@ test('every type has a vector under its number', () => {
 test('the limit counts type and body', () => {
   for (const entry of vectors.frames) {
     const bytes = octets(entry.hex);
-    const cutter = new Cutter(LIMIT);
+    const cutter = newCutter(LIMIT);
     cutter.push(bytes);
     cutter.next();
     assert.equal(cut(bytes, bytes.length, cutter.size).length, 1, entry.name);

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { WireError } from '../../src/wire/codec.ts';
-import { Cutter } from '../../src/wire/cutter.ts';
+import { newCutter } from '../../src/wire/cutter.ts';
 import {
   encode,
   type Frame,
@@ -103,7 +103,7 @@ const frame: fc.Arbitrary<Frame> = fc.oneof(
 test('what is written is read, split at any bytes', () => {
   const property = fc.property(fc.array(frame), fc.array(fc.nat(2000)), (frames, cuts) => {
     const stream = Buffer.concat(frames.map(encode));
-    const cutter = new Cutter(1 << 20);
+    const cutter = newCutter(1 << 20);
     const found: Frame[] = [];
     const places = [...cuts.filter(at => at < stream.length), stream.length].sort((a, b) => a - b);
     let from = 0;
@@ -122,7 +122,7 @@ test('perturbed bytes give frames or a fault, never anything else', () => {
   const property = fc.property(frame, fc.array(fc.tuple(fc.nat(), u8)), (whole, changes) => {
     const bytes = encode(whole);
     for (const [at, byte] of changes) bytes[at % bytes.length] = byte;
-    const cutter = new Cutter(1 << 16);
+    const cutter = newCutter(1 << 16);
     cutter.push(bytes);
     try {
       while (cutter.next());
@@ -141,7 +141,7 @@ test('bytes that were given out are not those of the stream', () => {
     publisher: undefined,
     message: { kind: 'data', contentType: '', bytes: new Uint8Array([7]) },
   });
-  const cutter = new Cutter(100);
+  const cutter = newCutter(100);
   cutter.push(bytes);
   const given = cutter.next();
   bytes.fill(0);
