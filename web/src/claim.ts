@@ -2,6 +2,7 @@
 
 import type { TidingsError } from './codes.ts';
 import { type Mailbox, newMailbox } from './mailbox.ts';
+import { OLDEST } from './position.ts';
 import type { WirePosition, WireStart } from './wire/frames.ts';
 
 /** `Registry.release` gives it up. */
@@ -33,7 +34,7 @@ export function newClaim(source: number, name: string, start: WireStart): Claim 
     name,
     mailbox,
     // Before the oldest there is nothing to miss.
-    at: 'position' in start && start.position.epoch ? start.position : undefined,
+    at: 'position' in start && start.position.epoch !== OLDEST.epoch ? start.position : undefined,
     ready: new Promise((stands, refused) => {
       resolve = stands;
       reject = refused;

@@ -8,7 +8,7 @@ import { Events } from './events.ts';
 import { greet } from './greet.ts';
 import { type Line, newLine } from './line.ts';
 import { serve } from './link.ts';
-import { member, toWire as messageToWire, type Publishable } from './message.ts';
+import { count, type Publishable, toWire } from './message.ts';
 import {
   type ClientOptions,
   type HistoryOptions,
@@ -16,7 +16,7 @@ import {
   type SubscribeOptions,
   toHash,
 } from './options.ts';
-import { hex, isChannel, type Position, toText, toWire } from './position.ts';
+import { isChannel, OLDEST, type Position, parts, toText } from './position.ts';
 import { CHANNEL, ENDPOINT, newRegistry, type Registry } from './registry.ts';
 import { type Publication, publication, Subscription } from './subscription.ts';
 import { newTokens, type Tokens } from './tokens.ts';
@@ -187,7 +187,7 @@ export class Client extends Events<ClientEvents> {
    */
   async publish(channel: string, message: Publishable, options: PublishOptions = {}): Promise<Acknowledgement> {
     parse(channel);
-    const [wire, size] = messageToWire(message);
+    const [wire, size] = toWire(message);
     const { key, conflationKey, echo = true } = options;
     for (;;) {
       const most = this.#state.status === 'connected' ? this.#state.limits.message : size;
@@ -208,15 +208,15 @@ export class Client extends Events<ClientEvents> {
   async history(channel: string, options: HistoryOptions = {}): Promise<History> {
     parse(channel);
     const { from, limit = 256, reverse = false } = options;
-    const query = { from: from === undefined ? undefined : toWire(from), limit: count(limit), reverse };
+    const query = { ...(from !== undefined && { from: parts(from) }), limit: count(limit), reverse };
     const [{ kept, complete }, frames] = await this.#line.ask(HISTORY_PAGE, { type: READ_HISTORY, channel, query });
-    const publications = frames.map(frame => publication(kept?.epoch ?? 0n, frame));
+    const publications = frames.map(frame => publication(kept?.epoch ?? '', frame));
     const last = publications.at(-1)?.position;
     return {
       publications,
       complete,
-      ...(kept && { kept: { ...kept, epoch: hex(kept.epoch) } }),
-      ...(last !== undefined && { next: last }),
+      ...(kept && { kept }),
+      ...(last && { next: last }),
     };
   }
 
@@ -224,8 +224,7 @@ export class Client extends Events<ClientEvents> {
   async presence(channel: string, { limit = 256 }: { limit?: number } = {}): Promise<Attendance> {
     parse(channel);
     const [page] = await this.#line.ask(PRESENCE_PAGE, { type: READ_PRESENCE, channel, limit: count(limit) });
-    const { members, connections, users, complete, position } = page;
-    return new Attendance(members.map(member), Number(connections), Number(users), complete, position?.offset);
+    return new Attendance(page.members, page.connections, page.users, page.complete, page.position?.offset);
   }
 
   /**
@@ -234,9 +233,8 @@ export class Client extends Events<ClientEvents> {
    */
   async refresh(token: string): Promise<number | undefined> {
     const [{ expires }] = await this.#line.ask(REFRESHED, { type: REFRESH, token });
-    const ends = expires === undefined ? undefined : Number(expires);
-    this.#tokens.keep(token, ends);
-    return ends;
+    this.#tokens.keep(token, expires);
+    return expires;
   }
 
   /** Asks the server for a sign of life: the time in ms until it came. */
@@ -259,30 +257,15 @@ function parse(channel: string): string {
   return channel;
 }
 
-const count = (limit: number): bigint => BigInt(Math.max(0, Math.trunc(limit)));
-
 function startOf({ since, latest }: SubscribeOptions): WireStart {
   if (latest !== undefined) return { kind: 'latest', count: count(latest) };
   if (since === undefined) return { kind: 'head' };
-  return { kind: 'afterOrOldest', position: since === 'oldest' ? { epoch: 0n, offset: 0n } : toWire(since) };
+  return { kind: 'afterOrOldest', position: since === 'oldest' ? OLDEST : parts(since) };
 }
 
 function welcomed([transport, { welcome }]: Connected): ConnectedState {
-  const { session, user, server, features, limits, subscriptions } = welcome;
-  return {
-    status: 'connected',
-    transport,
-    session: hex(session),
-    ...(user !== undefined && { user }),
-    server,
-    features,
-    limits: {
-      message: Number(limits.message),
-      frame: Number(limits.frame),
-      subscriptions: Number(limits.subscriptions),
-    },
-    subscriptions: subscriptions.map(({ channel }) => channel),
-  };
+  const { type: _, subscriptions, ...welcomed } = welcome;
+  return { ...welcomed, status: 'connected', transport, subscriptions: subscriptions.map(({ channel }) => channel) };
 }
 
 /** Loaded where it is needed, which in most browsers is never. */

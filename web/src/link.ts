@@ -86,7 +86,7 @@ export function serve(
       const frame = await receive();
       if (frame.type === GO_AWAY) {
         // The streams say when they end, and the connection with which code; this is for a server that does not.
-        server.later(Number(frame.grace) + CUT, () => end(new TidingsError(frame.code, 'the server goes away')));
+        server.later(frame.grace + CUT, () => end(new TidingsError(frame.code, 'the server goes away')));
         continue;
       }
       if (!('request' in frame)) throw new TidingsError(UNEXPECTED_FRAME, `frame ${frame.type} is not due`);
@@ -141,7 +141,7 @@ export function serve(
       done(answer) {
         if (error) return;
         watch.answered();
-        if ('time' in answer) skew = Number(answer.time) - Date.now();
+        if ('time' in answer) skew = answer.time - Date.now();
         timed(() => skew);
         timed = () => {};
       },

@@ -1,7 +1,6 @@
 // What applications send and receive (PROTOCOL §3.4).
 
-import { hex } from './position.ts';
-import type { WireMember, WireMessage } from './wire/frames.ts';
+import type { WireMessage } from './wire/frames.ts';
 
 /** A line for one user, or for everybody. */
 export interface Line {
@@ -70,33 +69,19 @@ const utf8 = new TextEncoder();
 /** A value as JSON, to publish. */
 export const json = (value: unknown): Data => new Data('application/json', utf8.encode(JSON.stringify(value)));
 
-export const member = ({ id, user }: WireMember): Member => ({ id: hex(id), ...(user !== undefined && { user }) });
+export const fromWire = (message: WireMessage): Message =>
+  message.kind === 'data' ? new Data(message.contentType, message.bytes) : message;
 
-export function fromWire(message: WireMessage): Message {
-  switch (message.kind) {
-    case 'data':
-      return new Data(message.contentType, message.bytes);
-    case 'presence':
-      return {
-        ...message,
-        joined: message.joined.map(member),
-        left: message.left.map(member),
-        connections: Number(message.connections),
-        users: Number(message.users),
-      };
-    default:
-      return { ...message, timestamp: Number(message.timestamp) };
-  }
-}
+/** A number of something as it travels. Throws a `RangeError` where it is none. */
+export const count = (value: number): bigint => BigInt(Math.max(0, Math.trunc(value)));
 
 /** The message as it travels, and its size as PROTOCOL §3.4 counts it. */
 export function toWire(message: Publishable): [WireMessage, size: number] {
   if (typeof message === 'string') message = new Data('text/plain; charset=utf-8', utf8.encode(message));
   if (message instanceof Uint8Array) message = new Data('application/octet-stream', message);
   if (message.kind === 'data') {
-    const { kind, contentType, bytes } = message;
-    return [{ kind, contentType, bytes }, utf8.encode(contentType).length + bytes.length];
+    return [message, utf8.encode(message.contentType).length + message.bytes.length];
   }
   const { kind, text, timestamp = Date.now() } = message;
-  return [{ kind, text, timestamp: BigInt(Math.trunc(timestamp)) }, utf8.encode(text).length];
+  return [{ kind, text, timestamp: Number(count(timestamp)) }, utf8.encode(text).length];
 }

@@ -1,7 +1,6 @@
 // Places in logs (PROTOCOL §3.3).
 
 import { PROTOCOL_VIOLATION, TidingsError } from './codes.ts';
-import type { WirePosition } from './wire/frames.ts';
 
 /** A place in a channel's log as text, `EPOCH:OFFSET`: to be stored, and given to `since` later. */
 export type Position = string;
@@ -21,16 +20,14 @@ export function parsePosition(position: Position): PositionParts {
   return { epoch, offset: BigInt(offset) };
 }
 
-export const hex = (value: bigint): string => value.toString(16).padStart(16, '0');
+/** Before everything that a log has. */
+export const OLDEST: PositionParts = { epoch: '0000000000000000', offset: 0n };
 
-export const toText = (at: WirePosition): Position => `${hex(at.epoch)}:${at.offset}`;
+export const toText = ({ epoch, offset }: PositionParts): Position => `${epoch}:${offset}`;
 
-export function toWire(position: Position | PositionParts): WirePosition {
-  const { epoch, offset } = parsePosition(
-    typeof position === 'string' ? position : `${position.epoch}:${position.offset}`,
-  );
-  return { epoch: BigInt(`0x${epoch}`), offset };
-}
+/** The parts of what user code gives. */
+export const parts = (position: Position | PositionParts): PositionParts =>
+  parsePosition(typeof position === 'string' ? position : toText(position));
 
 /** Whether this is the name of a channel (PROTOCOL §3.1). */
 export const isChannel = (name: string): boolean => /^[\w\-.:/@+=~,|%]{1,255}$/.test(name);

@@ -6,7 +6,7 @@ import { Events } from './events.ts';
 import { next } from './frames.ts';
 import { beginning, type Incoming } from './mailbox.ts';
 import { fromWire, type Message } from './message.ts';
-import { hex, type Position, toText } from './position.ts';
+import { type Position, toText } from './position.ts';
 import type { Registry } from './registry.ts';
 import { END, type FrameOf, LAGGED, OWN, PUBLICATION } from './wire/frames.ts';
 
@@ -70,12 +70,10 @@ interface SubscriptionEvents {
   end: EndEvent;
 }
 
-export const publication = (epoch: bigint, frame: FrameOf<typeof PUBLICATION>): Publication => ({
-  epoch: hex(epoch),
-  offset: frame.offset,
+export const publication = (epoch: string, { type: _, ...frame }: FrameOf<typeof PUBLICATION>): Publication => ({
+  ...frame,
+  epoch,
   position: toText({ epoch, offset: frame.offset }),
-  time: Number(frame.time),
-  ...(frame.publisher !== undefined && { publisher: frame.publisher }),
   message: fromWire(frame.message),
 });
 
@@ -190,9 +188,9 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
     this.#current = incoming;
     if (!seamless) claim.at = after;
     if (!(first && seamless)) {
-      const { epoch, offset } = claim.at!;
-      const missed = same ? offset - before.offset : undefined;
-      yield { type: 'break', before: toText(before), after: toText({ epoch, offset }), missed };
+      const reached = claim.at!;
+      const missed = same ? reached.offset - before.offset : undefined;
+      yield { type: 'break', before: toText(before), after: toText(reached), missed };
     }
     for (;;) {
       const frame = await next(frames);
@@ -213,7 +211,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
         if (frame.offset > due && header.delivery !== 2) break;
         claim.at = { epoch, offset: frame.offset };
         if (frame.offset > due) yield { type: 'skipped', from: due, to: frame.offset - 1n };
-        if (!this.#over) yield { type: 'publication', ...publication(epoch, frame) };
+        if (!this.#over) yield { ...publication(epoch, frame), type: 'publication' };
       } else if ('from' in frame && frame.to >= due) {
         if (frame.from > due) break;
         claim.at = { epoch, offset: frame.to };

@@ -71,7 +71,7 @@ export const reader = (bytes: Uint8Array, at: number): Wire => ({
 
 /** Adds what is written to `parts`. */
 export const writer = (parts: ArrayLike<number>[]): Wire => ({
-  left: () => Number.POSITIVE_INFINITY,
+  left: () => Infinity,
   integer(value) {
     parts.push(integer(value!));
     return value!;
@@ -113,6 +113,13 @@ export const u8: Codec<number> = (wire, value) => wire.bytes(1, [value!])[0]!;
 export const u16: Codec<number> = unsigned(0xffff);
 export const u32: Codec<number> = unsigned(0xffff_ffff);
 export const u64: Codec<bigint> = (wire, value) => BigInt(wire.integer(value));
+/** A u64 that is a number to applications; the nearest one above 2^53, where it means nothing. */
+export const number: Codec<number> = unsigned(Infinity);
+/** A u64 that is an identity: 16 hexadecimal digits. */
+export const digits: Codec<string> = (wire, value) =>
+  BigInt(wire.integer(value === undefined ? value : BigInt(`0x${value}`)))
+    .toString(16)
+    .padStart(16, '0');
 export const bool: Codec<boolean> = (wire, value) => fit(u8(wire, Number(value)), 1) > 0;
 export const bytes: Codec<Uint8Array> = (wire, value) => wire.bytes(length(wire, value?.length), value);
 export const string: Codec<string> = (wire, value) => strict.decode(bytes(wire, utf8.encode(value)));
@@ -128,14 +135,22 @@ export const option =
     bool(wire, value !== undefined) ? some(wire, value) : undefined;
 
 type Fields = Record<string, Some>;
-export type Struct<F extends Fields> = { [K in keyof F]: Value<F[K]> };
+/** Names of the fields that may be absent. */
+type Optional<F extends Fields> = { [K in keyof F]: undefined extends Value<F[K]> ? K : never }[keyof F];
+/** An option that is none is absent. */
+export type Struct<F extends Fields> = { [K in Exclude<keyof F, Optional<F>>]: Value<F[K]> } & {
+  [K in Optional<F>]?: Exclude<Value<F[K]>, undefined>;
+};
 
 export const struct =
   <F extends Fields>(fields: F): Codec<Struct<F>> =>
   (wire, value) => {
-    const found = {} as Struct<F>;
-    for (const name in fields) found[name] = fields[name]!(wire, value?.[name] as never) as Value<F[typeof name]>;
-    return found;
+    const found: Record<string, unknown> = {};
+    for (const name in fields) {
+      const field = fields[name]!(wire, (value as Record<string, never> | undefined)?.[name]);
+      if (field !== undefined) found[name] = field;
+    }
+    return found as Struct<F>;
   };
 
 type Variants<V extends Record<string, Fields>> = { [K in keyof V]: { kind: K } & Struct<V[K]> }[keyof V];

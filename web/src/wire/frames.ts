@@ -5,7 +5,9 @@ import {
   bytes,
   type Codec,
   concat,
+  digits,
   list,
+  number,
   option,
   peek,
   reader,
@@ -56,11 +58,11 @@ import {
 
 export * from './types.ts';
 
-const position = struct({ epoch: u64, offset: u64 });
-const member = struct({ id: u64, user: option(string) });
-const line = { text: string, timestamp: u64 };
+const position = struct({ epoch: digits, offset: u64 });
+const member = struct({ id: digits, user: option(string) });
+const line = { text: string, timestamp: number };
 const members = list(member);
-const attendance = { connections: u64, users: u64 };
+const attendance = { connections: number, users: number };
 // PROTOCOL §3.4
 const message = variants({
   notification: line,
@@ -82,14 +84,14 @@ const ended = { code: u32, reason: string };
 const bodies = {
   [HELLO]: { version: u16, token: option(string), client: string, features: list(string) },
   [WELCOME]: {
-    session: u64,
+    session: digits,
     user: option(string),
     server: string,
     features: list(string),
-    limits: struct({ message: u64, frame: u64, subscriptions: u64 }),
+    limits: struct({ message: number, frame: number, subscriptions: number }),
     subscriptions: list(struct({ ...subscription, channel: string, position })),
   },
-  [GO_AWAY]: { code: u32, grace: u64 },
+  [GO_AWAY]: { code: u32, grace: number },
   [SUBSCRIBE]: channel,
   [UNSUBSCRIBE]: { ...request, ...subscription },
   [PUBLISH]: { ...channel, message },
@@ -104,18 +106,18 @@ const bodies = {
   [SUBSCRIBED]: { ...request, ...subscription, position },
   [UNSUBSCRIBED]: request,
   [PUBLISHED]: published,
-  [PONG]: { ...request, time: u64 },
+  [PONG]: { ...request, time: number },
   [HISTORY_PAGE]: {
     ...request,
-    kept: option(struct({ epoch: u64, first: u64, last: u64 })),
+    kept: option(struct({ epoch: digits, first: u64, last: u64 })),
     complete: bool,
-    count: u64,
+    count: number,
   },
   [PUBLISHED_ONCE]: { ...published, duplicate: bool },
-  [REFRESHED]: { ...request, expires: option(u64) },
+  [REFRESHED]: { ...request, expires: option(number) },
   [PRESENCE_PAGE]: { ...request, position: option(position), ...attendance, members, complete: bool },
-  [HEADER]: { ...subscription, source: u8, name: string, epoch: u64, first: u64, recovered: bool, delivery: u8 },
-  [PUBLICATION]: { offset: u64, time: u64, publisher: option(string), message },
+  [HEADER]: { ...subscription, source: u8, name: string, epoch: digits, first: u64, recovered: bool, delivery: u8 },
+  [PUBLICATION]: { offset: u64, time: number, publisher: option(string), message },
   [LAGGED]: range,
   [END]: ended,
   [SKIPPED]: range,
@@ -131,10 +133,8 @@ const body = (fields: Bodies[keyof Bodies]) => struct(fields) as Codec<unknown>;
 
 /** A place in a log, as it travels (PROTOCOL §3.3). */
 export type WirePosition = Value<typeof position>;
-/** A message, as it travels (PROTOCOL §3.4). */
+/** A message (PROTOCOL §3.4). */
 export type WireMessage = Value<typeof message>;
-/** A member of a channel with presence, as it travels. */
-export type WireMember = Value<typeof member>;
 /** Where a subscription begins (PROTOCOL §4.10). */
 export type WireStart = Value<typeof start>;
 /** The frame of this type number. */
@@ -142,16 +142,18 @@ export type FrameOf<T extends keyof Bodies> = T extends keyof Bodies ? { type: T
 /** Any known frame; `type` is its number. */
 export type Frame = { [T in keyof Bodies]: FrameOf<T> }[keyof Bodies];
 
+/** The same to be written: what may be absent may be `undefined`. */
+type Written<T> = { [K in keyof T]: object extends Pick<T, K> ? T[K] | undefined : T[K] };
 /** A request without its number, which it is given when it is written. */
 export type Request = {
-  [T in keyof Bodies]: Bodies[T] extends typeof request ? Omit<FrameOf<T>, 'request'> : never;
+  [T in keyof Bodies]: Bodies[T] extends typeof request ? Written<Omit<FrameOf<T>, 'request'>> : never;
 }[keyof Bodies];
 
 /** The numbers of all known types. */
 export const types = (): number[] => Object.keys(bodies).map(Number);
 
 /** A whole frame: length, type, body. */
-export function encode(frame: Frame | (Request & { request: bigint })): Uint8Array<ArrayBuffer> {
+export function encode(frame: Written<Frame> | (Request & { request: bigint })): Uint8Array<ArrayBuffer> {
   const parts: ArrayLike<number>[] = [];
   const to = writer(parts);
   to.integer(frame.type);

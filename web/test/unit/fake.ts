@@ -20,16 +20,15 @@ import {
   type WirePosition,
 } from '../../src/wire/frames.ts';
 
-export const EPOCH = 0xc0ffeen;
-export const at = (offset: bigint, epoch: bigint = EPOCH): WirePosition => ({ epoch, offset });
+export const EPOCH = '0000000000c0ffee';
+export const at = (offset: bigint, epoch: string = EPOCH): WirePosition => ({ epoch, offset });
 /** A position as text. */
-export const place = (offset: number | bigint, epoch: bigint = EPOCH): string =>
-  `${epoch.toString(16).padStart(16, '0')}:${offset}`;
+export const place = (offset: number | bigint, epoch: string = EPOCH): string => `${epoch}:${offset}`;
 
 export const text = (offset: number | bigint, words: string = `message ${offset}`): FrameOf<typeof PUBLICATION> => ({
   type: PUBLICATION,
   offset: BigInt(offset),
-  time: 1_764_000_000_000n,
+  time: 1_764_000_000_000,
   publisher: 'ada',
   message: { kind: 'data', contentType: 'text/plain; charset=utf-8', bytes: new TextEncoder().encode(words) },
 });
@@ -140,7 +139,7 @@ export class FakeConnection implements Transport {
         cutter.push(chunk);
         for (let frame = cutter.next(); frame; frame = cutter.next()) {
           if (frame.type === PING && this.pongs) {
-            this.send({ type: PONG, request: frame.request, time: BigInt(Date.now()) });
+            this.send({ type: PONG, request: frame.request, time: Date.now() });
           }
           this.#frames.push(frame);
         }
@@ -202,11 +201,11 @@ export class FakeConnection implements Transport {
   welcome(more: Partial<FrameOf<typeof WELCOME>> = {}): void {
     this.send({
       type: WELCOME,
-      session: 7n,
+      session: '0000000000000007',
       user: 'ada',
       server: 'fake',
       features: ['lanes', 'datagram'],
-      limits: { message: 1000n, frame: 2000n, subscriptions: 512n },
+      limits: { message: 1000, frame: 2000, subscriptions: 512 },
       subscriptions: [],
       ...more,
     });
