@@ -1,57 +1,94 @@
-// User code's hold on a name.
+// User code's hold on a name, and what it is told until it looks.
 
 import type { TidingsError } from './codes.ts';
-import { type Mailbox, newMailbox } from './mailbox.ts';
+import { type Frames, newSignal } from './frames.ts';
+import { FEEDS } from './limits.ts';
 import { OLDEST } from './position.ts';
-import type { WirePosition, WireStart } from './wire/frames.ts';
+import type { Server } from './registry.ts';
+import type { FrameOf, HEADER, WirePosition, WireStart } from './wire/frames.ts';
+
+/** A stream with its header read. */
+export interface Incoming {
+  header: FrameOf<typeof HEADER>;
+  frames: Frames;
+  /** Its connection: ids of subscriptions begin anew with each. */
+  server: Server;
+}
+
+/** Where a stream begins: all there is to know of one that nobody asked for. */
+export const beginning = ({ header: { epoch, first } }: Incoming): WirePosition => ({
+  epoch,
+  offset: first > 0n ? first - 1n : 0n,
+});
+
+/** Nobody will read these. */
+export const discard = (streams: Incoming[]): void => {
+  for (const { frames } of streams) frames.stop();
+};
 
 /** `Registry.release` gives it up. */
 export interface Claim {
   readonly source: number;
   readonly name: string;
-  readonly mailbox: Mailbox;
   /** The last position that its reader was given, or from where it misses something. */
   at: WirePosition | undefined;
   /** Where it began, once it stands. Rejects where it is refused. */
   readonly ready: Promise<WirePosition>;
-  /** The subscription stands; there may be others on later connections. */
-  stand(position: WirePosition): void;
   /** Whether it ever stood. */
-  stood(): boolean;
+  stood: boolean;
   /** Where the next connection takes it up. */
   start(): WireStart;
-  /** It is over. */
+  /** The subscription stands; there may be others on later connections. */
+  stand(position: WirePosition): void;
+  /** A stream to be read after those before it. Of more than FEEDS the second goes; positions tell what that cost. */
+  put(stream: Incoming): void;
+  /** Nothing follows the streams that are there. */
   end(error: TidingsError): void;
+  /** Why it is over, once it is. */
+  over: TidingsError | undefined;
+  /** The next stream. */
+  take(): Incoming | undefined;
+  /** Resolves when there may be more to take, or it is over. */
+  more(): Promise<void>;
+  /** All streams that are left. */
+  drain(): Incoming[];
 }
 
 export function newClaim(source: number, name: string, start: WireStart): Claim {
-  const mailbox = newMailbox();
-  let stood = false;
-  let resolve!: (position: WirePosition) => void;
-  let reject!: (error: TidingsError) => void;
+  const streams: Incoming[] = [];
+  const [changed, wake] = newSignal();
+  let stands!: (position: WirePosition) => void;
+  let refuse!: (error: TidingsError) => void;
   const claim: Claim = {
     source,
     name,
-    mailbox,
     // Before the oldest there is nothing to miss.
     at: 'position' in start && start.position.epoch !== OLDEST.epoch ? start.position : undefined,
-    ready: new Promise((stands, refused) => {
-      resolve = stands;
-      reject = refused;
+    ready: new Promise((resolve, reject) => {
+      stands = resolve;
+      refuse = reject;
     }),
+    stood: false,
+    over: undefined,
+    start: () => (claim.stood ? { kind: 'afterOrOldest', position: claim.at! } : start),
     stand(position) {
-      stood = true;
+      claim.stood = true;
       claim.at ??= position;
-      resolve(position);
+      stands(position);
     },
-    stood: () => stood,
-    start: () => (stood ? { kind: 'afterOrOldest', position: claim.at! } : start),
+    put(stream) {
+      if (streams.length === FEEDS) discard(streams.splice(1, 1));
+      streams.push(stream);
+      wake();
+    },
     end(error) {
-      reject(error);
-      mailbox.put(error);
+      claim.over ??= error;
+      refuse(error);
+      wake();
     },
+    take: () => streams.shift(),
+    more: changed,
+    drain: () => streams.splice(0),
   };
-  // Whoever does not ask hears of it by `end`.
-  claim.ready.catch(() => {});
   return claim;
 }

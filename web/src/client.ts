@@ -5,6 +5,7 @@ import { newClaim } from './claim.ts';
 import { INVALID_CHANNEL, LOST, MESSAGE_TOO_LARGE, TidingsError } from './codes.ts';
 import { type Connected, discard, drive } from './driver.ts';
 import { Events } from './events.ts';
+import { newSignal } from './frames.ts';
 import { greet } from './greet.ts';
 import { type Line, newLine } from './line.ts';
 import { serve } from './link.ts';
@@ -110,11 +111,14 @@ export class Client extends Events<ClientEvents> {
   readonly #line: Line = newLine();
   readonly #tokens: Tokens;
   readonly #close: () => void;
+  readonly #changed: () => Promise<void>;
+  readonly #wake: () => void;
   #state: State = { status: 'connecting', attempt: 0 };
 
   /** `url`: `https://HOST:PORT`; the path `/tidings` is added where there is none. Throws a `TypeError` for another kind of URL. */
   constructor(url: string | URL, options: ClientOptions = {}) {
     super();
+    [this.#changed, this.#wake] = newSignal();
     const target = new URL(url);
     if (target.protocol !== 'https:') throw new TypeError(`${url} does not begin with https:`);
     if (target.pathname === '/') target.pathname = '/tidings';
@@ -146,20 +150,10 @@ export class Client extends Events<ClientEvents> {
   }
 
   /** Waits for a connection. Rejects with a `TidingsError` when the client is over. */
-  ready(): Promise<ConnectedState> {
-    return new Promise((resolve, reject) => {
-      const look = () => {
-        const state = this.#state;
-        if (state.status === 'connected') resolve(state);
-        else if (state.status === 'disconnected') reject(state.error);
-        else return;
-        this.removeEventListener('connected', look);
-        this.removeEventListener('disconnected', look);
-      };
-      this.addEventListener('connected', look);
-      this.addEventListener('disconnected', look);
-      look();
-    });
+  async ready(): Promise<ConnectedState> {
+    while (this.#state.status === 'connecting') await this.#changed();
+    if (this.#state.status === 'disconnected') throw this.#state.error;
+    return this.#state;
   }
 
   /** Ends the connection and every subscription. */
@@ -248,6 +242,7 @@ export class Client extends Events<ClientEvents> {
 
   #become(state: State): void {
     this.#state = state;
+    this.#wake();
     this.emit(state.status, state as never);
   }
 }
@@ -285,13 +280,13 @@ function connector(url: URL, options: ClientOptions) {
       const opened = await ways[kind](url, { certificateHashes: hashes, signal });
       return [kind, await greet(opened, token, name, signal)];
     });
+    let worked: Kind | undefined;
     try {
       const connected = await race(attempts, headStart, signal, discard);
-      remember(url.origin, connected[0]);
+      worked = connected[0];
       return connected;
-    } catch (error) {
-      remember(url.origin, undefined);
-      throw error;
+    } finally {
+      remember(url.origin, worked);
     }
   };
 }

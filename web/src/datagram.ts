@@ -45,13 +45,13 @@ function newMerge(stream: Frames, closed: () => void): Merge {
   let held: Frame | undefined;
   /** The stream is asked for more. */
   let asking = false;
-  const changed = newSignal();
+  const [changed, wake] = newSignal();
   return {
     get over() {
       return stream.over && !held && !waiting.length;
     },
     get overflowed() {
-      return stream.overflowed === true;
+      return stream.overflowed;
     },
     // Before the end of the stream comes whatever came as a datagram.
     take() {
@@ -67,10 +67,10 @@ function newMerge(stream: Frames, closed: () => void): Merge {
         asking = true;
         void stream.more().then(() => {
           asking = false;
-          changed.wake();
+          wake();
         });
       }
-      return changed.wait();
+      return changed();
     },
     stop() {
       waiting.length = 0;
@@ -84,7 +84,7 @@ function newMerge(stream: Frames, closed: () => void): Merge {
       if (waiting[at - 1]?.offset === publication.offset) return;
       waiting.splice(at, 0, publication);
       if (waiting.length > INBOX) waiting.shift();
-      changed.wake();
+      wake();
     },
   };
 }

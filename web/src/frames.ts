@@ -9,10 +9,10 @@ export interface Frames {
   /** Nothing will follow what `take` still gives. */
   readonly over: boolean;
   /** It ended because it was not read: the rest is to be asked for anew. */
-  readonly overflowed?: boolean;
+  readonly overflowed?: boolean | undefined;
   /** The next frame, if it is there. */
   take(): Frame | undefined;
-  /** Resolves when there may be more to take, or it is over. Never rejects. May be called again before it resolves. */
+  /** Resolves when there may be more to take, or it is over, which it is not yet. Never rejects. May be called again before. */
   more(): Promise<void>;
   /** Nobody reads on: the server is told. */
   stop(): void;
@@ -27,23 +27,15 @@ export async function next(frames: Frames): Promise<Frame | undefined> {
   }
 }
 
-/** Wakes those who wait. */
-export interface Signal {
-  /** Resolves at the next `wake`. */
-  wait(): Promise<void>;
-  wake(): void;
-}
-
-export function newSignal(): Signal {
+/** How to wait for the next time that somebody wakes, and how to wake. */
+export function newSignal(): [wait: () => Promise<void>, wake: () => void] {
   let promise: Promise<void> | undefined;
   let resolve = () => {};
-  return {
-    wait: () => (promise ??= new Promise(wake => (resolve = wake))),
-    wake() {
-      promise = undefined;
-      resolve();
-    },
+  const wake = () => {
+    promise = undefined;
+    resolve();
   };
+  return [() => (promise ??= new Promise(woken => (resolve = woken))), wake];
 }
 
 /** A stream as {@link Frames}: one chunk of it is held, and one frame that is not complete. */

@@ -7,64 +7,10 @@ import { FRAME_COST, LANE_BYTES, PART_BYTES, PARTS } from './limits.ts';
 import { END, type Frame, type FrameOf, HEADER, LANE, TURN } from './wire/frames.ts';
 
 interface Part extends Frames {
-  /** Nobody reads. */
-  abandoned: boolean;
   bytes: number;
-  /** Whether there was room, and somebody to read it. What follows the end is nobody's. */
-  push(frame: Frame, cost: number): boolean;
+  push(frame: Frame, cost: number): void;
   end(overflowed?: boolean): void;
   clear(): void;
-}
-
-/** `count` hears of every change of what the part holds. */
-function newPart(count: (bytes: number) => void): Part {
-  const frames: [Frame, cost: number][] = [];
-  const changed = newSignal();
-  const held = (bytes: number) => {
-    part.bytes += bytes;
-    count(bytes);
-  };
-  const part = {
-    over: false,
-    overflowed: false,
-    abandoned: false,
-    bytes: 0,
-    take() {
-      const [frame, cost = 0] = frames.shift() ?? [];
-      held(-cost);
-      return frame;
-    },
-    more: async () => {
-      if (!part.over) await changed.wait();
-    },
-    stop() {
-      part.abandoned = true;
-      part.clear();
-      part.end();
-    },
-    push(frame: Frame, cost: number) {
-      if (part.abandoned) return false;
-      if (part.over) return true;
-      if (part.bytes && part.bytes + cost > PART_BYTES) {
-        part.end(true);
-        return false;
-      }
-      held(cost);
-      frames.push([frame, cost]);
-      changed.wake();
-      return true;
-    },
-    end(overflowed = false) {
-      if (!part.over) part.overflowed = overflowed;
-      part.over = true;
-      changed.wake();
-    },
-    clear() {
-      frames.length = 0;
-      held(-part.bytes);
-    },
-  };
-  return part;
 }
 
 /**
@@ -75,43 +21,76 @@ export async function readLane(
   begins: (header: FrameOf<typeof HEADER>, part: Frames) => void,
   unwanted: (subscription: bigint) => void,
 ): Promise<void> {
-  // Those that are over stay until nobody reads them, or room is needed.
+  // Those that are over stay until they are read.
   const parts = new Map<bigint, Part>();
   let held = 0;
-  let crowded = 64;
   let turn = 0n;
+
+  const newPart = (id: bigint) => {
+    const frames: [Frame, cost: number][] = [];
+    const [changed, wake] = newSignal();
+    const count = (bytes: number) => {
+      part.bytes += bytes;
+      held += bytes;
+    };
+    const part = {
+      over: false,
+      overflowed: false,
+      bytes: 0,
+      take() {
+        const [frame, cost = 0] = frames.shift() ?? [];
+        count(-cost);
+        return frame;
+      },
+      more: changed,
+      stop() {
+        parts.delete(id);
+        if (!part.over) unwanted(id);
+        part.end();
+        part.clear();
+      },
+      push(frame: Frame, cost: number) {
+        count(cost);
+        frames.push([frame, cost]);
+        wake();
+      },
+      end(overflowed = false) {
+        part.overflowed ||= overflowed;
+        part.over = true;
+        wake();
+      },
+      clear() {
+        frames.length = 0;
+        count(-part.bytes);
+      },
+    };
+    parts.set(id, part);
+    return part;
+  };
+  /** Its reader has what is there, and asks for the rest anew. */
+  const giveUp = (id: bigint, part: Part) => {
+    parts.delete(id);
+    part.end(true);
+    unwanted(id);
+  };
+
   for (let frame = await next(lane); frame && frame.type !== LANE; frame = await next(lane)) {
+    const part = parts.get(turn);
     if (frame.type === TURN) {
       turn = frame.subscription;
-      continue;
-    }
-    const part = parts.get(turn);
-    if (frame.type === HEADER) {
-      if (parts.size >= crowded) {
-        for (const [id, { abandoned }] of parts) if (abandoned) parts.delete(id);
-        crowded = Math.max(64, 2 * parts.size);
-      }
+    } else if (frame.type === HEADER) {
       if (frame.subscription !== turn || part || parts.size >= PARTS) break;
-      const begun = newPart(bytes => {
-        held += bytes;
-      });
-      parts.set(turn, begun);
-      begins(frame, begun);
-    } else if (part) {
-      // Of one that was given up the server will hear, or has.
-      const taken = part.push(frame, lane.cutter.size + FRAME_COST);
-      const ends = frame.type === END;
-      if (ends) part.end();
-      if (!taken) {
-        parts.delete(turn);
-        if (!ends) unwanted(turn);
-      }
+      begins(frame, newPart(turn));
+    } else if (part && !part.over) {
+      // Of one that was given up the server has heard. What follows the end is nobody's.
+      const cost = lane.cutter.size + FRAME_COST;
+      if (part.bytes && part.bytes + cost > PART_BYTES) giveUp(turn, part);
+      else part.push(frame, cost);
+      if (frame.type === END) part.end();
       if (held > LANE_BYTES) {
         const [id, largest] = [...parts].reduce((most, other) => (other[1].bytes > most[1].bytes ? other : most));
-        parts.delete(id);
-        largest.end(true);
+        giveUp(id, largest);
         largest.clear();
-        unwanted(id);
       }
     }
   }

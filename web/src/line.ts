@@ -6,14 +6,10 @@ import type { Frame, FrameOf, PUBLICATION, Request } from './wire/frames.ts';
 
 type Publications = FrameOf<typeof PUBLICATION>[];
 
-/** A request, and what becomes of it. */
-export interface Call {
-  frame: Request;
-  /** The answer, with the publications of a page of history; or why there is none. */
-  done(answer: Frame | TidingsError, publications: Publications): void;
-  /** It is about to be written. */
-  written?: (() => void) | undefined;
-}
+/** Hears the answer to a request, with the publications of a page of history; or why there is none. */
+export type Done = (answer: Frame | TidingsError, publications: Publications) => void;
+/** A request, who hears what becomes of it, and who hears that it is about to be writes. */
+export type Call = [frame: Request, done: Done, writes?: (() => void) | undefined];
 
 export interface Line {
   /** There is a new one. */
@@ -26,7 +22,7 @@ export interface Line {
     type: T,
     frame: Request,
     size?: number,
-    written?: () => void,
+    writes?: () => void,
   ): Promise<[FrameOf<T>, Publications]>;
   /** The first that waits. */
   take(): Call | undefined;
@@ -42,7 +38,7 @@ export function newLine(): Line {
   let closed: TidingsError | undefined;
   const line: Line = {
     arrived() {},
-    async ask(type, frame, size = 0, written) {
+    async ask(type, frame, size = 0, writes) {
       if (closed) throw closed;
       if (count >= REQUESTS || bytes + size > REQUEST_BYTES) {
         throw new TidingsError(OVERLOADED, 'too many requests wait for the server');
@@ -51,15 +47,12 @@ export function newLine(): Line {
       bytes += size;
       try {
         return await new Promise((resolve, reject) => {
-          calls.push({
-            frame,
-            written,
-            done(answer, publications) {
-              if (answer instanceof TidingsError) reject(answer);
-              else if (answer.type === type) resolve([answer as never, publications]);
-              else reject(new TidingsError(PROTOCOL_VIOLATION, 'an answer to another request'));
-            },
-          });
+          const done: Done = (answer, publications) => {
+            if (answer instanceof TidingsError) reject(answer);
+            else if (answer.type === type) resolve([answer as never, publications]);
+            else reject(new TidingsError(PROTOCOL_VIOLATION, 'an answer to another request'));
+          };
+          calls.push([frame, done, writes]);
           line.arrived();
         });
       } finally {
@@ -70,7 +63,7 @@ export function newLine(): Line {
     take: () => calls.shift(),
     close(error) {
       closed = new TidingsError(CLOSED, `the client is over: ${error.message}`);
-      for (const call of calls.splice(0)) call.done(closed, []);
+      for (const [, done] of calls.splice(0)) done(closed, []);
     },
   };
   return line;

@@ -6,7 +6,7 @@ import { type Frames, next, readStream } from './frames.ts';
 import { close, closing, type Session } from './greet.ts';
 import { readLane } from './lane.ts';
 import { CUT, HEADER_BYTES, HEADER_TIME, LANES, LOOK, MAX_FRAME, OUTGOING, PAGE, PENDING } from './limits.ts';
-import type { Call, Line } from './line.ts';
+import type { Call, Done, Line } from './line.ts';
 import { isChannel } from './position.ts';
 import type { Registry, Server } from './registry.ts';
 import { newWatch } from './watch.ts';
@@ -23,7 +23,6 @@ import {
   PING,
   PUBLICATION,
   SUBSCRIBE_FROM,
-  SUBSCRIBED,
   UNSUBSCRIBE,
 } from './wire/frames.ts';
 
@@ -43,7 +42,7 @@ export function serve(
   line: Line,
   timed: (skew: () => number) => void,
 ): Link {
-  const pending = new Map<bigint, Call['done']>();
+  const pending = new Map<bigint, Done>();
   const timers = new Set<ReturnType<typeof setTimeout>>();
   const watch = newWatch(Date.now());
   const inboxes = newInboxes();
@@ -56,9 +55,9 @@ export function serve(
   let end!: (error: TidingsError) => void;
   const ends = new Promise<TidingsError>(resolve => (end = resolve));
 
-  const request = ({ frame, done, written }: Call) => {
+  const request = (...[frame, done, writes]: Call) => {
     if (error) return;
-    written?.();
+    writes?.();
     const bytes = encode({ ...frame, request: ++last });
     pending.set(last, done);
     if (pending.size > PENDING) end(new TidingsError(PROTOCOL_VIOLATION, 'the server answers nothing'));
@@ -77,7 +76,7 @@ export function serve(
   };
   /** Takes requests of user code while there is room. */
   const take = () => {
-    for (let call: Call | undefined; unsent < OUTGOING && (call = line.take()); ) request(call);
+    for (let call: Call | undefined; unsent < OUTGOING && (call = line.take()); ) request(...call);
   };
 
   /** What the server sends on the control stream. */
@@ -136,29 +135,16 @@ export function serve(
 
   const ping = () => {
     watch.asked(Date.now());
-    request({
-      frame: { type: PING },
-      done(answer) {
-        if (error) return;
-        watch.answered();
-        if ('time' in answer) skew = answer.time - Date.now();
-        timed(() => skew);
-        timed = () => {};
-      },
+    request({ type: PING }, answer => {
+      watch.answered();
+      if ('time' in answer) skew = answer.time - Date.now();
+      timed(() => skew);
+      timed = () => {};
     });
   };
   const server: Server = {
-    unsubscribe: subscription => request({ frame: { type: UNSUBSCRIBE, subscription }, done() {} }),
-    subscribe(channel, start) {
-      request({
-        frame: { type: SUBSCRIBE_FROM, channel, start },
-        done(answer) {
-          if (error) return;
-          if (answer instanceof TidingsError) registry.refused(channel, answer);
-          else if (answer.type === SUBSCRIBED) registry.subscribed(channel, answer.subscription, answer.position);
-        },
-      });
-    },
+    unsubscribe: subscription => request({ type: UNSUBSCRIBE, subscription }, () => {}),
+    subscribe: (channel, start, answered) => request({ type: SUBSCRIBE_FROM, channel, start }, answered),
     later(ms, then) {
       if (error) return;
       const timer = setTimeout(() => {

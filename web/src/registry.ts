@@ -1,19 +1,19 @@
 // Who reads what: the meeting place of streams that the server opens and subscriptions that user code holds.
 
 import { backoff } from './backoff.ts';
-import type { Claim } from './claim.ts';
+import { beginning, type Claim, discard, type Incoming } from './claim.ts';
 import {
   ALREADY_SUBSCRIBED,
   ENDED,
   GOING_AWAY,
   LAGGED_OUT,
+  LOST,
   NO_STREAM_LEFT,
   TidingsError,
   TOO_MANY_SUBSCRIPTIONS,
 } from './codes.ts';
 import { CUT, ORPHANS } from './limits.ts';
-import { beginning, discard, type Incoming } from './mailbox.ts';
-import type { WirePosition, WireStart } from './wire/frames.ts';
+import { type Frame, SUBSCRIBED, type WirePosition, type WireStart } from './wire/frames.ts';
 
 /** Where a stream comes from (PROTOCOL §5.1): a channel, or user code on the server. */
 export const CHANNEL = 0;
@@ -35,7 +35,7 @@ interface Slot {
 /** What the registry asks of a connection. Once that is over, nothing comes of it. */
 export interface Server {
   unsubscribe(id: bigint): void;
-  subscribe(name: string, start: WireStart): void;
+  subscribe(name: string, start: WireStart, answered: (answer: Frame | TidingsError) => void): void;
   later(ms: number, then: () => void): void;
 }
 
@@ -47,10 +47,6 @@ export interface Registry {
   release(claim: Claim): void;
   /** A new connection: what the old one had is gone; these are subscribed already. */
   connected(server: Server, automatic: { channel: string; subscription: bigint; position: WirePosition }[]): void;
-  /** `Subscribed` came: it is for who wants the channel now. */
-  subscribed(name: string, id: bigint, position: WirePosition): void;
-  /** A request was refused. */
-  refused(name: string, error: TidingsError): void;
   /** A stream arrived. */
   arrived(incoming: Incoming): void;
   /** The stream of a claim ended without a word. Of a connection that is over nothing follows from that. */
@@ -90,12 +86,54 @@ export function newRegistry(): Registry {
 
   /** Asks for what is claimed and was not asked for. */
   const sync = () => {
-    for (const slot of slots.values()) {
+    for (const [name, slot] of slots) {
       const { claim, current, asked } = slot;
-      if (!server || claim?.source !== CHANNEL || current || asked || asking.has(claim.name)) continue;
-      asking.add(claim.name);
+      if (!server || claim?.source !== CHANNEL || current || asked || asking.has(name)) continue;
+      asking.add(name);
       slot.asked = true;
-      server.subscribe(claim.name, claim.start());
+      server.subscribe(claim.name, claim.start(), answer => answered(name, answer));
+    }
+  };
+
+  /** An answer is for who wants the channel now. */
+  const answered = (name: string, answer: Frame | TidingsError) => {
+    const slot = slots.get(name);
+    const stream = slot?.waiting.at(-1);
+    if (!(answer instanceof TidingsError)) {
+      if (answer.type !== SUBSCRIBED) return;
+      const { subscription: id, position } = answer;
+      asking.delete(name);
+      if (slot?.asked && !slot.current) {
+        slot.current = { id, position, arrived: false };
+        settle(slot);
+      } else {
+        // Given up meanwhile. Whoever claimed the channel anew may want another beginning.
+        end(id, false);
+        const waiting = slot?.waiting.splice(0) ?? [];
+        if (!slot?.claim && !slot?.current) slots.delete(name);
+        waiting.forEach(arrived);
+      }
+      sync();
+      return;
+    }
+    // The next connection asks again.
+    if (answer.code === LOST || answer.code === GOING_AWAY) return;
+    asking.delete(name);
+    if (!slot?.asked) {
+      // Claimed anew while the request was under way: it was not this reader's.
+      sync();
+    } else if (stream) {
+      // User code on the server subscribed this client while the request was on its way.
+      begin(slot, stream);
+    } else if (passes(answer, slot.claim!)) {
+      server!.later(CUT + backoff(4), () => {
+        const slot = slots.get(name);
+        if (slot) slot.asked = false;
+        sync();
+      });
+    } else {
+      slots.delete(name);
+      slot.claim!.end(answer);
     }
   };
 
@@ -105,7 +143,7 @@ export function newRegistry(): Registry {
     const slot = slotOf(source, name);
     slot.waiting.push(incoming);
     if (slot.current?.id === subscription) slot.current.arrived = true;
-    if (source === ENDPOINT || !(slot.current || asking.has(name))) begin(slot, incoming);
+    if (source === ENDPOINT || !(slot.current || asking.has(key(source, name)))) begin(slot, incoming);
     else settle(slot);
   };
 
@@ -126,7 +164,7 @@ export function newRegistry(): Registry {
     release(claim) {
       const name = key(claim.source, claim.name);
       const slot = slots.get(name);
-      const rest = claim.mailbox.drain();
+      const rest = claim.drain();
       if (slot?.claim === claim) {
         const mine = ({ server: from, header }: Incoming) =>
           from === server && header.subscription === slot.current?.id;
@@ -161,46 +199,6 @@ export function newRegistry(): Registry {
         }
       }
       sync();
-    },
-
-    subscribed(name, id, position) {
-      asking.delete(name);
-      const slot = slots.get(key(CHANNEL, name));
-      if (slot?.asked && !slot.current) {
-        slot.current = { id, position, arrived: false };
-        settle(slot);
-      } else {
-        // Given up meanwhile. Whoever claimed the channel anew may want another beginning.
-        end(id, false);
-        const waiting = slot?.waiting.splice(0) ?? [];
-        if (!slot?.claim && !slot?.current) slots.delete(key(CHANNEL, name));
-        waiting.forEach(arrived);
-      }
-      sync();
-    },
-
-    refused(name, error) {
-      // The next connection asks again.
-      if (error.code === GOING_AWAY) return;
-      asking.delete(name);
-      const slot = slots.get(key(CHANNEL, name));
-      const stream = slot?.waiting.at(-1);
-      if (!slot?.asked) {
-        // Claimed anew while the request was under way: it was not this reader's.
-        sync();
-      } else if (stream) {
-        // User code on the server subscribed this client while the request was on its way.
-        begin(slot, stream);
-      } else if (passes(error, slot.claim!)) {
-        server!.later(CUT + backoff(4), () => {
-          const slot = slots.get(key(CHANNEL, name));
-          if (slot) slot.asked = false;
-          sync();
-        });
-      } else {
-        slots.delete(key(CHANNEL, name));
-        slot.claim!.end(error);
-      }
     },
 
     cutOff(claim, { server: from, header, frames }) {
@@ -253,7 +251,7 @@ const passes = ({ code, retry }: TidingsError, claim: Claim): boolean =>
   code === ALREADY_SUBSCRIBED ||
   // Who subscribed once is not ended by a server that has no room for the moment, or by a session that is ending. Nor by streams of
   // the connection before, or of what it has just ended, which still count.
-  (claim.stood() && (retry === 'backoff' || [ENDED, NO_STREAM_LEFT, TOO_MANY_SUBSCRIPTIONS].includes(code)));
+  (claim.stood && (retry === 'backoff' || [ENDED, NO_STREAM_LEFT, TOO_MANY_SUBSCRIPTIONS].includes(code)));
 
 /** A stream that arrived is what its name has from now on. */
 function begin(slot: Slot, stream: Incoming): void {
@@ -269,7 +267,7 @@ function settle({ source, claim, current, waiting }: Slot): void {
     // Of a channel, only the stream that was asked for last; of user code, all that it opened, in order.
     if (source === ENDPOINT || stream.header.subscription === current.id) {
       current.arrived = true;
-      claim.mailbox.put(stream);
+      claim.put(stream);
     } else {
       stream.frames.stop();
     }

@@ -1,10 +1,9 @@
 // A subscription as user code holds it.
 
-import type { Claim } from './claim.ts';
+import { beginning, type Claim, type Incoming } from './claim.ts';
 import { type Retry, retryOf, TidingsError, UNSUBSCRIBED } from './codes.ts';
 import { Events } from './events.ts';
 import { next } from './frames.ts';
-import { beginning, type Incoming } from './mailbox.ts';
 import { fromWire, type Message } from './message.ts';
 import { type Position, toText } from './position.ts';
 import type { Registry } from './registry.ts';
@@ -151,18 +150,19 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
   }
 
   async *#read(): AsyncGenerator<SubscriptionEvent, undefined> {
+    const claim = this.#claim;
     for (;;) {
-      const { mailbox } = this.#claim;
-      const feed = mailbox.take();
-      if (!feed) {
-        await mailbox.more();
-      } else if (feed instanceof TidingsError) {
-        this.#finish(feed);
-        yield { type: 'end', code: feed.code, reason: feed.message, retry: feed.retry };
+      // What came over the connection before is read before what tells of its successor.
+      const stream = claim.take();
+      if (stream) {
+        yield* this.#stream(stream);
+      } else if (claim.over) {
+        const { code, message, retry } = claim.over;
+        this.#finish(claim.over);
+        yield { type: 'end', code, reason: message, retry };
         return;
       } else {
-        // What came over the connection before is read before what tells of its successor.
-        yield* this.#stream(feed);
+        await claim.more();
       }
     }
   }

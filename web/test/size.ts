@@ -21,7 +21,7 @@ async function size(entry: string): Promise<number> {
 /** What is imported, and the most bytes that may take. */
 const wanted: [entry: string, most: number][] = [
   // The aim is 10,000: this holds what is there, and goes down with it.
-  ["export * from './index.js'", 11_110],
+  ["export * from './index.js'", 10_740],
   // What is not used is left out.
   ["export { TidingsError } from './index.js'", 300],
   ["import './index.js'", 30],

@@ -102,10 +102,7 @@ test('history, presence and refresh', async () => {
   const who = await connection.expect(READ_PRESENCE);
   assert.equal(who.limit, 5n);
   const counts = { connections: 2, users: 1 };
-  const members = [
-    { id: '0000000000000001', user: 'ada' },
-    { id: '0000000000000002' },
-  ];
+  const members = [{ id: '0000000000000001', user: 'ada' }, { id: '0000000000000002' }];
   connection.send({ type: PRESENCE_PAGE, request: who.request, position: at(4n), ...counts, members, complete: true });
   const attendance = await presence;
   assert.deepEqual(attendance.members, [{ id: '0000000000000001', user: 'ada' }, { id: '0000000000000002' }]);

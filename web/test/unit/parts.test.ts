@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { backoff } from '../../src/backoff.ts';
+import { newClaim } from '../../src/claim.ts';
 import { codes, type Retry, retryOf, TidingsError } from '../../src/codes.ts';
-import { newMailbox } from '../../src/mailbox.ts';
 import { toHash } from '../../src/options.ts';
 import { isChannel, parsePosition, parts, toText } from '../../src/position.ts';
 import { expiry, newTokens, wait } from '../../src/tokens.ts';
@@ -154,15 +154,15 @@ test('a token that has ended is not shown where another can be had', async () =>
   assert.equal(await newTokens(lasting, () => 'new').next(), lasting);
 });
 
-test('a mailbox keeps the first stream and the latest ones, and stops the others', () => {
-  const mailbox = newMailbox();
+test('a reader that does not look keeps the first stream and the latest ones, and stops the others', () => {
+  const claim = newClaim(0, 'c', { kind: 'head' });
   const stopped: number[] = [];
   const server = { unsubscribe() {}, subscribe() {}, later() {} };
   for (let n = 1; n <= 6; n++) {
     const frames = { over: false, take: () => undefined, more: async () => {}, stop: () => stopped.push(n) };
-    mailbox.put({ header: header(BigInt(n), 'c', 1n), frames, server });
+    claim.put({ header: header(BigInt(n), 'c', 1n), frames, server });
   }
   assert.deepEqual(stopped, [2, 3]);
-  const ids = mailbox.drain().map(({ header }) => header.subscription);
+  const ids = claim.drain().map(({ header }) => header.subscription);
   assert.deepEqual(ids, [1n, 4n, 5n, 6n]);
 });

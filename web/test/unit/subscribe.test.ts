@@ -223,14 +223,22 @@ test('a stored position that is too old is a break', async () => {
   connection.begin(1n, 'c', 8n).write(text(8));
   const events = subscription[Symbol.asyncIterator]();
   const found = [await take(events), await take(events)];
-  assert.deepEqual(found[0], { type: 'break', before: place(3, '0000000000000001'), after: place(7), missed: undefined });
+  assert.deepEqual(found[0], {
+    type: 'break',
+    before: place(3, '0000000000000001'),
+    after: place(7),
+    missed: undefined,
+  });
   assert.deepEqual(offsets(found), ['break', 8]);
   const latest = client.subscribe('d', { latest: 2 });
   assert.deepEqual((await connection.expect(SUBSCRIBE_FROM)).start, { kind: 'latest', count: 2n });
   assert.throws(() => client.subscribe('e', { since: 'yesterday' }), TidingsError);
   latest.unsubscribe();
   client.subscribe('f', { since: 'oldest' });
-  assert.deepEqual((await connection.expect(SUBSCRIBE_FROM)).start, { kind: 'afterOrOldest', position: at(0n, '0000000000000000') });
+  assert.deepEqual((await connection.expect(SUBSCRIBE_FROM)).start, {
+    kind: 'afterOrOldest',
+    position: at(0n, '0000000000000000'),
+  });
   await client.close();
 });
 
