@@ -6,34 +6,31 @@ import type { Publication } from './subscription.ts';
 /** Who is in a channel; {@link apply} keeps it up to date. */
 export class Attendance {
   /** The members that are listed. */
-  members: Member[];
+  declare members: Member[];
   /** Sessions in the channel, exact. */
-  connections: number;
+  declare connections: number;
   /** Different users among them, exact. */
-  users: number;
+  declare users: number;
   /** Whether `members` are all. Once it is false, ask again. */
-  complete: boolean;
+  declare complete: boolean;
   /** It is exactly what the channel's log says up to this offset; `undefined` where the channel did not exist. */
-  offset: bigint | undefined;
+  declare offset: bigint | undefined;
 
   constructor(members: Member[], connections: number, users: number, complete: boolean, offset: bigint | undefined) {
-    this.members = members;
-    this.connections = connections;
-    this.users = users;
-    this.complete = complete;
-    this.offset = offset;
+    Object.assign(this, { members, connections, users, complete, offset });
   }
 
   /** Takes in what a subscription of the channel is given; what is no change, or known, is passed over. */
   apply({ offset, message }: Publication): void {
     if (message.kind !== 'presence') return;
     if (this.offset === undefined) this.complete = false;
-    if (this.offset === undefined || offset <= this.offset) return;
-    const left = new Set(message.left.map(({ id }) => id));
-    this.offset = offset;
-    this.members = [...this.members.filter(({ id }) => !left.has(id)), ...message.joined];
-    this.connections = message.connections;
-    this.users = message.users;
-    this.complete &&= message.complete;
+    else if (offset > this.offset) {
+      const stay = this.members.filter(({ id }) => !message.left.some(gone => gone.id === id));
+      this.members = [...stay, ...message.joined];
+      this.connections = message.connections;
+      this.users = message.users;
+      this.complete &&= message.complete;
+      this.offset = offset;
+    }
   }
 }

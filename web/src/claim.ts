@@ -8,17 +8,17 @@ import type { Server } from './registry.ts';
 import type { FrameOf, HEADER, WirePosition, WireStart } from './wire/frames.ts';
 
 /** A stream with its header read. */
-export interface Incoming {
-  header: FrameOf<typeof HEADER>;
+export interface Incoming extends Header {
   frames: Frames;
   /** Its connection: ids of subscriptions begin anew with each. */
   server: Server;
 }
+type Header = FrameOf<typeof HEADER>;
 
 /** Where a stream begins: all there is to know of one that nobody asked for. */
-export const beginning = ({ header: { epoch, first } }: Incoming): WirePosition => ({
+export const beginning = ({ epoch, first }: Incoming): WirePosition => ({
   epoch,
-  offset: first > 0n ? first - 1n : 0n,
+  offset: first && first - 1n,
 });
 
 /** Nobody will read these. */
@@ -54,7 +54,7 @@ export interface Claim {
   drain(): Incoming[];
 }
 
-export function newClaim(source: number, name: string, start: WireStart): Claim {
+export const newClaim = (source: number, name: string, start: WireStart): Claim => {
   const streams: Incoming[] = [];
   const [changed, wake] = newSignal();
   let stands!: (position: WirePosition) => void;
@@ -63,7 +63,7 @@ export function newClaim(source: number, name: string, start: WireStart): Claim 
     source,
     name,
     // Before the oldest there is nothing to miss.
-    at: 'position' in start && start.position.epoch !== OLDEST.epoch ? start.position : undefined,
+    at: 'position' in start && start.position !== OLDEST ? start.position : undefined,
     ready: new Promise((resolve, reject) => {
       stands = resolve;
       refuse = reject;
@@ -91,4 +91,4 @@ export function newClaim(source: number, name: string, start: WireStart): Claim 
     drain: () => streams.splice(0),
   };
   return claim;
-}
+};

@@ -3,9 +3,9 @@
 import { Attendance } from './attendance.ts';
 import { newClaim } from './claim.ts';
 import { INVALID_CHANNEL, LOST, MESSAGE_TOO_LARGE, TidingsError } from './codes.ts';
-import { type Connected, discard, drive } from './driver.ts';
+import { type Connected, drive } from './driver.ts';
 import { Events } from './events.ts';
-import { newSignal } from './frames.ts';
+import { newSignal, type Signal } from './frames.ts';
 import { greet } from './greet.ts';
 import { type Line, newLine } from './line.ts';
 import { serve } from './link.ts';
@@ -18,13 +18,15 @@ import {
   toHash,
 } from './options.ts';
 import { isChannel, OLDEST, type Position, parts, toText } from './position.ts';
-import { CHANNEL, ENDPOINT, newRegistry, type Registry } from './registry.ts';
+import { newRegistry, type Registry } from './registry.ts';
 import { type Publication, publication, Subscription } from './subscription.ts';
 import { newTokens, type Tokens } from './tokens.ts';
 import { race, remember, remembered } from './transport/connect.ts';
 import type { Dial, Kind } from './transport/transport.ts';
-import { available, dial as webtransport } from './transport/webtransport.ts';
+import { dial as webtransport } from './transport/webtransport.ts';
 import {
+  CHANNEL,
+  ENDPOINT,
   HISTORY_PAGE,
   PING,
   PONG,
@@ -98,47 +100,41 @@ export interface History {
   next?: Position;
 }
 
-const NAME = 'tidings-js/0.1.0';
-
 /**
  * A connection to a server, which is made again when it breaks. Connects at once; `close` ends it. What is asked while there is no
  * connection waits for the next one.
  */
 export class Client extends Events<ClientEvents> {
   /** Why it is over, once it is. Never rejects. */
-  readonly closed: Promise<{ code: number; reason: string }>;
+  declare readonly closed: Promise<{ code: number; reason: string }>;
   readonly #registry: Registry = newRegistry();
   readonly #line: Line = newLine();
   readonly #tokens: Tokens;
   readonly #close: () => void;
-  readonly #changed: () => Promise<void>;
-  readonly #wake: () => void;
-  #state: State = { status: 'connecting', attempt: 0 };
+  /** Waits for the next state, and tells of one. */
+  readonly #signal: Signal = newSignal();
+  #state!: State;
 
   /** `url`: `https://HOST:PORT`; the path `/tidings` is added where there is none. Throws a `TypeError` for another kind of URL. */
   constructor(url: string | URL, options: ClientOptions = {}) {
     super();
-    [this.#changed, this.#wake] = newSignal();
     const target = new URL(url);
-    if (target.protocol !== 'https:') throw new TypeError(`${url} does not begin with https:`);
+    if (target.protocol !== 'https:') throw new TypeError(`${url} is not https:`);
     if (target.pathname === '/') target.pathname = '/tidings';
-    this.#tokens = newTokens(options.token, options.getToken);
-    const connect = connector(target, options);
-    const [over, close] = drive({
-      tokens: this.#tokens,
-      deadline: options.deadline ?? 10_000,
-      connecting: (attempt, error) => this.#become({ status: 'connecting', attempt, ...(error && { error }) }),
-      connect,
-      connected: connected => {
+    this.#tokens = newTokens(options.token, options.getToken, token => this.refresh(token));
+    const [over, close] = drive(
+      this.#tokens,
+      (attempt, error) => this.#become({ status: 'connecting', attempt, ...(error && { error }) }),
+      connector(target, this.#tokens, options),
+      connected => {
         this.#become(welcomed(connected));
-        const watch = (skew: () => number) => this.#tokens.watch(token => this.refresh(token), skew);
-        return serve(connected[1], this.#registry, this.#line, watch);
+        return serve(connected[1], this.#registry, this.#line, this.#tokens.watch);
       },
-    });
+    );
     this.#close = close;
     this.closed = over.then(error => {
       this.#registry.end(error);
-      this.#line.close(error);
+      this.#line.end(error);
       this.#become({ status: 'disconnected', error });
       return { code: error.code, reason: error.message };
     });
@@ -151,7 +147,7 @@ export class Client extends Events<ClientEvents> {
 
   /** Waits for a connection. Rejects with a `TidingsError` when the client is over. */
   async ready(): Promise<ConnectedState> {
-    while (this.#state.status === 'connecting') await this.#changed();
+    while (this.#state.status === 'connecting') await this.#signal[0]();
     if (this.#state.status === 'disconnected') throw this.#state.error;
     return this.#state;
   }
@@ -182,14 +178,12 @@ export class Client extends Events<ClientEvents> {
   async publish(channel: string, message: Publishable, options: PublishOptions = {}): Promise<Acknowledgement> {
     parse(channel);
     const [wire, size] = toWire(message);
-    const { key, conflationKey, echo = true } = options;
+    const { key, echo = true } = options;
     for (;;) {
-      const most = this.#state.status === 'connected' ? this.#state.limits.message : size;
-      if (size > most) {
-        throw new TidingsError(MESSAGE_TOO_LARGE, `the message has ${size} bytes, the server takes ${most}`);
-      }
+      const most = (this.#state as Partial<ConnectedState>).limits?.message ?? size;
+      if (size > most) throw new TidingsError(MESSAGE_TOO_LARGE, `${size} bytes, the server takes ${most}`);
       try {
-        const frame: Request = { type: PUBLISH_WITH, channel, key, conflationKey, echo, message: wire };
+        const frame: Request = { ...options, type: PUBLISH_WITH, channel, echo, message: wire };
         const [{ position, level, duplicate }] = await this.#line.ask(PUBLISHED_ONCE, frame, size);
         return { position: toText(position), level, duplicate };
       } catch (error) {
@@ -205,12 +199,12 @@ export class Client extends Events<ClientEvents> {
     const query = { ...(from !== undefined && { from: parts(from) }), limit: count(limit), reverse };
     const [{ kept, complete }, frames] = await this.#line.ask(HISTORY_PAGE, { type: READ_HISTORY, channel, query });
     const publications = frames.map(frame => publication(kept?.epoch ?? '', frame));
-    const last = publications.at(-1)?.position;
+    const last = publications.at(-1);
     return {
       publications,
       complete,
       ...(kept && { kept }),
-      ...(last && { next: last }),
+      ...(last && { next: last.position }),
     };
   }
 
@@ -233,60 +227,68 @@ export class Client extends Events<ClientEvents> {
 
   /** Asks the server for a sign of life: the time in ms until it came. */
   async rtt(): Promise<number> {
-    let start = 0;
-    await this.#line.ask(PONG, { type: PING }, 0, () => {
-      start = performance.now();
-    });
+    await this.ready();
+    const start = performance.now();
+    await this.#line.ask(PONG, { type: PING });
     return performance.now() - start;
   }
 
   #become(state: State): void {
     this.#state = state;
-    this.#wake();
+    this.#signal[1]();
     this.emit(state.status, state as never);
   }
 }
 
-function parse(channel: string): string {
-  if (!isChannel(channel)) throw new TidingsError(INVALID_CHANNEL, `${JSON.stringify(channel)} is no channel name`);
+const parse = (channel: string): string => {
+  if (!isChannel(channel)) throw new TidingsError(INVALID_CHANNEL, `'${channel}' is no channel name`);
   return channel;
-}
+};
 
-function startOf({ since, latest }: SubscribeOptions): WireStart {
+const startOf = ({ since, latest }: SubscribeOptions): WireStart => {
   if (latest !== undefined) return { kind: 'latest', count: count(latest) };
   if (since === undefined) return { kind: 'head' };
   return { kind: 'afterOrOldest', position: since === 'oldest' ? OLDEST : parts(since) };
-}
+};
 
-function welcomed([transport, { welcome }]: Connected): ConnectedState {
-  const { type: _, subscriptions, ...welcomed } = welcome;
-  return { ...welcomed, status: 'connected', transport, subscriptions: subscriptions.map(({ channel }) => channel) };
-}
+const welcomed = ([transport, [, { type: _, subscriptions, ...welcome }]]: Connected): ConnectedState => ({
+  ...welcome,
+  status: 'connected',
+  transport,
+  subscriptions: subscriptions.map(({ channel }) => channel),
+});
 
 /** Loaded where it is needed, which in most browsers is never. */
 const websocket: Dial = async (url, options) => (await import('./transport/websocket.ts')).dial(url, options);
 
-function connector(url: URL, options: ClientOptions) {
-  const { transport = 'auto', headStart = 500, dial, name = NAME } = options;
-  const hashes = (options.certificateHashes ?? []).map(toHash);
-  const ways: Record<Kind, Dial> = { webtransport, websocket, ...dial };
-  return async (token: string | undefined, signal: AbortSignal): Promise<Connected> => {
-    const kinds: Kind[] = transport === 'auto' ? ['webtransport', 'websocket'] : [transport];
-    if (transport === 'auto') {
-      if (!available() && !dial?.webtransport) kinds.shift();
+const connector = (url: URL, tokens: Tokens, options: ClientOptions) => {
+  const {
+    transport = 'auto',
+    headStart = 500,
+    deadline = 10_000,
+    certificateHashes = [],
+    dial,
+    name = 'tidings-js/0.1.0',
+  } = options;
+  const hashes = certificateHashes.map(toHash);
+  const dials: Record<Kind, Dial> = { webtransport, websocket, ...dial };
+  const ways = async () => {
+    const token = await tokens.next();
+    const kinds: Kind[] = transport === 'auto' ? (Object.keys(dials) as Kind[]) : [transport];
+    if (kinds[1]) {
+      if (!('WebTransport' in globalThis || dial?.webtransport)) kinds.shift();
       else if (remembered(url.origin) === 'websocket') kinds.reverse();
     }
-    const attempts = kinds.map(kind => async (signal: AbortSignal): Promise<Connected> => {
-      const opened = await ways[kind](url, { certificateHashes: hashes, signal });
+    // Until it works again.
+    remember(url.origin, undefined);
+    return kinds.map(kind => async (signal: AbortSignal): Promise<Connected> => {
+      const opened = await dials[kind](url, { certificateHashes: hashes, signal });
       return [kind, await greet(opened, token, name, signal)];
     });
-    let worked: Kind | undefined;
-    try {
-      const connected = await race(attempts, headStart, signal, discard);
-      worked = connected[0];
-      return connected;
-    } finally {
-      remember(url.origin, worked);
-    }
   };
-}
+  return async (signal: AbortSignal): Promise<Connected> => {
+    const connected = await race(ways, headStart, deadline, signal, ([, [transport]]) => transport.close());
+    remember(url.origin, connected[0]);
+    return connected;
+  };
+};

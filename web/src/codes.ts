@@ -55,18 +55,18 @@ export const codes = {
 export type Retry = 'no' | 'backoff' | 'credentials';
 
 /** What the range of a code says; codes that are not known are judged by it, too (PROTOCOL §7). */
-export const retryOf = (code: number): Retry =>
-  code < 0 || (code >= 300 && code < 1000) || code >= 2000
-    ? 'backoff'
-    : code >= 200 && code < 300
-      ? 'credentials'
-      : 'no';
+export const retryOf = (code: number): Retry => {
+  if (code < 0) return 'backoff';
+  if (code < 200) return 'no';
+  if (code < 300) return 'credentials';
+  return code < 1000 || code >= 2000 ? 'backoff' : 'no';
+};
 
 /** Whatever goes wrong. `message` says it for people, `code` for programs. */
 export class TidingsError extends Error {
   override readonly name = 'TidingsError';
   /** One of {@link codes}, or of the application. */
-  readonly code: number;
+  declare readonly code: number;
 
   constructor(code: number, message: string) {
     super(message);
@@ -79,8 +79,10 @@ export class TidingsError extends Error {
   }
 }
 
+/** A known frame that is not due. */
+export const unexpected = ({ type }: { type: number }, code: number = UNEXPECTED_FRAME): TidingsError =>
+  new TidingsError(code, `unexpected frame ${type}`);
+
 /** Whatever was thrown, as an error of ours. */
 export const toError = (error: unknown): TidingsError =>
-  error instanceof TidingsError
-    ? error
-    : new TidingsError(LOST, String((error as Error | undefined)?.message ?? error));
+  error instanceof TidingsError ? error : new TidingsError(LOST, `${(error as Error | undefined)?.message ?? error}`);

@@ -14,7 +14,7 @@ export interface Inboxes {
   put(subscription: bigint, publication: Publication): void;
 }
 
-export function newInboxes(): Inboxes {
+export const newInboxes = (): Inboxes => {
   const open = new Map<bigint, Merge>();
   const early: [bigint, Publication][] = [];
   const put: Inboxes['put'] = (subscription, publication) => {
@@ -31,20 +31,20 @@ export function newInboxes(): Inboxes {
       return merge;
     },
   };
-}
+};
 
 /** A stream and its datagrams, by their offsets. */
 interface Merge extends Frames {
   put(publication: Publication): void;
 }
 
-function newMerge(stream: Frames, closed: () => void): Merge {
+const newMerge = (stream: Frames, closed: () => void): Merge => {
   /** By offset, ascending. */
   const waiting: Publication[] = [];
   /** Taken from the stream and not given yet. */
   let held: Frame | undefined;
-  /** The stream is asked for more. */
-  let asking = false;
+  /** How the stream was asked for more last. */
+  let asked: Promise<void> | undefined;
   const [changed, wake] = newSignal();
   return {
     get over() {
@@ -63,13 +63,9 @@ function newMerge(stream: Frames, closed: () => void): Merge {
     },
     more() {
       // Asked once: a stream that is silent for long does not gather those who wait for it.
-      if (!asking) {
-        asking = true;
-        void stream.more().then(() => {
-          asking = false;
-          wake();
-        });
-      }
+      const more = stream.more();
+      if (more !== asked) void more.then(wake);
+      asked = more;
       return changed();
     },
     stop() {
@@ -87,4 +83,4 @@ function newMerge(stream: Frames, closed: () => void): Merge {
       wake();
     },
   };
-}
+};

@@ -1,6 +1,6 @@
 // Frames of one stream, read as they are asked for.
 
-import type { WireError } from './wire/codec.ts';
+import type { TidingsError } from './codes.ts';
 import { type Cutter, newCutter } from './wire/cutter.ts';
 import type { Frame } from './wire/frames.ts';
 
@@ -12,23 +12,25 @@ export interface Frames {
   readonly overflowed?: boolean | undefined;
   /** The next frame, if it is there. */
   take(): Frame | undefined;
-  /** Resolves when there may be more to take, or it is over, which it is not yet. Never rejects. May be called again before. */
+  /** Resolves when there may be more to take, or it is over, which it is not yet. Never rejects; the same promise until then. */
   more(): Promise<void>;
   /** Nobody reads on: the server is told. */
   stop(): void;
 }
 
 /** Waits for the next frame; `undefined` where nothing follows. */
-export async function next(frames: Frames): Promise<Frame | undefined> {
+export const next = async (frames: Frames): Promise<Frame | undefined> => {
   for (;;) {
     const frame = frames.take();
     if (frame || frames.over) return frame;
     await frames.more();
   }
-}
+};
 
 /** How to wait for the next time that somebody wakes, and how to wake. */
-export function newSignal(): [wait: () => Promise<void>, wake: () => void] {
+export type Signal = [wait: () => Promise<void>, wake: () => void];
+
+export const newSignal = (): Signal => {
   let promise: Promise<void> | undefined;
   let resolve = () => {};
   const wake = () => {
@@ -36,18 +38,18 @@ export function newSignal(): [wait: () => Promise<void>, wake: () => void] {
     resolve();
   };
   return [() => (promise ??= new Promise(woken => (resolve = woken))), wake];
-}
+};
 
 /** A stream as {@link Frames}: one chunk of it is held, and one frame that is not complete. */
 export interface StreamReader extends Frames {
   over: boolean;
   /** What broke the protocol, where that ended the stream. */
-  fault: WireError | undefined;
+  fault: TidingsError | undefined;
   readonly cutter: Cutter;
 }
 
 /** Reads a stream. `heard` is called for every chunk. */
-export function readStream(stream: ReadableStream<Uint8Array>, limit: number, heard: () => void): StreamReader {
+export const readStream = (stream: ReadableStream<Uint8Array>, limit: number, heard: () => void): StreamReader => {
   const reader = stream.getReader();
   const cutter = newCutter(limit);
   let reading: Promise<void> | undefined;
@@ -73,7 +75,7 @@ export function readStream(stream: ReadableStream<Uint8Array>, limit: number, he
       try {
         return frames.fault ? undefined : cutter.next();
       } catch (error) {
-        frames.fault = error as WireError;
+        frames.fault = error as TidingsError;
         frames.stop();
         return undefined;
       }
@@ -85,4 +87,4 @@ export function readStream(stream: ReadableStream<Uint8Array>, limit: number, he
     },
   };
   return frames;
-}
+};

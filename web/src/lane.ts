@@ -7,20 +7,21 @@ import { FRAME_COST, LANE_BYTES, PART_BYTES, PARTS } from './limits.ts';
 import { END, type Frame, type FrameOf, HEADER, LANE, TURN } from './wire/frames.ts';
 
 interface Part extends Frames {
+  overflowed: boolean;
   bytes: number;
   push(frame: Frame, cost: number): void;
-  end(overflowed?: boolean): void;
+  end(): void;
   clear(): void;
 }
 
 /**
  * Reads a lane to its end. `begins` hears of every subscription on it, `unwanted` of each that is not read any more and is to be ended.
  */
-export async function readLane(
+export const readLane = async (
   lane: StreamReader,
   begins: (header: FrameOf<typeof HEADER>, part: Frames) => void,
   unwanted: (subscription: bigint) => void,
-): Promise<void> {
+): Promise<void> => {
   // Those that are over stay until they are read.
   const parts = new Map<bigint, Part>();
   let held = 0;
@@ -54,8 +55,7 @@ export async function readLane(
         frames.push([frame, cost]);
         wake();
       },
-      end(overflowed = false) {
-        part.overflowed ||= overflowed;
+      end() {
         part.over = true;
         wake();
       },
@@ -70,7 +70,8 @@ export async function readLane(
   /** Its reader has what is there, and asks for the rest anew. */
   const giveUp = (id: bigint, part: Part) => {
     parts.delete(id);
-    part.end(true);
+    part.overflowed = true;
+    part.end();
     unwanted(id);
   };
 
@@ -96,4 +97,4 @@ export async function readLane(
   }
   lane.stop();
   for (const part of parts.values()) part.end();
-}
+};

@@ -33,8 +33,8 @@ export const INBOX = 64;
 export const EARLY = 64;
 /** A reader that sleeps through more connections than this keeps the first stream and the latest ones. */
 export const FEEDS = 4;
-/** Most subscriptions that were given up before their streams arrived, and are remembered for that. */
-export const ORPHANS = 1024;
+/** Most subscriptions that are remembered as given up, in case that their streams arrive later. */
+export const ORPHANS = 4096;
 
 /** How long after a stream was cut off its connection is taken to live on. */
 export const CUT = 1_000;

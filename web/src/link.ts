@@ -1,6 +1,6 @@
 // One connection after `Welcome`: requests and answers, and the streams that the server opens.
 
-import { LOST, PROTOCOL_VIOLATION, TidingsError, UNEXPECTED_FRAME } from './codes.ts';
+import { LOST, PROTOCOL_VIOLATION, TidingsError, toError, unexpected } from './codes.ts';
 import { newInboxes } from './datagram.ts';
 import { type Frames, next, readStream } from './frames.ts';
 import { close, closing, type Session } from './greet.ts';
@@ -9,58 +9,65 @@ import { CUT, HEADER_BYTES, HEADER_TIME, LANES, LOOK, MAX_FRAME, OUTGOING, PAGE,
 import type { Call, Done, Line } from './line.ts';
 import { isChannel } from './position.ts';
 import type { Registry, Server } from './registry.ts';
-import { newWatch } from './watch.ts';
 import { concat } from './wire/codec.ts';
 import {
   decodeDatagram,
   encode,
   FAILED,
+  type Frame,
   type FrameOf,
   GO_AWAY,
   HEADER,
   HISTORY_PAGE,
   LANE,
   PING,
+  PONG,
   PUBLICATION,
+  type Request,
   SUBSCRIBE_FROM,
+  SUBSCRIBED,
   UNSUBSCRIBE,
+  UNSUBSCRIBED,
 } from './wire/frames.ts';
 
 export interface Link {
   /** Asks for a sign of life, which is to come soon. */
   ping(): void;
   /** Ends it. */
-  close(error: TidingsError): void;
+  end(error: TidingsError): void;
   /** Why it is over, once it is. */
   readonly over: Promise<TidingsError>;
 }
 
-/** Serves user code until the connection is over. `timed` hears once of the server's clock minus that of this machine, in ms. */
-export function serve(
-  { transport, welcome, receive, writer, heard }: Session,
+/** Serves user code until the connection is over. `timed` hears of the server's clock minus that of this machine, in ms. */
+export const serve = (
+  [transport, welcome, receive, writer, watch]: Session,
   registry: Registry,
   line: Line,
-  timed: (skew: () => number) => void,
-): Link {
-  const pending = new Map<bigint, Done>();
+  timed: (skew: number) => void,
+): Link => {
+  const pending = new Map<bigint, [type: number, Done]>();
   const timers = new Set<ReturnType<typeof setTimeout>>();
-  const watch = newWatch(Date.now());
   const inboxes = newInboxes();
   const batch: Uint8Array[] = [];
   let last = 0n;
   let unsent = 0;
   let lanes = 0;
-  let skew = 0;
   let error: TidingsError | undefined;
   let end!: (error: TidingsError) => void;
   const ends = new Promise<TidingsError>(resolve => (end = resolve));
 
-  const request = (...[frame, done, writes]: Call) => {
+  const request = (type: Frame['type'], frame: Request, done: Done) => {
     if (error) return;
-    writes?.();
-    const bytes = encode({ ...frame, request: ++last });
-    pending.set(last, done);
-    if (pending.size > PENDING) end(new TidingsError(PROTOCOL_VIOLATION, 'the server answers nothing'));
+    let bytes: Uint8Array;
+    try {
+      bytes = encode({ ...frame, request: ++last });
+    } catch (error) {
+      // There is no such message.
+      return done(toError(error), []);
+    }
+    pending.set(last, [type, done]);
+    if (pending.size > PENDING) end(new TidingsError(PROTOCOL_VIOLATION, 'the server does not answer'));
     unsent += bytes.length;
     if (batch.push(bytes) === 1) queueMicrotask(write);
   };
@@ -76,7 +83,7 @@ export function serve(
   };
   /** Takes requests of user code while there is room. */
   const take = () => {
-    for (let call: Call | undefined; unsent < OUTGOING && (call = line.take()); ) request(...call);
+    for (let call: Call | undefined; !error && unsent < OUTGOING && (call = line.take()); ) request(...call);
   };
 
   /** What the server sends on the control stream. */
@@ -88,31 +95,31 @@ export function serve(
         server.later(frame.grace + CUT, () => end(new TidingsError(frame.code, 'the server goes away')));
         continue;
       }
-      if (!('request' in frame)) throw new TidingsError(UNEXPECTED_FRAME, `frame ${frame.type} is not due`);
-      const done = pending.get(frame.request);
+      if (!('request' in frame)) throw unexpected(frame);
+      const [type, done] = pending.get(frame.request) ?? [];
       const publications: FrameOf<typeof PUBLICATION>[] = [];
       if (frame.type === HISTORY_PAGE) {
-        if (!done || frame.count > PAGE) throw new TidingsError(PROTOCOL_VIOLATION, 'a page that was not asked for');
+        if (!done || frame.count > PAGE) throw unexpected(frame, PROTOCOL_VIOLATION);
         while (publications.length < frame.count) {
           const publication = await receive();
-          if (publication.type !== PUBLICATION) throw new TidingsError(UNEXPECTED_FRAME, 'a page is not complete');
+          if (publication.type !== PUBLICATION) throw unexpected(publication);
           publications.push(publication);
         }
       }
       pending.delete(frame.request);
-      done?.(frame.type === FAILED ? new TidingsError(frame.code, frame.reason) : frame, publications);
+      if (frame.type === FAILED) done?.(new TidingsError(frame.code, frame.reason), publications);
+      else done?.(frame.type === type ? frame : unexpected(frame, PROTOCOL_VIOLATION), publications);
     }
   };
 
   const begins = (header: FrameOf<typeof HEADER>, frames: Frames) => {
-    const { subscription, source, name, delivery } = header;
-    if (error || source > 1 || delivery > 2 || !isChannel(name)) return frames.stop();
-    if (delivery === 2) frames = inboxes.open(subscription, frames);
-    registry.arrived({ header, frames, server });
+    if (error || header.source > 1 || header.delivery > 2 || !isChannel(header.name)) return frames.stop();
+    if (header.delivery === 2) frames = inboxes.open(header.subscription, frames);
+    registry.arrived({ ...header, frames, server });
   };
   /** Classifies a stream by its header (PROTOCOL §5). */
   const stream = async (body: ReadableStream<Uint8Array>) => {
-    const stream = readStream(body, HEADER_BYTES, () => heard.count++);
+    const stream = readStream(body, HEADER_BYTES, watch.heard);
     const timer = setTimeout(stream.stop, HEADER_TIME);
     const first = await next(stream);
     clearTimeout(timer);
@@ -128,23 +135,22 @@ export function serve(
     }
   };
   const datagram = (bytes: Uint8Array) => {
-    heard.count++;
+    watch.heard();
     const found = decodeDatagram(bytes);
     if (found) inboxes.put(...found);
   };
 
   const ping = () => {
     watch.asked(Date.now());
-    request({ type: PING }, answer => {
+    request(PONG, { type: PING }, answer => {
       watch.answered();
-      if ('time' in answer) skew = answer.time - Date.now();
-      timed(() => skew);
-      timed = () => {};
+      if ('time' in answer) timed(answer.time - Date.now());
     });
   };
   const server: Server = {
-    unsubscribe: subscription => request({ type: UNSUBSCRIBE, subscription }, () => {}),
-    subscribe: (channel, start, answered) => request({ type: SUBSCRIBE_FROM, channel, start }, answered),
+    unsubscribe: subscription => request(UNSUBSCRIBED, { type: UNSUBSCRIBE, subscription }, () => {}),
+    subscribe: (channel, start, answered) =>
+      request(SUBSCRIBED, { type: SUBSCRIBE_FROM, channel, start }, answered as Done),
     later(ms, then) {
       if (error) return;
       const timer = setTimeout(() => {
@@ -156,17 +162,16 @@ export function serve(
   };
 
   const looks = setInterval(() => {
-    const look = watch.look(Date.now(), heard.count);
+    const look = watch.look(Date.now());
     if (look === 'ask') ping();
-    if (look === 'lost') end(new TidingsError(LOST, 'the server does not answer'));
+    else if (look) end(new TidingsError(LOST, 'the server does not answer'));
   }, LOOK);
   const over = ends.then(reason => {
     error = reason;
     clearInterval(looks);
     for (const timer of timers) clearTimeout(timer);
-    line.arrived = () => {};
     const interrupted = new TidingsError(LOST, `${reason.message}: whether the request was carried out is not known`);
-    for (const done of pending.values()) done(interrupted, []);
+    for (const [, done] of pending.values()) done(interrupted, []);
     close(transport, reason);
     return reason;
   });
@@ -179,10 +184,10 @@ export function serve(
   each(transport.datagrams?.readable, datagram);
   ping();
   take();
-  return { ping, close: end, over };
-}
+  return { ping, end, over };
+};
 
 /** Gives to `take` what comes, as it comes. How it ends is told by the end of the connection. */
-function each<T>(stream: ReadableStream<T> | undefined, take: (value: T) => void): void {
+const each = <T>(stream: ReadableStream<T> | undefined, take: (value: T) => void): void => {
   stream?.pipeTo(new WritableStream({ write: take })).catch(() => {});
-}
+};

@@ -1,5 +1,6 @@
 // What applications send and receive (PROTOCOL §3.4).
 
+import { utf8 } from './wire/codec.ts';
 import type { WireMessage } from './wire/frames.ts';
 
 /** A line for one user, or for everybody. */
@@ -35,8 +36,8 @@ export interface Presence {
 export class Data {
   readonly kind = 'data';
   /** A media type. */
-  readonly contentType: string;
-  readonly bytes: Uint8Array;
+  declare readonly contentType: string;
+  declare readonly bytes: Uint8Array;
 
   constructor(contentType: string, bytes: Uint8Array) {
     this.contentType = contentType;
@@ -64,8 +65,6 @@ export type Publishable =
   | { kind: 'data'; contentType: string; bytes: Uint8Array }
   | (Omit<Line, 'timestamp'> & { timestamp?: number });
 
-const utf8 = new TextEncoder();
-
 /** A value as JSON, to publish. */
 export const json = (value: unknown): Data => new Data('application/json', utf8.encode(JSON.stringify(value)));
 
@@ -76,7 +75,7 @@ export const fromWire = (message: WireMessage): Message =>
 export const count = (value: number): bigint => BigInt(Math.max(0, Math.trunc(value)));
 
 /** The message as it travels, and its size as PROTOCOL §3.4 counts it. */
-export function toWire(message: Publishable): [WireMessage, size: number] {
+export const toWire = (message: Publishable): [WireMessage, size: number] => {
   if (typeof message === 'string') message = new Data('text/plain; charset=utf-8', utf8.encode(message));
   if (message instanceof Uint8Array) message = new Data('application/octet-stream', message);
   if (message.kind === 'data') {
@@ -84,4 +83,4 @@ export function toWire(message: Publishable): [WireMessage, size: number] {
   }
   const { kind, text, timestamp = Date.now() } = message;
   return [{ kind, text, timestamp: Number(count(timestamp)) }, utf8.encode(text).length];
-}
+};

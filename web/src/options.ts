@@ -60,11 +60,10 @@ export interface HistoryOptions {
   reverse?: boolean;
 }
 
-export function toHash(hash: string | Uint8Array): Uint8Array<ArrayBuffer> {
+export const toHash = (hash: string | Uint8Array): Uint8Array<ArrayBuffer> => {
   if (typeof hash !== 'string') return new Uint8Array(hash);
   const digits = hash.replace(/:/g, '');
-  const binary = /^[0-9a-f]{64}$/i.test(digits)
-    ? String.fromCharCode(...digits.match(/../g)!.map(pair => Number.parseInt(pair, 16)))
-    : atob(hash);
-  return Uint8Array.from(binary, character => character.charCodeAt(0));
-}
+  return digits.length === 64
+    ? Uint8Array.from(digits.match(/../g)!, pair => Number(`0x${pair}`))
+    : Uint8Array.from(atob(hash), character => character.charCodeAt(0));
+};

@@ -14,11 +14,11 @@ export interface PositionParts {
 }
 
 /** Takes a position apart. Throws a {@link TidingsError} where it is none. */
-export function parsePosition(position: Position): PositionParts {
+export const parsePosition = (position: Position): PositionParts => {
   const [, epoch, offset] = /^([0-9a-f]{16}):(\d{1,20})$/.exec(position) ?? [];
   if (!epoch || !offset) throw new TidingsError(PROTOCOL_VIOLATION, `${position} is no position`);
   return { epoch, offset: BigInt(offset) };
-}
+};
 
 /** Before everything that a log has. */
 export const OLDEST: PositionParts = { epoch: '0000000000000000', offset: 0n };

@@ -83,16 +83,17 @@ export const publication = (epoch: string, { type: _, ...frame }: FrameOf<typeof
  */
 export class Subscription extends Events<SubscriptionEvents> implements AsyncIterable<SubscriptionEvent> {
   /** The channel, or the name of the stream. */
-  readonly channel: string;
+  declare readonly channel: string;
   /** Where it began, once it stands: whatever is published from then on is delivered. Rejects with a `TidingsError` where it is refused. */
-  readonly ready: Promise<Position>;
+  declare readonly ready: Promise<Position>;
   readonly #registry: Registry;
   readonly #claim: Claim;
   readonly #events: AsyncGenerator<SubscriptionEvent, undefined> = this.#read();
   /** The stream that was taken up last. */
   #current: Incoming | undefined;
   #over = false;
-  #reading: 'loop' | 'listeners' | undefined;
+  /** By a loop, or by listeners. */
+  #reading = false;
 
   /** @internal Made by `Client`. */
   constructor(registry: Registry, claim: Claim) {
@@ -113,7 +114,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
 
   /** Whether its stream continues exactly where it was asked to. */
   get recovered(): boolean {
-    return this.#current?.header.recovered ?? false;
+    return this.#current?.recovered ?? false;
   }
 
   /** Ends it, and the loop that reads it. What was not read is not given any more. */
@@ -123,20 +124,20 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
 
   /** Once only, and not beside listeners. */
   [Symbol.asyncIterator](): AsyncIterator<SubscriptionEvent, undefined> {
-    if (this.#reading) throw new TypeError(`${this.channel} is read already, by ${this.#reading}`);
-    this.#reading = 'loop';
+    if (this.#reading) throw new TypeError(`${this.channel} is read already`);
+    this.#reading = true;
     return {
       next: () => this.#next(),
-      return: async () => {
+      return: () => {
         this.unsubscribe();
-        return { value: undefined, done: true };
+        return this.#events.return(undefined);
       },
     };
   }
 
   protected override listened(): void {
     if (this.#reading) return;
-    this.#reading = 'listeners';
+    this.#reading = true;
     void (async () => {
       while (!(await this.#next()).done);
     })();
@@ -151,20 +152,14 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
 
   async *#read(): AsyncGenerator<SubscriptionEvent, undefined> {
     const claim = this.#claim;
-    for (;;) {
-      // What came over the connection before is read before what tells of its successor.
-      const stream = claim.take();
-      if (stream) {
-        yield* this.#stream(stream);
-      } else if (claim.over) {
-        const { code, message, retry } = claim.over;
-        this.#finish(claim.over);
-        yield { type: 'end', code, reason: message, retry };
-        return;
-      } else {
-        await claim.more();
-      }
+    // What came over the connection before is read before what tells of its successor.
+    for (let stream = claim.take(); stream || !claim.over; stream = claim.take()) {
+      if (stream) yield* this.#stream(stream);
+      else await claim.more();
     }
+    const { code, message, retry } = claim.over;
+    this.#finish(claim.over);
+    yield { type: 'end', code, reason: message, retry };
   }
 
   /** Gives the name up, so that it can be subscribed to again. */
@@ -178,7 +173,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
 
   async *#stream(incoming: Incoming): AsyncGenerator<SubscriptionEvent, undefined> {
     const claim = this.#claim;
-    const { header, frames } = incoming;
+    const { delivery, frames } = incoming;
     const after = beginning(incoming);
     const before = claim.at!;
     const same = before.epoch === after.epoch;
@@ -194,13 +189,11 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
     }
     for (;;) {
       const frame = await next(frames);
-      if (this.#over) return;
-      if (!frame) break;
+      if (!frame || this.#over) break;
       if (frame.type === END) {
-        // The server goes away, or has no room now: the next connection has the next stream.
-        if (retryOf(frame.code) !== 'no') break;
-        this.#finish(new TidingsError(frame.code, frame.reason));
-        return;
+        // Otherwise the server goes away, or has no room now: the next connection has the next stream.
+        if (retryOf(frame.code) === 'no') this.#finish(new TidingsError(frame.code, frame.reason));
+        break;
       }
       const { epoch, offset } = claim.at!;
       const due = offset + 1n;
@@ -208,7 +201,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
         // Given already.
         if (frame.offset < due) continue;
         // The newest wins (PROTOCOL §5.6); elsewhere nothing is passed over in silence.
-        if (frame.offset > due && header.delivery !== 2) break;
+        if (frame.offset > due && delivery !== 2) break;
         claim.at = { epoch, offset: frame.offset };
         if (frame.offset > due) yield { type: 'skipped', from: due, to: frame.offset - 1n };
         if (!this.#over) yield { ...publication(epoch, frame), type: 'publication' };
@@ -219,7 +212,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
         if (frame.type !== OWN) yield { type: frame.type === LAGGED ? 'lagged' : 'skipped', from: due, to: frame.to };
       }
     }
-    // It ended without a last word, or with one that says that another will follow.
+    // Nothing comes of it but where it ended without a last word, or with one that says that another will follow.
     this.#registry.cutOff(claim, incoming);
     frames.stop();
   }

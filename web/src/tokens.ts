@@ -8,14 +8,14 @@ import { LITTLE, LONGEST } from './limits.ts';
 export type GetToken = () => Promise<string | null> | string | null;
 
 /** Time in ms since 1970 at which a JWT ends; `undefined` for a token that does not say, and for none. */
-export function expiry(token: string | undefined): number | undefined {
+export const expiry = (token: string | undefined): number | undefined => {
   try {
     const { exp } = JSON.parse(atob(token!.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/')));
     return Number.isFinite(exp) ? exp * 1000 : undefined;
   } catch {
     return undefined;
   }
-}
+};
 
 /** Wait in ms before a token that has `left` ms to live is replaced: all but a fifth of that, a minute at most. */
 export const wait = (left: number): number => Math.min(LONGEST, Math.max(LITTLE, left - Math.min(left / 5, 60_000)));
@@ -28,23 +28,29 @@ export interface Tokens {
   /** The server took this token, which ends at `ends`, in ms since 1970; a JWT says so itself. */
   keep(token: string, ends?: number): void;
   /**
-   * From now on asks for a new token some time before the one at hand ends, and gives it to `refresh`, which keeps what the server took.
-   * What fails is tried again after a pause that grows. `skew` is the server's clock minus ours.
+   * From now on asks for a new token some time before the one at hand ends, and gives it to `refresh`. What fails is tried again after
+   * a pause that grows. `skew` is the server's clock minus ours, of which it may hear again.
    */
-  watch(refresh: (token: string) => Promise<unknown>, skew: () => number): void;
+  watch(skew: number): void;
   /** No more: the connection is over. */
   stop(): void;
 }
 
-export function newTokens(current: string | undefined, ask: GetToken | undefined): Tokens {
+/** `refresh` shows a token to the server, and keeps what that took. */
+export const newTokens = (
+  current: string | undefined,
+  ask: GetToken | undefined,
+  refresh: (token: string) => Promise<unknown>,
+): Tokens => {
   /** When the current one ends, in ms since 1970 of the server's clock. */
   let ends = expiry(current);
   let timer: ReturnType<typeof setTimeout> | undefined;
-  let refresh: ((token: string) => Promise<unknown>) | undefined;
-  let skew = () => 0;
+  /** One for each connection. */
+  let watching: object | undefined;
+  let skew = 0;
   let attempt = 0;
 
-  const left = () => (ends ?? Number.POSITIVE_INFINITY) - Date.now();
+  const left = () => (ends ?? Infinity) - Date.now();
   const fresh = async () => {
     try {
       return (await ask?.()) ?? undefined;
@@ -57,17 +63,17 @@ export function newTokens(current: string | undefined, ask: GetToken | undefined
     timer = setTimeout(renew, ms);
   };
   const plan = () => {
-    if (refresh && ends !== undefined) later(wait(left() - skew()));
+    if (watching) later(wait(left() - skew));
   };
   const renew = async () => {
-    const started = refresh;
+    const started = watching;
     // The wait was longer than a timer takes.
-    if (ends !== undefined && left() - skew() > LONGEST) return plan();
+    if (left() - skew > LONGEST) return plan();
     try {
       const token = await fresh();
-      if (token !== undefined && refresh === started) await refresh?.(token);
+      if (token !== undefined && watching === started) await refresh(token);
     } catch {
-      if (refresh && refresh === started) later(LITTLE + backoff(++attempt));
+      if (watching === started) later(LITTLE + backoff(++attempt));
     }
   };
   const keep: Tokens['keep'] = (token, until = expiry(token)) => {
@@ -92,15 +98,15 @@ export function newTokens(current: string | undefined, ask: GetToken | undefined
       }
       return current;
     },
-    watch(give, clock) {
-      if (!ask) return;
-      refresh = give;
+    watch(clock) {
       skew = clock;
+      if (!ask || watching) return;
+      watching = {};
       plan();
     },
     stop() {
       clearTimeout(timer);
-      refresh = undefined;
+      watching = undefined;
     },
   };
-}
+};

@@ -4,16 +4,17 @@
 import { AGAIN, ANSWER, IDLE, STREAK } from './limits.ts';
 
 export interface Watch {
-  /** To be called every second with the number of chunks that were heard: whether to ask now, or that nobody is there. */
-  look(now: number, heard: number): 'ask' | 'lost' | undefined;
+  /** Something came. */
+  heard(): void;
+  /** To be called every second: whether to ask now, or that nobody is there. */
+  look(now: number): 'ask' | 'lost' | undefined;
   asked(now: number): void;
   answered(): void;
 }
 
-export function newWatch(last: number): Watch {
-  let known = 0;
-  /** Answers to what this asked: they are no sign of being busy. */
-  let answers = 0;
+export const newWatch = (last: number): Watch => {
+  /** What came since a look took note of some, but for answers to what this asked: they are no sign of being busy. */
+  let news = 0;
   let streak = 0;
   /** It was busy, fell silent, and has not answered. */
   let silent = false;
@@ -29,10 +30,12 @@ export function newWatch(last: number): Watch {
     due = undefined;
   };
   return {
-    look(now, heard) {
-      const said = heard - answers;
-      if (said > known) {
-        known = said;
+    heard() {
+      news++;
+    },
+    look(now) {
+      if (news > 0) {
+        news = 0;
         streak++;
         alive();
       } else {
@@ -50,8 +53,8 @@ export function newWatch(last: number): Watch {
     },
     asked,
     answered() {
-      answers++;
+      news--;
       alive();
     },
   };
-}
+};

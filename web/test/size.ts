@@ -20,8 +20,8 @@ async function size(entry: string): Promise<number> {
 
 /** What is imported, and the most bytes that may take. */
 const wanted: [entry: string, most: number][] = [
-  // The aim is 10,000: this holds what is there, and goes down with it.
-  ["export * from './index.js'", 10_740],
+  // Everything, as a page gets it that uses all.
+  ["export * from './index.js'", 10_000],
   // What is not used is left out.
   ["export { TidingsError } from './index.js'", 300],
   ["import './index.js'", 30],

@@ -1,13 +1,9 @@
 // WebTransport (PROTOCOL §2.2).
 
 import { LOST, TidingsError } from '../codes.ts';
-import { whenAborted } from './connect.ts';
 import type { DialOptions, Transport } from './transport.ts';
 
-/** Whether this browser has WebTransport. */
-export const available = (): boolean => 'WebTransport' in globalThis;
-
-export async function dial(url: URL, { certificateHashes, signal }: DialOptions): Promise<Transport> {
+export const dial = async (url: URL, { certificateHashes, signal }: DialOptions): Promise<Transport> => {
   const session = new WebTransport(url.href, {
     congestionControl: 'low-latency',
     ...(certificateHashes.length && {
@@ -18,16 +14,14 @@ export async function dial(url: URL, { certificateHashes, signal }: DialOptions)
   } as WebTransportOptions);
   // Told by `ready`.
   session.closed.catch(() => {});
-  const listening = whenAborted(signal, () => session.close());
+  signal.addEventListener('abort', () => session.close());
   try {
     await session.ready;
     return session as Transport;
   } catch (error) {
     throw new TidingsError(
       LOST,
-      `no WebTransport session with ${url.host} (${(error as Error).message}): no server or no UDP there, a certificate that is not trusted, or this page's origin (${globalThis.location?.origin}) is not on the server's list`,
+      `no WebTransport with ${url.host} (${(error as Error).message}): no server or UDP, a bad certificate, or this page's origin (${globalThis.location?.origin}) is not on the server's list`,
     );
-  } finally {
-    listening();
   }
-}
+};

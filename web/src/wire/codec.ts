@@ -7,19 +7,11 @@ import { FRAME_TOO_LARGE, PROTOCOL_VIOLATION, TidingsError } from '../codes.ts';
 export type WireFault = 'Integer' | 'Empty' | 'TooLarge' | 'Body' | 'Truncated';
 
 /** Bytes that are not what the specification says. */
-export class WireError extends TidingsError {
-  readonly fault: WireFault;
-
-  constructor(fault: WireFault) {
-    super(fault === 'TooLarge' ? FRAME_TOO_LARGE : PROTOCOL_VIOLATION, `the server breaks the protocol: ${fault}`);
-    this.fault = fault;
-  }
-}
+export const wireError = (fault: WireFault): TidingsError =>
+  new TidingsError(fault === 'TooLarge' ? FRAME_TOO_LARGE : PROTOCOL_VIOLATION, `not a frame: ${fault}`);
 
 /** A body. One that is written takes values and returns them, one that is read passes over what it is given. */
 export interface Wire {
-  /** Bytes that may follow. */
-  left(): number;
   integer(value?: number | bigint): number | bigint;
   bytes(length: number, value?: ArrayLike<number>): Uint8Array;
 }
@@ -33,45 +25,44 @@ type Some = (wire: Wire, value?: never) => unknown;
 export type Value<C extends Some> = ReturnType<C>;
 
 /**
- * The integer at `at` with its width in bytes; `undefined` where it is cut off (PROTOCOL §3.5). Throws a {@link WireError} at a marker
+ * The integer at `at` with its width in bytes; `undefined` where it is cut off (PROTOCOL §3.5). Throws a {@link wireError} at a marker
  * that the protocol does not use.
  */
-export function peek(bytes: Uint8Array, at: number): [value: number | bigint, width: number] | undefined {
+export const peek = (bytes: Uint8Array, at: number): [value: number | bigint, width: number] | undefined => {
   const first = bytes[at];
   if (first === undefined) return undefined;
   if (first < 251) return [first, 1];
-  if (first > 253) throw new WireError('Integer');
+  if (first > 253) throw wireError('Integer');
   const width = 1 << (first - 250);
   if (bytes.length <= at + width) return undefined;
   let value = 0n;
   for (let last = width; last; last--) value = (value << 8n) | BigInt(bytes[at + last]!);
   return [value, width + 1];
-}
+};
 
 /** The shortest form of an integer. */
-function integer(value: number | bigint): number[] {
+const integer = (value: number | bigint): number[] => {
   if (value < 251) return [Number(value)];
   const power = value < 0x1_0000 ? 1 : value < 0x1_0000_0000 ? 2 : 3;
   const bytes = [250 + power];
   for (let rest = BigInt(value); bytes.length <= 1 << power; rest >>= 8n) bytes.push(Number(rest & 0xffn));
   return bytes;
-}
+};
 
-/** Reads a body from `at` on. */
-export const reader = (bytes: Uint8Array, at: number): Wire => ({
+/** Reads a body from `at` on. In the end nothing may be `left`: less than that is found by who read too far. */
+export const reader = (bytes: Uint8Array, at: number): Wire & { left(): number } => ({
   left: () => bytes.length - at,
   integer() {
     const [value, width] = peek(bytes, at)!;
     at += width;
     return value;
   },
-  // A copy: what is read keeps no buffer of a stream. Who reads too far is found out in the end.
+  // A copy: what is read keeps no buffer of a stream.
   bytes: length => bytes.slice(at, (at += length)),
 });
 
 /** Adds what is written to `parts`. */
 export const writer = (parts: ArrayLike<number>[]): Wire => ({
-  left: () => Infinity,
   integer(value) {
     parts.push(integer(value!));
     return value!;
@@ -83,7 +74,7 @@ export const writer = (parts: ArrayLike<number>[]): Wire => ({
 });
 
 /** Parts as one. */
-export function concat(parts: ArrayLike<number>[]): Uint8Array<ArrayBuffer> {
+export const concat = (parts: ArrayLike<number>[]): Uint8Array<ArrayBuffer> => {
   const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -91,14 +82,14 @@ export function concat(parts: ArrayLike<number>[]): Uint8Array<ArrayBuffer> {
     at += part.length;
   }
   return whole;
-}
+};
 
-function fit(value: number | bigint, most: number): number {
-  if (value > most) throw new WireError('Body');
+const fit = (value: number | bigint, most: number): number => {
+  if (value < 0 || value > most) throw wireError('Body');
   return Number(value);
-}
+};
 
-const utf8 = new TextEncoder();
+export const utf8 = new TextEncoder();
 // A byte order mark is a character like any other.
 const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
@@ -106,9 +97,6 @@ const unsigned =
   (most: number): Codec<number> =>
   (wire, value) =>
     fit(wire.integer(value), most);
-/** A number of bytes, or of items, each of which takes a byte or more: what is left bounds both. */
-const length: Codec<number> = (wire, value) => fit(wire.integer(value), wire.left());
-
 export const u8: Codec<number> = (wire, value) => wire.bytes(1, [value!])[0]!;
 export const u16: Codec<number> = unsigned(0xffff);
 export const u32: Codec<number> = unsigned(0xffff_ffff);
@@ -117,17 +105,22 @@ export const u64: Codec<bigint> = (wire, value) => BigInt(wire.integer(value));
 export const number: Codec<number> = unsigned(Infinity);
 /** A u64 that is an identity: 16 hexadecimal digits. */
 export const digits: Codec<string> = (wire, value) =>
-  BigInt(wire.integer(value === undefined ? value : BigInt(`0x${value}`)))
+  BigInt(wire.integer(BigInt(`0x${value ?? 0}`)))
     .toString(16)
     .padStart(16, '0');
 export const bool: Codec<boolean> = (wire, value) => fit(u8(wire, Number(value)), 1) > 0;
-export const bytes: Codec<Uint8Array> = (wire, value) => wire.bytes(length(wire, value?.length), value);
+export const bytes: Codec<Uint8Array> = (wire, value) => wire.bytes(number(wire, value?.length), value);
 export const string: Codec<string> = (wire, value) => strict.decode(bytes(wire, utf8.encode(value)));
 
+// Each item begins with an integer, of which there are no more than bytes.
 export const list =
   <T>(item: Codec<T>): Codec<T[]> =>
-  (wire, values) =>
-    Array.from({ length: length(wire, values?.length) }, (_, at) => item(wire, values?.[at]));
+  (wire, values) => {
+    const items: T[] = [];
+    const count = number(wire, values?.length);
+    while (items.length < count) items.push(item(wire, values?.[items.length]));
+    return items;
+  };
 
 export const option =
   <T>(some: Codec<T>): Codec<T | undefined> =>

@@ -1,6 +1,6 @@
 // Cuts a stream of bytes into frames (PROTOCOL §3.5).
 
-import { peek, WireError } from './codec.ts';
+import { peek, wireError } from './codec.ts';
 import { decode, type Frame } from './frames.ts';
 
 /** Its buffer never holds more than one frame of the limit and what one `push` added. */
@@ -15,12 +15,12 @@ export interface Cutter {
   push(chunk: Uint8Array): void;
   /**
    * The next whole frame of a known type, or `undefined` where more bytes are needed. Frames of unknown types are skipped. Throws a
-   * {@link WireError}; the stream cannot be read on after one.
+   * {@link wireError}; the stream cannot be read on after one.
    */
   next(): Frame | undefined;
 }
 
-export function newCutter(limit: number): Cutter {
+export const newCutter = (limit: number): Cutter => {
   let buffer = new Uint8Array(0);
   let start = 0;
   let end = 0;
@@ -47,8 +47,8 @@ export function newCutter(limit: number): Cutter {
         const length = peek(held, 0);
         if (!length) return undefined;
         const [size, width] = length;
-        if (!size) throw new WireError('Empty');
-        if (size > cutter.limit) throw new WireError('TooLarge');
+        if (!size) throw wireError('Empty');
+        if (size > cutter.limit) throw wireError('TooLarge');
         cutter.size = Number(size);
         const whole = width + cutter.size;
         if (held.length < whole) return undefined;
@@ -61,4 +61,4 @@ export function newCutter(limit: number): Cutter {
     },
   };
   return cutter as Cutter;
-}
+};

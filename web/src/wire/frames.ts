@@ -20,7 +20,7 @@ import {
   u64,
   type Value,
   variants,
-  WireError,
+  wireError,
   writer,
 } from './codec.ts';
 import {
@@ -127,9 +127,8 @@ const bodies = {
 };
 
 type Bodies = typeof bodies;
-
-/** Of one of them. */
-const body = (fields: Bodies[keyof Bodies]) => struct(fields) as Codec<unknown>;
+/** Of any frame. */
+type Body = Record<string, Codec<unknown>>;
 
 /** A place in a log, as it travels (PROTOCOL §3.3). */
 export type WirePosition = Value<typeof position>;
@@ -153,37 +152,37 @@ export type Request = {
 export const types = (): number[] => Object.keys(bodies).map(Number);
 
 /** A whole frame: length, type, body. */
-export function encode(frame: Written<Frame> | (Request & { request: bigint })): Uint8Array<ArrayBuffer> {
+export const encode = (frame: Written<Frame> | (Request & { request: bigint })): Uint8Array<ArrayBuffer> => {
   const parts: ArrayLike<number>[] = [];
   const to = writer(parts);
   to.integer(frame.type);
-  body(bodies[frame.type])(to, frame);
-  bytes(writer(parts), concat(parts.splice(0)));
+  struct(bodies[frame.type] as Body)(to, frame as Struct<Body>);
+  bytes(to, concat(parts.splice(0)));
   return concat(parts);
-}
+};
 
-/** A frame without its length; `undefined` for an unknown type. Throws a {@link WireError}. */
-export function decode(inner: Uint8Array): Frame | undefined {
+/** A frame without its length; `undefined` for an unknown type. Throws a {@link wireError}. */
+export const decode = (inner: Uint8Array): Frame | undefined => {
   const found = peek(inner, 0);
-  if (!found) throw new WireError('Truncated');
+  if (!found) throw wireError('Truncated');
   const type = Number(found[0]) as keyof Bodies;
-  const fields: Bodies[typeof type] | undefined = bodies[type];
+  const fields = bodies[type] as Body | undefined;
   if (!fields) return undefined;
   const from = reader(inner, found[1]);
   try {
-    const frame = { type, ...(body(fields)(from) as object) } as Frame;
+    const frame = { type, ...struct(fields)(from) } as Frame;
     if (!from.left()) return frame;
   } catch {
     // As below.
   }
-  throw new WireError('Body');
-}
+  throw wireError('Body');
+};
 
 /**
  * A datagram (PROTOCOL §5.6): the id of its subscription, and its publication. `undefined` for everything else: nothing that arrives as
  * a datagram ends a connection.
  */
-export function decodeDatagram(datagram: Uint8Array): [bigint, FrameOf<typeof PUBLICATION>] | undefined {
+export const decodeDatagram = (datagram: Uint8Array): [bigint, FrameOf<typeof PUBLICATION>] | undefined => {
   try {
     const from = reader(datagram, 0);
     const subscription = u64(from);
@@ -192,4 +191,4 @@ export function decodeDatagram(datagram: Uint8Array): [bigint, FrameOf<typeof PU
   } catch {
     return undefined;
   }
-}
+};

@@ -1,4 +1,4 @@
-// The numbers of PROTOCOL §8.
+// The numbers of PROTOCOL §8, and of §5.1.
 
 export const HELLO = 0x01;
 export const WELCOME = 0x02;
@@ -30,3 +30,7 @@ export const SKIPPED = 0x64;
 export const LANE = 0x65;
 export const TURN = 0x66;
 export const OWN = 0x67;
+
+/** Where a stream comes from: a channel, or user code on the server. */
+export const CHANNEL = 0;
+export const ENDPOINT = 1;

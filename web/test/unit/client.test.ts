@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { codes, json } from '../../src/index.ts';
+import { codes, json, TidingsError } from '../../src/index.ts';
 import {
   END,
   FAILED,
@@ -203,6 +203,20 @@ test('a request whose connection breaks is not known to be done; with a key it i
   second.send({ type: PUBLISHED_ONCE, request: late.request, position: at(2n), level: 0, duplicate: false });
   assert.equal((await waiting).position, place(2));
   assert.equal(second.count(PUBLISH_WITH), 0, 'the other is not sent twice');
+  await client.close();
+});
+
+test('what is no message harms nobody, also where it waited for a connection', async () => {
+  const server = new FakeServer();
+  const client = server.client();
+  const none = client.publish('c', { any: 'value' } as never);
+  const some = client.publish('c', 'x');
+  const [connection] = await server.accept();
+  connection.welcome();
+  await assert.rejects(none, TidingsError);
+  const { request } = await connection.expect(PUBLISH_WITH);
+  connection.send({ type: PUBLISHED_ONCE, request, position: at(1n), level: 0, duplicate: false });
+  assert.equal((await some).position, place(1));
   await client.close();
 });
 

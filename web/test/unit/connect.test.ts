@@ -136,13 +136,20 @@ test('storage of the page is used where there is one, and a forbidden one does n
 
 test('a winner that comes too late is discarded', async () => {
   const discarded: string[] = [];
-  let finish!: (value: string) => void;
+  let finish: ((value: string) => void) | undefined;
   const slow = () => new Promise<string>(resolve => (finish = resolve));
   const controller = new AbortController();
-  const lost = race([slow], 0, controller.signal, value => discarded.push(value));
+  const lost = race(
+    async () => [slow],
+    0,
+    1e9,
+    controller.signal,
+    value => discarded.push(value),
+  );
+  await until(() => finish);
   controller.abort(new TidingsError(-1, 'late'));
   await assert.rejects(lost, { message: 'late' });
-  finish('a session');
+  finish?.('a session');
   await until(() => discarded.length);
   assert.deepEqual(discarded, ['a session']);
 });

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { WireError } from '../../src/wire/codec.ts';
+import { type WireFault, wireError } from '../../src/wire/codec.ts';
 import { newCutter } from '../../src/wire/cutter.ts';
 import { decodeDatagram, encode, type Frame, PING, PUBLICATION, types } from '../../src/wire/frames.ts';
 import { fromVector, hex, octets } from './vector.ts';
@@ -15,7 +15,7 @@ interface Entry {
   hex: string;
   value: Record<string, unknown>;
   limit: string;
-  error: string;
+  error: WireFault;
   subscription: string | null;
 }
 
@@ -34,7 +34,7 @@ function cut(bytes: Uint8Array, size = bytes.length, limit = LIMIT): Frame[] {
     cutter.push(bytes.slice(at, at + size));
     for (let frame = cutter.next(); frame; frame = cutter.next()) frames.push(frame);
   }
-  if (!cutter.empty) throw new WireError('Truncated');
+  if (!cutter.empty) throw wireError('Truncated');
   return frames;
 }
 
@@ -68,7 +68,7 @@ test('the limit counts type and body', () => {
     cutter.push(bytes);
     cutter.next();
     assert.equal(cut(bytes, bytes.length, cutter.size).length, 1, entry.name);
-    assert.throws(() => cut(bytes, bytes.length, cutter.size - 1), { fault: 'TooLarge' }, entry.name);
+    assert.throws(() => cut(bytes, bytes.length, cutter.size - 1), wireError('TooLarge'), entry.name);
   }
 });
 
@@ -93,7 +93,7 @@ test('invalid bytes give the stated error', () => {
   for (const entry of vectors.invalid) {
     const bytes = octets(entry.hex);
     for (const size of [1, bytes.length])
-      assert.throws(() => cut(bytes, size, Number(entry.limit)), { fault: entry.error }, entry.name);
+      assert.throws(() => cut(bytes, size, Number(entry.limit)), wireError(entry.error), entry.name);
   }
 });
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { WireError } from '../../src/wire/codec.ts';
+import { TidingsError } from '../../src/codes.ts';
 import { newCutter } from '../../src/wire/cutter.ts';
 import {
   encode,
@@ -129,7 +129,7 @@ test('perturbed bytes give frames or a fault, never anything else', () => {
     try {
       while (cutter.next());
     } catch (error) {
-      assert.ok(error instanceof WireError, String(error));
+      assert.ok(error instanceof TidingsError, String(error));
     }
   });
   fc.assert(property, { numRuns: 1000 });
