@@ -64,7 +64,7 @@ export const drive = (
   };
 
   const close = () => {
-    life.abort(new TidingsError(CLOSED, 'closed by this client'));
+    life.abort(new TidingsError(CLOSED, 'closed'));
     wake();
     link?.end(signal.reason);
   };

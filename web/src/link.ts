@@ -170,7 +170,7 @@ export const serve = (
     error = reason;
     clearInterval(looks);
     for (const timer of timers) clearTimeout(timer);
-    const interrupted = new TidingsError(LOST, `${reason.message}: whether the request was carried out is not known`);
+    const interrupted = new TidingsError(LOST, `${reason.message}: whether it was done is not known`);
     for (const [, done] of pending.values()) done(interrupted, []);
     close(transport, reason);
     return reason;

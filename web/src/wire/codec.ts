@@ -35,9 +35,8 @@ export const peek = (bytes: Uint8Array, at: number): [value: number | bigint, wi
   if (first > 253) throw wireError('Integer');
   const width = 1 << (first - 250);
   if (bytes.length <= at + width) return undefined;
-  let value = 0n;
-  for (let last = width; last; last--) value = (value << 8n) | BigInt(bytes[at + last]!);
-  return [value, width + 1];
+  const reads = width < 4 ? 'getUint16' : width < 8 ? 'getUint32' : 'getBigUint64';
+  return [new DataView(bytes.buffer, bytes.byteOffset + at + 1)[reads](0, true), width + 1];
 };
 
 /** The shortest form of an integer. */

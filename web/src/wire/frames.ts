@@ -1,4 +1,4 @@
-// Every frame of PROTOCOL §8: its number, and the type of its body.
+// The frames of PROTOCOL §8: their numbers, and the types of their bodies.
 
 import {
   bool,
@@ -37,17 +37,13 @@ import {
   PONG,
   PRESENCE_PAGE,
   PUBLICATION,
-  PUBLISH,
-  PUBLISH_ONCE,
   PUBLISH_WITH,
-  PUBLISHED,
   PUBLISHED_ONCE,
   READ_HISTORY,
   READ_PRESENCE,
   REFRESH,
   REFRESHED,
   SKIPPED,
-  SUBSCRIBE,
   SUBSCRIBE_FROM,
   SUBSCRIBED,
   TURN,
@@ -77,11 +73,10 @@ const request = { request: u64 };
 const channel = { ...request, channel: string };
 const subscription = { subscription: u64 };
 const range = { from: u64, to: u64 };
-const published = { ...request, position, level: u8 };
 const ended = { code: u32, reason: string };
 
-/** The fields of each body. */
-const bodies = {
+/** The fields of each body; of those frames that this client says, or is told, by others there are none. */
+export const bodies = {
   [HELLO]: { version: u16, token: option(string), client: string, features: list(string) },
   [WELCOME]: {
     session: digits,
@@ -92,20 +87,16 @@ const bodies = {
     subscriptions: list(struct({ ...subscription, channel: string, position })),
   },
   [GO_AWAY]: { code: u32, grace: number },
-  [SUBSCRIBE]: channel,
   [UNSUBSCRIBE]: { ...request, ...subscription },
-  [PUBLISH]: { ...channel, message },
   [PING]: request,
   [SUBSCRIBE_FROM]: { ...channel, start },
   [READ_HISTORY]: { ...channel, query: struct({ from: option(position), limit: u64, reverse: bool }) },
-  [PUBLISH_ONCE]: { ...channel, key: string, message },
   [REFRESH]: { ...request, token: string },
   [PUBLISH_WITH]: { ...channel, key: option(string), conflationKey: option(string), echo: bool, message },
   [READ_PRESENCE]: { ...channel, limit: u64 },
   [FAILED]: { ...request, ...ended },
   [SUBSCRIBED]: { ...request, ...subscription, position },
   [UNSUBSCRIBED]: request,
-  [PUBLISHED]: published,
   [PONG]: { ...request, time: number },
   [HISTORY_PAGE]: {
     ...request,
@@ -113,7 +104,7 @@ const bodies = {
     complete: bool,
     count: number,
   },
-  [PUBLISHED_ONCE]: { ...published, duplicate: bool },
+  [PUBLISHED_ONCE]: { ...request, position, level: u8, duplicate: bool },
   [REFRESHED]: { ...request, expires: option(number) },
   [PRESENCE_PAGE]: { ...request, position: option(position), ...attendance, members, complete: bool },
   [HEADER]: { ...subscription, source: u8, name: string, epoch: digits, first: u64, recovered: bool, delivery: u8 },

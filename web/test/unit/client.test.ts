@@ -38,7 +38,7 @@ test('Hello says who comes and what it knows, and Welcome what there is', async 
     subscriptions: [],
   });
   await client.close();
-  assert.deepEqual(await client.closed, { code: codes.CLOSED, reason: 'closed by this client' });
+  assert.deepEqual(await client.closed, { code: codes.CLOSED, reason: 'closed' });
   assert.equal(connection.told?.closeCode, codes.CLOSED);
   await assert.rejects(client.ready(), { code: codes.CLOSED });
   await assert.rejects(client.publish('c', 'x'), { code: codes.CLOSED });
@@ -190,7 +190,7 @@ test('a request whose connection breaks is not known to be done; with a key it i
   assert.equal((await connection.expect(PUBLISH_WITH)).key, undefined);
   assert.equal((await connection.expect(PUBLISH_WITH)).key, 'k');
   connection.break();
-  await assert.rejects(plain, { code: codes.LOST, message: /whether the request was carried out is not known/ });
+  await assert.rejects(plain, { code: codes.LOST, message: /whether it was done is not known/ });
   const waiting = client.publish('c', 'z');
   const [second] = await server.accept();
   second.welcome();

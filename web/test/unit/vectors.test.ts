@@ -3,10 +3,34 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { type WireFault, wireError } from '../../src/wire/codec.ts';
+import { string, type WireFault, wireError } from '../../src/wire/codec.ts';
 import { newCutter } from '../../src/wire/cutter.ts';
-import { decodeDatagram, encode, type Frame, PING, PUBLICATION, types } from '../../src/wire/frames.ts';
+import {
+  bodies,
+  decodeDatagram,
+  encode,
+  type Frame,
+  PING,
+  PUBLICATION,
+  PUBLISH,
+  PUBLISH_ONCE,
+  PUBLISH_WITH,
+  PUBLISHED,
+  PUBLISHED_ONCE,
+  SUBSCRIBE,
+  types,
+} from '../../src/wire/frames.ts';
 import { fromVector, hex, octets } from './vector.ts';
+
+// The frames that the client has no use for are made of the same parts.
+const { request, channel, message } = bodies[PUBLISH_WITH];
+const { position, level } = bodies[PUBLISHED_ONCE];
+Object.assign(bodies, {
+  [SUBSCRIBE]: { request, channel },
+  [PUBLISH]: { request, channel, message },
+  [PUBLISH_ONCE]: { request, channel, key: string, message },
+  [PUBLISHED]: { request, position, level },
+});
 
 interface Entry {
   name: string;
