@@ -160,7 +160,10 @@ for (const [sign, target] of [
       for (const session of (globalThis as unknown as Globals).sessions) session.close();
     });
     await page.waitForFunction(() => (globalThis as unknown as Globals).client.state.status === 'connecting');
-    await page.evaluate(([sign, target]) => globalThis[target].dispatchEvent(new Event(sign)), [sign, target] as const);
+    await page.evaluate(([sign, target]) => globalThis[target].dispatchEvent(new Event(sign, { bubbles: true })), [
+      sign,
+      target,
+    ] as const);
     await page.waitForFunction(() => (globalThis as unknown as Globals).client.state.status === 'connected');
   });
 }
