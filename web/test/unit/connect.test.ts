@@ -100,6 +100,12 @@ test('what worked is tried first the next time, and forgotten when it fails or a
   await again.ready();
   assert.equal(blocked.tried, 1, 'only the first time');
   await again.close();
+  server.down = 1;
+  const failed = auto(dial, { headStart: 1e9 });
+  await until(() => blocked.tried === 2);
+  await failed.close();
+  assert.equal(remembered('https://fake'), undefined, 'it did not work');
+  remember('https://fake', 'websocket');
   t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 601_000 });
   assert.equal(remembered('https://fake'), undefined);
 });
@@ -128,6 +134,8 @@ test('storage of the page is used where there is one, and a forbidden one does n
     });
     remember('https://forbidden', 'websocket');
     assert.equal(remembered('https://forbidden'), 'websocket');
+    for (let n = 0; n < 16; n++) remember(`https://other-${n}`, 'webtransport');
+    assert.equal(remembered('https://forbidden'), undefined, 'there is not room for all');
   } finally {
     delete global.localStorage;
     if (before) Object.defineProperty(globalThis, 'localStorage', before);

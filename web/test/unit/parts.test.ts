@@ -128,6 +128,14 @@ test('silence is asked after at once by who was busy, every 10 s by others, and 
   busy.answered();
   for (let second = 7; second < 16; second++) assert.equal(busy.look(second * 1000), undefined, String(second));
   assert.equal(busy.look(16_000), 'ask');
+  const polite = newWatch(0);
+  for (const second of [1, 2, 3]) {
+    polite.asked(second * 1000);
+    polite.heard();
+    polite.answered();
+    assert.equal(polite.look(second * 1000), undefined);
+  }
+  assert.equal(polite.look(4000), undefined);
 });
 
 test('a connection that does not answer is made again', async t => {
