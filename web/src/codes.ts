@@ -66,6 +66,7 @@ export const retryOf = (code: number): Retry => {
 export class TidingsError extends Error {
   override readonly name = 'TidingsError';
   /** One of {@link codes}, or of the application. */
+  // `declare`, here and elsewhere: the constructor sets it.
   declare readonly code: number;
 
   constructor(code: number, message: string) {

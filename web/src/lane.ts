@@ -15,7 +15,8 @@ interface Part extends Frames {
 }
 
 /**
- * Reads a lane to its end. `begins` hears of every subscription on it, `unwanted` of each that is not read any more and is to be ended.
+ * Reads a lane to its end. `begins` hears of every subscription on it, `unwanted` of each that is not read any more and is to be ended,
+ * if it is not told so already.
  */
 export const readLane = async (
   lane: StreamReader,

@@ -81,7 +81,7 @@ export const newRegistry = (): Registry => {
     if (orphans.size > ORPHANS) orphans.delete(orphans.keys().next().value!);
   };
 
-  /** The same for what a name has on this connection. */
+  /** Ends what a name has on this connection. */
   const drop = (slot: Slot) => {
     if (slot.current) end(slot.current.id);
     forget(slot);
@@ -181,12 +181,9 @@ export const newRegistry = (): Registry => {
       }
       for (const { channel, subscription: id, position } of automatic) {
         const slot = slotOf({ source: CHANNEL, name: channel });
-        // If need be in favour of one that begins where this reader is.
-        if (slot.claim && wantsAnother(slot.claim, position)) {
-          end(id);
-        } else {
-          begin(slot, id, position);
-        }
+        // It goes, in favour of one that begins where this reader is.
+        if (slot.claim && wantsAnother(slot.claim, position)) end(id);
+        else begin(slot, id, position);
       }
       sync();
     },

@@ -83,6 +83,7 @@ export const concat = (parts: ArrayLike<number>[]): Uint8Array<ArrayBuffer> => {
   return whole;
 };
 
+/** The value, where it fits its type. */
 const fit = (value: number | bigint, most: number): number => {
   if (value < 0 || value > most) throw wireError('Body');
   return Number(value);
@@ -96,6 +97,7 @@ const unsigned =
   (most: number): Codec<number> =>
   (wire, value) =>
     fit(wire.integer(value), most);
+
 export const u8: Codec<number> = (wire, value) => wire.bytes(1, [value!])[0]!;
 export const u16: Codec<number> = unsigned(0xffff);
 export const u32: Codec<number> = unsigned(0xffff_ffff);
