@@ -2,6 +2,7 @@
 
 import type { Member } from './message.ts';
 import type { Publication } from './subscription.ts';
+import type { FrameOf, PRESENCE_PAGE } from './wire/frames.ts';
 
 /** Who is in a channel; {@link apply} keeps it up to date. */
 export class Attendance {
@@ -16,8 +17,9 @@ export class Attendance {
   /** It is exactly what the channel's log says up to this offset; `undefined` where the channel did not exist. */
   declare offset: bigint | undefined;
 
-  constructor(members: Member[], connections: number, users: number, complete: boolean, offset: bigint | undefined) {
-    Object.assign(this, { members, connections, users, complete, offset });
+  /** @internal Made by `Client`. */
+  constructor({ members, connections, users, complete, position }: Omit<FrameOf<typeof PRESENCE_PAGE>, 'request'>) {
+    Object.assign(this, { members, connections, users, complete, offset: position?.offset });
   }
 
   /** Takes in what a subscription of the channel is given; what is no change, or known, is passed over. */

@@ -23,7 +23,7 @@ import { type Publication, publication, Subscription } from './subscription.ts';
 import { newTokens, type Tokens } from './tokens.ts';
 import { race, remember, remembered } from './transport/connect.ts';
 import type { Dial, Kind } from './transport/transport.ts';
-import { dial as webtransport } from './transport/webtransport.ts';
+import { available, dial as webtransport } from './transport/webtransport.ts';
 import {
   CHANNEL,
   ENDPOINT,
@@ -47,7 +47,7 @@ export interface Connecting {
   /** Attempts since the break; 0 for the first of all. */
   attempt: number;
   /** Why the attempt before failed, or the connection broke. */
-  error?: TidingsError;
+  error: TidingsError | undefined;
 }
 /** What the server said at the beginning of this connection (PROTOCOL §4.2). */
 export interface ConnectedState {
@@ -94,10 +94,10 @@ export interface History {
   publications: Publication[];
   /** Nothing is missing between `from` and them. */
   complete: boolean;
-  /** What the log holds; absent where there is no such channel. `first` is `last + 1` where it holds nothing. */
-  kept?: { epoch: string; first: bigint; last: bigint };
+  /** What the log holds; `undefined` where there is no such channel. `first` is `last + 1` where it holds nothing. */
+  kept: { epoch: string; first: bigint; last: bigint } | undefined;
   /** Where the next page begins: the position of the last publication, if there is one. */
-  next?: Position;
+  next: Position | undefined;
 }
 
 /**
@@ -124,7 +124,7 @@ export class Client extends Events<ClientEvents> {
     this.#tokens = newTokens(options.token, options.getToken, token => this.refresh(token));
     const [over, close] = drive(
       this.#tokens,
-      (attempt, error) => this.#become({ status: 'connecting', attempt, ...(error && { error }) }),
+      (attempt, error) => this.#become({ status: 'connecting', attempt, error }),
       connector(target, this.#tokens, options),
       connected => {
         this.#become(welcomed(connected));
@@ -199,12 +199,11 @@ export class Client extends Events<ClientEvents> {
     const query = { ...(from !== undefined && { from: parts(from) }), limit: count(limit), reverse };
     const [{ kept, complete }, frames] = await this.#line.ask(HISTORY_PAGE, { type: READ_HISTORY, channel, query });
     const publications = frames.map(frame => publication(kept?.epoch ?? '', frame));
-    const last = publications.at(-1);
     return {
       publications,
       complete,
-      ...(kept && { kept }),
-      ...(last && { next: last.position }),
+      kept,
+      next: publications.at(-1)?.position,
     };
   }
 
@@ -212,7 +211,7 @@ export class Client extends Events<ClientEvents> {
   async presence(channel: string, { limit = 256 }: { limit?: number } = {}): Promise<Attendance> {
     parse(channel);
     const [page] = await this.#line.ask(PRESENCE_PAGE, { type: READ_PRESENCE, channel, limit: count(limit) });
-    return new Attendance(page.members, page.connections, page.users, page.complete, page.position?.offset);
+    return new Attendance(page);
   }
 
   /**
@@ -241,7 +240,7 @@ export class Client extends Events<ClientEvents> {
 }
 
 const parse = (channel: string): string => {
-  if (!isChannel(channel)) throw new TidingsError(INVALID_CHANNEL, `'${channel}' is no channel name`);
+  if (!isChannel(channel)) throw new TidingsError(INVALID_CHANNEL, `no channel name: ${channel}`);
   return channel;
 };
 
@@ -276,7 +275,7 @@ const connector = (url: URL, tokens: Tokens, options: ClientOptions) => {
     const token = await tokens.next();
     const kinds: Kind[] = transport === 'auto' ? (Object.keys(dials) as Kind[]) : [transport];
     if (kinds[1]) {
-      if (!('WebTransport' in globalThis || dial?.webtransport)) kinds.shift();
+      if (!(dial?.webtransport || available())) kinds.shift();
       else if (remembered(url.origin) === 'websocket') kinds.reverse();
     }
     // Until it works again.

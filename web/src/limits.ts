@@ -52,8 +52,8 @@ export const ANSWER = 5_000;
 /** A connection is busy that had something for so many looks one after the other. */
 export const STREAK = 3;
 
-/** Most that `setTimeout` takes. */
-export const LONGEST = 2 ** 31 - 1;
+/** Almost the most that `setTimeout` takes. */
+export const LONGEST = 2e9;
 /** A token is not taken that ends sooner than this, and none is replaced sooner. */
 export const LITTLE = 1_000;
 

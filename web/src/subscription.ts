@@ -188,7 +188,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
       yield { type: 'break', before: toText(before), after: toText(reached), missed };
     }
     for (;;) {
-      const frame = frames.take() ?? (await next(frames));
+      const frame = await next(frames);
       if (!frame || this.#over) break;
       if (frame.type === END) {
         // Otherwise the server goes away, or has no room now: the next connection has the next stream.

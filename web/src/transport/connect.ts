@@ -38,7 +38,7 @@ export const race = <T>(
       finish();
       reject(error);
     };
-    const late = setTimeout(() => fail(new TidingsError(LOST, `no connection within ${deadline} ms`)), deadline);
+    const late = setTimeout(() => fail(new TidingsError(LOST, 'no connection in time')), deadline);
     const start = () => {
       clearTimeout(timer);
       const number = others.size;

@@ -39,6 +39,43 @@ test('WebTransport that is welcomed wins alone', async () => {
   await client.close();
 });
 
+const AGENTS = {
+  'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/148.0.0.0 Safari/537.36': true,
+  'Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 Firefox/153.0': true,
+  'Mozilla/5.0 (X11; Linux x86_64; rv:152.0) Gecko/20100101 Firefox/152.0': false,
+  'Mozilla/5.0 (X11; Linux x86_64; rv:114.0) Gecko/20100101 Firefox/114.0': false,
+  'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.4 Safari/605.1.15': false,
+  'Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/148.0.0.0 Mobile/15E148 Safari/604.1': false,
+};
+for (const [userAgent, wanted] of Object.entries(AGENTS)) {
+  test(`WebTransport is ${wanted ? '' : 'not '}tried in ${userAgent}`, async t => {
+    const server = new FakeServer();
+    let tried = 0;
+    class WebTransport {
+      ready = Promise.reject(new Error('no'));
+      closed = this.ready;
+      close() {}
+      constructor() {
+        tried++;
+      }
+    }
+    for (const [name, value] of Object.entries({ WebTransport, navigator: { userAgent }, location: {} })) {
+      const before = Object.getOwnPropertyDescriptor(globalThis, name);
+      Object.defineProperty(globalThis, name, { value, configurable: true });
+      t.after(() => {
+        Reflect.deleteProperty(globalThis, name);
+        if (before) Object.defineProperty(globalThis, name, before);
+      });
+    }
+    const client = auto({ websocket: server.dial });
+    const [connection] = await server.accept();
+    connection.welcome();
+    assert.equal((await client.ready()).transport, 'websocket');
+    assert.equal(tried, Number(wanted));
+    await client.close();
+  });
+}
+
 test('one that stays pending is overtaken after its head start, and given up', async () => {
   const [blocked, server] = [new Blocked(), new FakeServer()];
   const client = auto({ webtransport: blocked.dial, websocket: server.dial });

@@ -64,7 +64,7 @@ test('the end of a token that says it', () => {
   assert.equal(expiry(jwt({ exp: 1.5, sub: 'Grüße?>~' })), 1500);
   for (const token of [jwt({}), jwt({ exp: 'soon' }), jwt(null), 'opaque', '', 'a.%.c'])
     assert.equal(expiry(token), undefined);
-  assert.deepEqual([10_000, 3_600_000, 100, 1e12].map(wait), [8_000, 3_540_000, 1_000, 2 ** 31 - 1]);
+  assert.deepEqual([10_000, 3_600_000, 100, 1e12].map(wait), [8_000, 3_540_000, 1_000, 2e9]);
 });
 
 test('a token is replaced before it ends, by the clock of the server, and tried for again when that fails', async t => {
