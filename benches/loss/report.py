@@ -17,12 +17,16 @@ COLOURS = {
     "browser-websocket-bbr": "#8a2f3c",
 }
 TITLES = {
-    "small": "10 channels, 100 messages/s of 500 bytes each",
+    "small": "10 channels, {rate} messages/s of 500 bytes each",
     "bulk": "the same, beside a channel with 64,000-byte messages",
 }
 # What the project asks of itself, at 2 % loss.
 TARGETS = {"tidings-single": 0.5, "tls": 0.35, "nats": 0.35, "browser-single": 0.5, "browser-websocket": 0.35}
 TARGET_LOSS = 2.0
+
+
+def title(results, variant):
+    return TITLES[variant].format(rate=results["options"].get("message_rate", 100))
 
 
 def groups(results):
@@ -50,12 +54,13 @@ def beyond(runs, quantile):
 
 def table(results):
     lines = []
-    for variant, title in TITLES.items():
+    for variant in TITLES:
+        heading = title(results, variant)
         rows = [(key, kind) for key, kind in groups(results).items() if key[0] == variant]
         if not rows:
             continue
         lines += [
-            f"**{title[0].upper()}{title[1:]}**",
+            f"**{heading[0].upper()}{heading[1:]}**",
             "",
             "| loss | contender | late | p50, ms | p99, ms | runs | void |",
             "| --- | --- | --- | --- | --- | --- | --- |",
@@ -128,7 +133,7 @@ def chart(results):
         f'<text x="{LEFT}" y="22" font-size="15" font-weight="bold">Messages later than one round trip</text>',
     ]
     for number, variant in enumerate(variants):
-        parts += panel(kinds, variant, losses, LEFT + number * (WIDTH + GAP))
+        parts += panel(kinds, title(results, variant), variant, losses, LEFT + number * (WIDTH + GAP))
     for number, name in enumerate(named):
         x, y = LEFT + number % row * place, TOP + HEIGHT + 68 + 20 * (number // row)
         parts.append(f'<line x1="{x}" x2="{x + 22}" y1="{y - 4}" y2="{y - 4}" stroke="{COLOURS[name]}" stroke-width="3"/>')
@@ -136,14 +141,14 @@ def chart(results):
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def panel(kinds, variant, losses, left):
+def panel(kinds, heading, variant, losses, left):
     def at(value):
         return TOP + HEIGHT * math.log10(max(value, FLOOR)) / math.log10(FLOOR)
 
     def across(loss):
         return left + WIDTH * (losses.index(loss) + 0.5) / len(losses)
 
-    parts = [f'<text x="{left}" y="{TOP - 12}">{TITLES[variant]}</text>']
+    parts = [f'<text x="{left}" y="{TOP - 12}">{heading}</text>']
     for value, label in [(1, "100 %"), (0.1, "10 %"), (0.01, "1 %"), (0.001, "0.1 %"), (FLOOR, "0.01 % or less")]:
         parts.append(f'<line x1="{left}" x2="{left + WIDTH}" y1="{at(value):.1f}" y2="{at(value):.1f}" stroke="#ddd"/>')
         if left == LEFT:

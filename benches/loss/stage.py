@@ -29,9 +29,8 @@ CONTENDERS |= {name: (protocol, "tidings", congestion) for name, (protocol, cong
 VARIANTS = ("small", "bulk")
 
 ADDRESS = "10.77.0.1:4433"
-# The load: small flows, and messages a second in each.
+# Small flows of the load.
 FLOWS = 10
-RATE = 100
 # Everything is delivered, however far a contender falls behind: what the log forgets would make a run void.
 TIDINGS = """
 listen = "{address}"
@@ -139,7 +138,7 @@ class Stage:
         try:
             processes[0].wait_log(READY[server])
             peer = ["--protocol", protocol, "--address", ADDRESS, "--certificate", self.directory / "cert.pem"]
-            load = ["--flows", str(FLOWS), "--rate", str(RATE), "--seconds", str(self.options.seconds), "--warm-up", str(self.options.warm_up)]
+            load = ["--flows", str(FLOWS), "--rate", str(self.options.message_rate), "--seconds", str(self.options.seconds), "--warm-up", str(self.options.warm_up)]
             if variant == "bulk":
                 load += ["--bulk-rate", str(self.options.bulk_rate)]
             delay = ["--delay", str(self.options.delay_ms)]
@@ -167,7 +166,7 @@ class Stage:
         protocol, _, transport = BROWSERS[contender]
         bulk = variant == "bulk"
         channels = 1 if protocol == "tidings-single" else FLOWS + bulk
-        messages = (FLOWS * RATE + bulk * self.options.bulk_rate) * self.options.seconds
+        messages = (FLOWS * self.options.message_rate + bulk * self.options.bulk_rate) * self.options.seconds
         observer = [self.tools["node"], self.tools["observer"], f"https://{ADDRESS}/tidings", self.hash, transport]
         return [*observer, str(channels), str(messages), self.tools["load"], "judge"]
 
