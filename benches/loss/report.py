@@ -21,7 +21,7 @@ TITLES = {
     "bulk": "the same, beside a channel with 64,000-byte messages",
 }
 # What the project asks of itself, at 2 % loss.
-TARGETS = {"tidings-single": 0.5, "tls": 0.35, "nats": 0.35, "browser-single": 0.5, "browser-websocket": 0.35}
+TARGETS = {"tidings-single": 0.5, "tls": 0.35, "nats": 0.35, "browser-single": 0.5}
 TARGET_LOSS = 2.0
 
 
