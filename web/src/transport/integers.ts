@@ -13,17 +13,6 @@ export function integers(...values: (number | bigint)[]): Uint8Array<ArrayBuffer
   return new Uint8Array(bytes);
 }
 
-/** Parts as one. */
-export function concat(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
-}
-
 /** Reads integers; throws a `RangeError` where the bytes end early. */
 export class Integers {
   readonly #bytes: Uint8Array;

@@ -2,7 +2,8 @@
 // as a client needs, which opens one stream and is sent many.
 
 import { LOST, TidingsError } from '../codes.ts';
-import { concat, Integers, integers } from './integers.ts';
+import { concat } from '../wire/codec.ts';
+import { Integers, integers } from './integers.ts';
 import type { Transport } from './transport.ts';
 
 /** Streams that the server may have open at a time. */
@@ -184,14 +185,14 @@ export class Session implements Transport {
     socket.addEventListener('message', ({ data }) => this.#receive(data));
     socket.addEventListener('close', () => this.#finish(new TidingsError(LOST, 'the connection was cut off')));
     const parameters = concat(
-      ...[
+      [
         [0x04, WINDOW],
         [0x05, STREAM_WINDOW],
         [0x07, STREAM_WINDOW],
         [0x09, STREAMS],
       ].map(([id, value]) => {
         const encoded = integers(value!);
-        return concat(integers(id!, encoded.length), encoded);
+        return concat([integers(id!, encoded.length), encoded]);
       }),
     );
     this.#write(integers(PARAMETERS, parameters.length), parameters);
@@ -238,7 +239,7 @@ export class Session implements Transport {
   }
 
   #write(...parts: Uint8Array[]): void {
-    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(concat(...parts));
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(concat(parts));
   }
 
   async #writeControl(chunk: Uint8Array): Promise<void> {

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { concat, Integers, integers } from '../../src/transport/integers.ts';
+import { Integers, integers } from '../../src/transport/integers.ts';
+import { concat } from '../../src/wire/codec.ts';
 
 test('integers are read as they were written, in as few bytes as RFC 9000 §16 has', () => {
   fc.assert(
@@ -27,7 +28,7 @@ test('integers are read as they were written, in as few bytes as RFC 9000 §16 h
 });
 
 test('bytes that end early are told', () => {
-  const whole = concat(integers(3), new Uint8Array([1, 2, 3]));
+  const whole = concat([integers(3), new Uint8Array([1, 2, 3])]);
   assert.deepEqual([...new Integers(whole).counted()], [1, 2, 3]);
   assert.throws(() => new Integers(whole.subarray(0, 3)).counted(), RangeError);
   assert.throws(() => new Integers(new Uint8Array([0xc0, 1])).next(), RangeError);
