@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { Client } from '../../src/client.ts';
 import type { ClientOptions } from '../../src/options.ts';
+import type { SubscriptionEvent } from '../../src/subscription.ts';
 import type { Dial, Transport } from '../../src/transport/transport.ts';
 import { newCutter } from '../../src/wire/cutter.ts';
 import {
@@ -24,6 +25,10 @@ export const EPOCH = '0000000000c0ffee';
 export const at = (offset: bigint, epoch: string = EPOCH): WirePosition => ({ epoch, offset });
 /** A position as text. */
 export const place = (offset: number | bigint, epoch: string = EPOCH): string => `${epoch}:${offset}`;
+
+/** What was given, shortly: offsets, and the kinds of what is no publication. */
+export const offsets = (events: SubscriptionEvent[]): (number | string)[] =>
+  events.map(event => (event.type === 'publication' ? Number(event.offset) : event.type));
 
 export const text = (offset: number | bigint, words: string = `message ${offset}`): FrameOf<typeof PUBLICATION> => ({
   type: PUBLICATION,

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { codes, type SubscriptionEvent } from '../../src/index.ts';
+import { codes } from '../../src/index.ts';
 import {
   END,
   FAILED,
@@ -17,10 +17,7 @@ import {
   TURN,
   UNSUBSCRIBE,
 } from '../../src/wire/frames.ts';
-import { at, connected, FakeServer, header, place, take, text, until } from './fake.ts';
-
-const offsets = (events: SubscriptionEvent[]) =>
-  events.map(event => (event.type === 'publication' ? Number(event.offset) : event.type));
+import { at, connected, FakeServer, header, offsets, place, take, text, until } from './fake.ts';
 
 test('a subscription that was given up before its answer came is ended, and its stream is stopped', async () => {
   const [client, connection] = await connected();

@@ -16,10 +16,7 @@ import {
   TURN,
   UNSUBSCRIBE,
 } from '../../src/wire/frames.ts';
-import { at, connected, EPOCH, FakeServer, header, place, take, text, until } from './fake.ts';
-
-const offsets = (events: SubscriptionEvent[]) =>
-  events.map(event => (event.type === 'publication' ? Number(event.offset) : event.type));
+import { at, connected, EPOCH, FakeServer, header, offsets, place, take, text, until } from './fake.ts';
 
 test('publications come as they are, and the subscription stands once it is ready', async () => {
   const [client, connection] = await connected();
