@@ -233,6 +233,9 @@ fn frames_of_the_server() -> [Frame; 11] {
             features: Vec::new(),
             limits,
             subscriptions: Vec::new(),
+            expires: None,
+            idle_timeout: 1,
+            refused: Vec::new(),
         }
         .into(),
         GoAway { code, grace: 1 }.into(),

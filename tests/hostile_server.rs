@@ -90,6 +90,9 @@ impl Server {
                 features: Vec::new(),
                 limits,
                 subscriptions: Vec::new(),
+                expires: None,
+                idle_timeout: 30_000,
+                refused: Vec::new(),
             })
             .await;
             peer

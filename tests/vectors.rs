@@ -12,8 +12,9 @@ use tidings::wire::{
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
         Lane, Level, Limits, Own, Ping, Pong, PresencePage, Publish, PublishOnce, PublishWith,
-        Published, PublishedOnce, ReadHistory, ReadPresence, Refresh, Refreshed, Skipped, Source,
-        Subscribe, SubscribeFrom, Subscribed, Turn, Unsubscribe, Unsubscribed, Welcome,
+        Published, PublishedOnce, ReadHistory, ReadPresence, Refresh, Refreshed,
+        RefusedSubscription, Skipped, Source, Subscribe, SubscribeFrom, Subscribed, Turn,
+        Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -343,9 +344,10 @@ macro_rules! structs {
 }
 structs! {
     Hello { version, token, client, features }
-    Welcome { session, user, server, features, limits, subscriptions }
+    Welcome { session, user, server, features, limits, subscriptions, expires, idle_timeout, refused }
     Limits { message, frame, subscriptions }
     AutoSubscription { subscription, channel, position }
+    RefusedSubscription { channel, code, reason }
     Position { epoch, offset }
     GoAway { code, grace }
     Subscribe { request, channel }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::{timeout, timeout_at};
@@ -96,6 +96,11 @@ async fn greet(
         limits: welcome.limits,
         subscriptions: automatic.iter().map(|(name, ..)| name.clone()).collect(),
         transport: connection.transport(),
+        expires: welcome
+            .expires
+            .and_then(|expires| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(expires))),
+        idle_timeout: Duration::from_millis(welcome.idle_timeout),
+        refused: welcome.refused,
     };
     let link = Link::new(
         connection,

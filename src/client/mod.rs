@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::wire::{
     Attendance, ChannelName, Code, History, HistoryQuery, InvalidChannel, Position, Start, UserId,
-    frame::{Level, Limits, Source},
+    frame::{Level, Limits, RefusedSubscription, Source},
 };
 
 pub use crate::transport::{
@@ -105,6 +105,12 @@ pub struct Welcomed {
     pub subscriptions: Vec<ChannelName>,
     /// How it is connected.
     pub transport: Transport,
+    /// End of the session's credentials; `None` for never.
+    pub expires: Option<SystemTime>,
+    /// Idle timeout of the server: it ends a connection on which nothing arrived for so long.
+    pub idle_timeout: Duration,
+    /// Automatic subscriptions that the server could not make, with the cause.
+    pub refused: Vec<RefusedSubscription>,
 }
 
 /// Where a publication stands (PROTOCOL §4.6).

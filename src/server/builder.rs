@@ -359,6 +359,7 @@ impl Builder {
                 },
                 deadline: self.deadline,
                 grace: self.grace,
+                idle: self.idle,
             },
             opened: self.endpoint.map(|endpoint| -> session::Opened {
                 Arc::new(move |session| {

@@ -40,7 +40,7 @@ use crate::{
     wire::{
         Code, LANES,
         datagram::FEATURE,
-        frame::{Frame, Limits, Welcome},
+        frame::{Frame, Limits, RefusedSubscription, Welcome},
     },
 };
 
@@ -95,6 +95,8 @@ pub(crate) struct Config {
     pub(crate) deadline: Duration,
     /// Time for streams to drain when the server goes away.
     pub(crate) grace: Duration,
+    /// Idle timeout of its connections, as `Welcome` states it.
+    pub(crate) idle: Duration,
 }
 
 /// Longest frame before `Welcome`, in bytes (PROTOCOL §4.1).
@@ -223,7 +225,7 @@ async fn open(
     ));
     let welcomed = async {
         let entry = context.sessions.enter(&session)?;
-        auto_subscribe(&session);
+        let refused = auto_subscribe(&session);
         call_user_code(&session).await?;
         let welcome = Welcome {
             session: session.inner().id,
@@ -236,6 +238,13 @@ async fn open(
                 .collect(),
             limits: context.config.limits,
             subscriptions: session.inner().writers.subscriptions(),
+            expires: session
+                .inner()
+                .grant()
+                .expires_at
+                .map(refresh::milliseconds),
+            idle_timeout: u64::try_from(context.config.idle.as_millis()).unwrap_or(u64::MAX),
+            refused,
         };
         let welcome = Frame::from(welcome).encode();
         match timeout(context.config.deadline, writer.write_all(&mut [welcome])).await {
@@ -259,15 +268,20 @@ async fn open(
     }
 }
 
-/// Subscribes to what the rules give without being asked. What finds no stream or no room is left out and logged: `Welcome`
-/// lists what there is.
-fn auto_subscribe(session: &Session) {
+/// Subscribes to the channels that the rules give automatically, and returns those that failed: `Welcome` reports them.
+fn auto_subscribe(session: &Session) -> Vec<RefusedSubscription> {
     let inner = session.inner();
-    for channel in inner.context.rules.auto_subscriptions(&inner.grant()) {
-        if let Err(error) = subscribe::by_rule(inner, &channel) {
-            tracing::debug!(%channel, %error, "no automatic subscription");
-        }
-    }
+    let channels = inner.context.rules.auto_subscriptions(&inner.grant());
+    let refused = channels.into_iter().filter_map(|channel| {
+        let error = subscribe::by_rule(inner, &channel).err()?;
+        tracing::debug!(%channel, %error, "automatic subscription failed");
+        Some(RefusedSubscription {
+            channel: channel.to_string(),
+            code: error.code(),
+            reason: error.to_string(),
+        })
+    });
+    refused.collect()
 }
 
 async fn call_user_code(session: &Session) -> Result<(), Close> {

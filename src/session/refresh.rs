@@ -57,7 +57,8 @@ pub(super) fn replace(inner: &Arc<Inner>, grant: Grant) {
     }
 }
 
-fn milliseconds(time: SystemTime) -> Timestamp {
+/// Milliseconds since 1970; 0 for earlier times.
+pub(super) fn milliseconds(time: SystemTime) -> Timestamp {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as Timestamp)
 }

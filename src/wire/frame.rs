@@ -152,6 +152,12 @@ pub struct Welcome {
     pub limits: Limits,
     /// What the session is subscribed to without having asked.
     pub subscriptions: Vec<AutoSubscription>,
+    /// End of the session's credentials, in milliseconds since 1970; absent for never.
+    pub expires: Option<Timestamp>,
+    /// Idle timeout of the server, in milliseconds: it ends a connection on which nothing arrived for so long.
+    pub idle_timeout: u64,
+    /// Automatic subscriptions that the server could not make.
+    pub refused: Vec<RefusedSubscription>,
 }
 
 /// What the server takes from a client (PROTOCOL §4.2).
@@ -174,6 +180,17 @@ pub struct AutoSubscription {
     pub channel: String,
     /// The channel's position when the subscription began.
     pub position: Position,
+}
+
+/// An automatic subscription that the server could not make (PROTOCOL §4.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedSubscription {
+    /// Name of the channel.
+    pub channel: String,
+    /// Cause, as a `Subscribe` would have failed.
+    pub code: Code,
+    /// Cause in words.
+    pub reason: String,
 }
 
 /// The server will close the connection (PROTOCOL §4.9).

@@ -165,10 +165,13 @@ def frames():
     def limits(message=65536, length=131072, subscriptions=100):
         return {"message": str(message), "frame": str(length), "subscriptions": str(subscriptions)}
 
-    def welcome(session=7, user=None, server="", features=(), bounds=None, subscriptions=()):
+    def welcome(
+        session=7, user=None, server="", features=(), bounds=None, subscriptions=(), expires=None, idle=30_000, refused=()
+    ):
         return {
             "session": str(session), "user": user, "server": server, "features": list(features),
             "limits": bounds or limits(), "subscriptions": list(subscriptions),
+            "expires": None if expires is None else str(expires), "idle_timeout": str(idle), "refused": list(refused),
         }
 
     def auto(subscription, channel, where):
@@ -183,6 +186,13 @@ def frames():
     yield "edges of the limits", "Welcome", welcome(2**53 + 1, NAME, "s", [], limits(2**64 - 1, 2**32, 2**53 + 1))
     yield "251 subscriptions", "Welcome", welcome(
         user="u", subscriptions=[auto(index, f"c{index}", position(index, index)) for index in range(251)]
+    )
+    for expires in [0, 1_700_000_000_000, 2**64 - 1]:
+        yield f"expires {expires}", "Welcome", welcome(user="u", expires=expires)
+    for idle in [0, 250, 251, 2**53 + 1, 2**64 - 1]:
+        yield f"idle timeout {idle}", "Welcome", welcome(user="u", idle=idle)
+    yield "a refused automatic subscription", "Welcome", welcome(
+        user="42", refused=[{"channel": "user-42", "code": 302, "reason": "no room for another channel"}]
     )
 
     for code in [*SMALL, 401, 2000]:

@@ -316,5 +316,8 @@ fn welcome(features: Vec<String>, subscriptions: Vec<AutoSubscription>) -> Welco
             subscriptions: 3,
         },
         subscriptions,
+        expires: None,
+        idle_timeout: 4,
+        refused: Vec::new(),
     }
 }

@@ -12,8 +12,9 @@ use tidings::wire::{
     frame::{
         AutoSubscription, Delivery, End, Failed, Frame, GoAway, Header, Hello, HistoryPage, Lagged,
         Lane, Level, Limits, Own, Ping, Pong, PresencePage, Publish, PublishOnce, PublishWith,
-        Published, PublishedOnce, ReadHistory, ReadPresence, Refresh, Refreshed, Skipped, Source,
-        Subscribe, SubscribeFrom, Subscribed, Turn, Unsubscribe, Unsubscribed, Welcome,
+        Published, PublishedOnce, ReadHistory, ReadPresence, Refresh, Refreshed,
+        RefusedSubscription, Skipped, Source, Subscribe, SubscribeFrom, Subscribed, Turn,
+        Unsubscribe, Unsubscribed, Welcome,
     },
 };
 
@@ -35,6 +36,11 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         subscription: id(),
         channel: text(),
         position: positions()
+    });
+    let refused = any!(RefusedSubscription {
+        channel: text(),
+        code: code(),
+        reason: text()
     });
     let query = any!(HistoryQuery {
         from: option::of(positions()),
@@ -64,6 +70,9 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
             features: vec(text(), 0..4),
             limits: limits,
             subscriptions: vec(auto, 0..4),
+            expires: option::of(number()),
+            idle_timeout: number(),
+            refused: vec(refused, 0..4),
         }
         GoAway { code: code(), grace: number() }
         Subscribe { request: id(), channel: text() }

@@ -84,6 +84,13 @@ class AutoSubscription:
     position: Position = wire(Struct(Position))
 
 
+@dataclass(frozen=True)
+class RefusedSubscription:
+    channel: str = wire(STRING)
+    code: int = wire(U32)
+    reason: str = wire(STRING)
+
+
 FRAMES = {}
 
 
@@ -113,6 +120,9 @@ class Welcome:
     features: list = wire(List(STRING))
     limits: Limits = wire(Struct(Limits))
     subscriptions: list = wire(List(Struct(AutoSubscription)))
+    expires: int | None = wire(Option(U64))
+    idle_timeout: int = wire(U64)
+    refused: list = wire(List(Struct(RefusedSubscription)))
 
 
 @frame(0x03)
