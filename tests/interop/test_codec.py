@@ -57,6 +57,7 @@ from tidings_client import (
     Struct,
     Refresh,
     Refreshed,
+    RefusedSubscription,
     Lane,
     Skipped,
     Turn,
@@ -95,8 +96,12 @@ FRAME_BYTES = [
     (Hello(1, None, "", []), "05 01 01 00 00 00"),
     (Hello(1, "ab", "c", ["d", "ef"]), "0e 01 01 01 02 61 62 01 63 02 01 64 02 65 66"),
     (
-        Welcome(7, "u", "s", [], Limits(65_536, 70_000, 100), [AutoSubscription(1, "g", Position(300, 2))]),
-        "1b 02 07 01 01 75 01 73 00 fc 00 00 01 00 fc 70 11 01 00 64 01 01 01 67 fb 2c 01 02",
+        Welcome(
+            7, "u", "s", [], Limits(65_536, 70_000, 100), [AutoSubscription(1, "g", Position(300, 2))],
+            9, 30_000, [RefusedSubscription("h", 302, "x")],
+        ),
+        "28 02 07 01 01 75 01 73 00 fc 00 00 01 00 fc 70 11 01 00 64 01 01 01 67 fb 2c 01 02"
+        " 01 09 fb 30 75 01 01 68 fb 2e 01 01 78",
     ),
     (GoAway(401, 5_000), "07 03 fb 91 01 fb 88 13"),
     (Unsubscribe(2, 9), "03 11 02 09"),

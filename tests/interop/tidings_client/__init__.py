@@ -48,6 +48,7 @@ from .frames import (
     ReadPresence,
     Refresh,
     Refreshed,
+    RefusedSubscription,
     Skipped,
     Subscribe,
     Subscribed,
