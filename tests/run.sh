@@ -74,7 +74,7 @@ if [ "${1:-all}" != quick ]; then
     --only cut --only "cut, WebTransport" --only "killed, PING after 1 s" --only "killed, PING after 1 s, WebTransport" --out "$smoke"
   rm -r "$smoke"
 
-  say "interoperability: an independent client"
+  say "interoperability: an independent client, and generated clients of the HTTP API"
   venv=tests/interop/.venv
   if ! [ -x "$venv/bin/pytest" ] || ! cmp -s tests/interop/requirements.txt "$venv/requirements.txt"; then
     rm -rf "$venv"
@@ -88,12 +88,12 @@ if [ "${1:-all}" != quick ]; then
     "$venv/bin/pip" install --quiet -r tests/interop/requirements.txt
     cp tests/interop/requirements.txt "$venv/requirements.txt"
   fi
+  need node nodejs "Node 20 or later (Debian: nodejs)"
+  need npm npm "npm (Debian: npm)"
   cargo build --quiet --locked
   TIDINGS_BIN="$target/debug/tidings" "$venv/bin/pytest" -q tests/interop
 
   say "the browser SDK and the pages"
-  need node nodejs "Node 20 or later (Debian: nodejs)"
-  need npm npm "npm (Debian: npm)"
   need chromium chromium "Chromium (Debian: chromium)"
   (cd web && npm ci --no-audit --no-fund --loglevel=error && npm test && TIDINGS_BIN="$target/debug/tidings" npm run test:browser)
 

@@ -151,6 +151,10 @@ class Server:
             raise AssertionError(f"{path}: {error.code} {error.read().decode('utf-8', 'replace')}") from None
         return json.loads(text) if text else None
 
+    def document(self):
+        """The OpenAPI document of its HTTP API."""
+        return self._request("/openapi.json")
+
     async def post(self, path, **body):
         return await asyncio.to_thread(self._request, path, body)
 

@@ -19,15 +19,16 @@ const MOST: usize = 1000;
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"channels": [{"channel": "chat-room-7", "epoch": "8f3a0c5d11e2b746", "offset": 17, "subscribers": 3,
     "retained": {"publications": 17, "bytes": 1234}}], "next": null}))]
-pub(super) struct Page {
-    channels: Vec<Channel>,
+pub(super) struct ChannelPage {
+    channels: Vec<ChannelInfo>,
     /// What to ask for `after` for the next page; null where there is none.
+    #[schema(required = true)]
     next: Option<String>,
 }
 
 /// A channel.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Channel {
+pub(super) struct ChannelInfo {
     /// Its name.
     channel: String,
     /// Which log of the channel, as 16 hexadecimal digits.
@@ -47,7 +48,7 @@ pub(super) struct Retained {
     bytes: usize,
 }
 
-impl From<ChannelStats> for Channel {
+impl From<ChannelStats> for ChannelInfo {
     fn from(stats: ChannelStats) -> Self {
         Self {
             channel: stats.name.to_string(),
@@ -72,11 +73,11 @@ impl From<ChannelStats> for Channel {
             pattern = r"^[A-Za-z0-9_.:/@+=~,|%-]+$", example = "chat-room-7"),
         ("limit" = Option<u64>, Query, description = "Most channels of the page: 100 where nothing is said, and 1000 at most.")),
     security(("bearer" = []), ("x-api-key" = [])),
-    responses((status = 200, description = "A page, perhaps an empty one.", body = Page), ChannelsErrors))]
+    responses((status = 200, description = "A page, perhaps an empty one.", body = ChannelPage), ChannelsErrors))]
 pub(super) async fn channels(
     State(api): State<Arc<Api>>,
     Asked(query): Asked,
-) -> Result<Json<Page>, Rejection> {
+) -> Result<Json<ChannelPage>, Rejection> {
     let [after, limit] = query.fields(["after", "limit"], SHAPE)?;
     let after = after.map(|after| ChannelName::parse(&after)).transpose();
     let after = after.map_err(Rejection::Channel)?;
@@ -86,7 +87,7 @@ pub(super) async fn channels(
     let more = found.len() > limit;
     found.truncate(limit);
     let last = found.last().map(|stats| stats.name.to_string());
-    Ok(Json(Page {
+    Ok(Json(ChannelPage {
         next: last.filter(|_| more),
         channels: found.into_iter().map(Into::into).collect(),
     }))

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{
     body::{Authorized, Shape},
     document::HistoryErrors,
-    presence::Changes,
+    presence::PresenceChanges,
     rejection::Rejection,
     routes::Api,
 };
@@ -65,30 +65,33 @@ pub(super) fn position(text: &str) -> Result<Position, Rejection> {
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"channel": "chat-room-7", "epoch": "8f3a0c5d11e2b746", "first": 1, "last": 17, "complete": true,
     "publications": [{"offset": 17, "timestamp": 1764000000000_u64, "user": "42", "kind": "data", "text": "hello"}]}))]
-pub(super) struct Page {
+pub(super) struct HistoryPage {
     /// The channel.
     channel: String,
     /// Which log of the channel, as 16 hexadecimal digits; null where the server has no such channel now.
-    #[schema(pattern = "^[0-9a-f]{16}$")]
+    #[schema(required = true, pattern = "^[0-9a-f]{16}$")]
     epoch: Option<String>,
     /// Offset of the oldest publication that is kept; `last` and 1 where there is none, null without a log.
+    #[schema(required = true)]
     first: Option<u64>,
     /// Offset of the newest publication; 0 before the first, null without a log.
+    #[schema(required = true)]
     last: Option<u64>,
     /// Whether nothing is missing between `from` and the publications; where something is, there are none.
     complete: bool,
     /// In the order that was asked for. The next page is asked for from the position of the last of them.
-    publications: Vec<Entry>,
+    publications: Vec<HistoryEntry>,
 }
 
 /// A publication.
 #[derive(Serialize, ToSchema)]
-struct Entry {
+struct HistoryEntry {
     /// Its number in the log.
     offset: u64,
     /// When the server accepted it, in milliseconds since 1970.
     timestamp: u64,
     /// The user who published it; null where that was the server or this API.
+    #[schema(required = true)]
     user: Option<String>,
     /// `notification`, `announcement`, `data` or `presence`.
     kind: &'static str,
@@ -104,10 +107,10 @@ struct Entry {
     data: Option<String>,
     /// Who came and went.
     #[serde(skip_serializing_if = "Option::is_none")]
-    presence: Option<Changes>,
+    presence: Option<PresenceChanges>,
 }
 
-impl From<Publication> for Entry {
+impl From<Publication> for HistoryEntry {
     fn from(publication: Publication) -> Self {
         let kind = publication.message.kind();
         let text = publication.message.as_text().map(str::to_owned);
@@ -140,19 +143,23 @@ impl From<Publication> for Entry {
 /// What the server keeps of a channel, a page at a time. It makes no channel.
 #[utoipa::path(post, path = "/v1/history", request_body = History, tag = "publish",
     security(("bearer" = []), ("x-api-key" = [])),
-    responses((status = 200, description = "A page, which may be empty.", body = Page), HistoryErrors))]
+    responses((status = 200, description = "A page, which may be empty.", body = HistoryPage), HistoryErrors))]
 pub(super) async fn history(
     State(api): State<Arc<Api>>,
     Authorized(request): Authorized<History>,
-) -> Result<Json<Page>, Rejection> {
+) -> Result<Json<HistoryPage>, Rejection> {
     let channel = ChannelName::parse(&request.channel).map_err(Rejection::Channel)?;
     let found = api.broker.history(&channel, &request.query()?);
-    Ok(Json(Page {
+    Ok(Json(HistoryPage {
         channel: request.channel,
         epoch: found.kept.map(|kept| kept.epoch.to_string()),
         first: found.kept.map(|kept| kept.first),
         last: found.kept.map(|kept| kept.last),
         complete: found.complete,
-        publications: found.publications.into_iter().map(Entry::from).collect(),
+        publications: found
+            .publications
+            .into_iter()
+            .map(HistoryEntry::from)
+            .collect(),
     }))
 }

@@ -16,13 +16,14 @@ pub(super) const SHAPE: &str = "?channel=chat-room-7, and &limit=NUMBER if you l
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"channel": "chat-room-7", "epoch": "8f3a0c5d11e2b746", "offset": 17, "connections": 2, "users": 1, "complete": true,
     "members": [{"id": "5d11e2b7468f3a0c", "user": "42"}, {"id": "e2b7468f3a0c5d11", "user": "42"}]}))]
-pub(super) struct Page {
+pub(super) struct PresencePage {
     /// The channel.
     channel: String,
     /// Which log of the channel, as 16 hexadecimal digits; null where the server has no such channel now.
-    #[schema(pattern = "^[0-9a-f]{16}$")]
+    #[schema(required = true, pattern = "^[0-9a-f]{16}$")]
     epoch: Option<String>,
     /// As of which publication in it; those that follow tell what changed since.
+    #[schema(required = true)]
     offset: Option<u64>,
     /// Sessions that are subscribed.
     connections: u64,
@@ -36,7 +37,7 @@ pub(super) struct Page {
 
 /// Who came and went.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Changes {
+pub(super) struct PresenceChanges {
     /// Those who came.
     joined: Vec<Member>,
     /// Those who went.
@@ -49,7 +50,7 @@ pub(super) struct Changes {
     complete: bool,
 }
 
-impl From<&wire::Presence> for Changes {
+impl From<&wire::Presence> for PresenceChanges {
     fn from(change: &wire::Presence) -> Self {
         let members = |list: &[wire::Member]| list.iter().cloned().map(Into::into).collect();
         Self {
@@ -69,6 +70,7 @@ pub(super) struct Member {
     #[schema(pattern = "^[0-9a-f]{16}$")]
     id: String,
     /// Its user; null for an anonymous one, and where the rule hides publishers.
+    #[schema(required = true)]
     user: Option<String>,
 }
 
@@ -81,7 +83,7 @@ impl From<wire::Member> for Member {
     }
 }
 
-impl Page {
+impl PresencePage {
     fn new(channel: &ChannelName, found: Attendance) -> Self {
         Self {
             channel: channel.to_string(),
@@ -104,11 +106,11 @@ impl Page {
             example = "chat-room-7"),
         ("limit" = Option<u64>, Query, description = "Most sessions that are listed. An answer has at most 256.")),
     security(("bearer" = []), ("x-api-key" = [])),
-    responses((status = 200, description = "Who is there, perhaps nobody.", body = Page), PresenceErrors))]
+    responses((status = 200, description = "Who is there, perhaps nobody.", body = PresencePage), PresenceErrors))]
 pub(super) async fn presence(
     State(api): State<Arc<Api>>,
     Asked(query): Asked,
-) -> Result<Json<Page>, Rejection> {
+) -> Result<Json<PresencePage>, Rejection> {
     let [channel, limit] = query.fields(["channel", "limit"], SHAPE)?;
     let channel = channel.ok_or_else(|| missing("channel"))?;
     let channel = ChannelName::parse(&channel).map_err(Rejection::Channel)?;
@@ -119,7 +121,7 @@ pub(super) async fn presence(
     })?;
     let found = api.broker.presence(&channel, limit);
     let found = found.ok_or(Rejection::NoPresence)?;
-    Ok(Json(Page::new(&channel, found)))
+    Ok(Json(PresencePage::new(&channel, found)))
 }
 
 pub(super) fn missing(field: &str) -> Rejection {

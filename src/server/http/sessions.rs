@@ -58,7 +58,7 @@ fn parse_user(user: &str) -> Result<UserId, Rejection> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"user": "42"}))]
-pub(super) struct List {
+pub(super) struct ListSessions {
     /// Only those of this user.
     user: Option<String>,
     /// Only this one: `id` of an earlier answer.
@@ -67,7 +67,7 @@ pub(super) struct List {
     after: Option<String>,
 }
 
-impl Shape for List {
+impl Shape for ListSessions {
     const SHAPE: &'static str =
         r#"{"user": "42"} or {"session": "..."}, or {} and "after": "..." if you like"#;
 }
@@ -77,17 +77,18 @@ impl Shape for List {
 #[schema(example = json!({"sessions": [{"id": "8f3a0c5d11e2b746", "user": "42", "client": "tidings-web/0.1", "transport": "webtransport",
     "address": "192.0.2.7:50123", "round_trip_us": 24000, "subscriptions": [{"name": "chat-room-7", "source": "channel",
     "epoch": "8f3a0c5d11e2b746", "offset": 17, "behind": 0, "waiting_bytes": 0, "lagged": 0, "skipped": 0}]}]}))]
-pub(super) struct Listed {
+pub(super) struct SessionPage {
     /// In the order of their ids.
-    sessions: Vec<Info>,
+    sessions: Vec<SessionInfo>,
 }
 
 /// A session.
 #[derive(Serialize, ToSchema)]
-struct Info {
+struct SessionInfo {
     /// Its identity, as in the server's log.
     id: String,
     /// Whose it is; null for an anonymous one.
+    #[schema(required = true)]
     user: Option<String>,
     /// What the client calls itself.
     client: String,
@@ -98,12 +99,12 @@ struct Info {
     /// The smoothed round trip, in microseconds.
     round_trip_us: u64,
     /// What it is subscribed to.
-    subscriptions: Vec<Subscription>,
+    subscriptions: Vec<SessionSubscription>,
 }
 
 /// A subscription of a session.
 #[derive(Serialize, ToSchema)]
-struct Subscription {
+struct SessionSubscription {
     /// The channel, or the name that user code gave a stream.
     name: String,
     /// `channel`, or `endpoint` for a stream of user code.
@@ -122,7 +123,7 @@ struct Subscription {
     skipped: u64,
 }
 
-impl From<&Session> for Info {
+impl From<&Session> for SessionInfo {
     fn from(session: &Session) -> Self {
         let round_trip = session.round_trip().as_micros();
         Self {
@@ -137,7 +138,7 @@ impl From<&Session> for Info {
     }
 }
 
-impl From<&session::Progress> for Subscription {
+impl From<&session::Progress> for SessionSubscription {
     fn from(progress: &session::Progress) -> Self {
         Self {
             name: progress.name.to_string(),
@@ -219,14 +220,14 @@ impl Shape for Revoke {
 /// What became of it.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"sessions": 2, "changed": 2}))]
-pub(super) struct Done {
+pub(super) struct SessionsChanged {
     /// Sessions that were meant.
     sessions: usize,
     /// Of those, the ones that it made a difference for.
     changed: usize,
 }
 
-impl Done {
+impl SessionsChanged {
     fn of(sessions: &[Session], change: impl FnMut(&&Session) -> bool) -> Json<Self> {
         let changed = sessions.iter().filter(change).count();
         Json(Self {
@@ -239,29 +240,29 @@ impl Done {
 /// List sessions
 ///
 /// Says who is connected, to what, and how far behind.
-#[utoipa::path(post, path = "/v1/sessions", request_body = List, tag = "sessions",
+#[utoipa::path(post, path = "/v1/sessions", operation_id = "list_sessions", request_body = ListSessions, tag = "sessions",
     security(("bearer" = []), ("x-api-key" = [])),
-    responses((status = 200, description = "The sessions that there are now.", body = Listed), SessionErrors<List>))]
+    responses((status = 200, description = "The sessions that there are now.", body = SessionPage), SessionErrors<ListSessions>))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
-    Authorized(request): Authorized<List>,
-) -> Result<Json<Listed>, Rejection> {
+    Authorized(request): Authorized<ListSessions>,
+) -> Result<Json<SessionPage>, Rejection> {
     let target = Target {
         user: request.user.as_deref(),
         session: request.session.as_deref(),
     };
-    let found = match target.find(&api, List::SHAPE)? {
+    let found = match target.find(&api, ListSessions::SHAPE)? {
         Some(found) => found,
         None => {
             let page = api.sessions.page(request.after.as_deref(), PAGE);
             page.ok_or_else(|| Rejection::Unfit {
                 reason: "`after` is no id of a session: 16 hexadecimal digits".to_owned(),
-                shape: List::SHAPE,
+                shape: ListSessions::SHAPE,
             })?
         }
     };
-    let sessions = found.iter().map(Info::from).collect();
-    Ok(Json(Listed { sessions }))
+    let sessions = found.iter().map(SessionInfo::from).collect();
+    Ok(Json(SessionPage { sessions }))
 }
 
 /// Subscribe sessions
@@ -269,13 +270,13 @@ pub(super) async fn list(
 /// Subscribes live sessions to a channel, whatever their tokens and the rules say.
 #[utoipa::path(post, path = "/v1/subscribe", request_body = Membership, tag = "sessions",
     security(("bearer" = []), ("x-api-key" = [])),
-    responses((status = 200, description = "Those that there are now are subscribed.", body = Done), ChannelErrors<Membership>))]
+    responses((status = 200, description = "Those that there are now are subscribed.", body = SessionsChanged), ChannelErrors<Membership>))]
 pub(super) async fn subscribe(
     State(api): State<Arc<Api>>,
     Authorized(request): Authorized<Membership>,
-) -> Result<Json<Done>, Rejection> {
+) -> Result<Json<SessionsChanged>, Rejection> {
     let (sessions, channel) = request.read(&api)?;
-    Ok(Done::of(&sessions, |session| {
+    Ok(SessionsChanged::of(&sessions, |session| {
         let subscribed = session.subscribe(&channel);
         if let Err(error) = &subscribed {
             tracing::debug!(session = %session.id(), %channel, %error, "not subscribed");
@@ -289,13 +290,15 @@ pub(super) async fn subscribe(
 /// Ends the subscriptions of live sessions to a channel. They may subscribe again where their tokens or the rules let them.
 #[utoipa::path(post, path = "/v1/unsubscribe", request_body = Membership, tag = "sessions",
     security(("bearer" = []), ("x-api-key" = [])),
-    responses((status = 200, description = "None of them is subscribed now.", body = Done), ChannelErrors<Membership>))]
+    responses((status = 200, description = "None of them is subscribed now.", body = SessionsChanged), ChannelErrors<Membership>))]
 pub(super) async fn unsubscribe(
     State(api): State<Arc<Api>>,
     Authorized(request): Authorized<Membership>,
-) -> Result<Json<Done>, Rejection> {
+) -> Result<Json<SessionsChanged>, Rejection> {
     let (sessions, channel) = request.read(&api)?;
-    Ok(Done::of(&sessions, |session| session.unsubscribe(&channel)))
+    Ok(SessionsChanged::of(&sessions, |session| {
+        session.unsubscribe(&channel)
+    }))
 }
 
 impl Membership {
@@ -314,11 +317,11 @@ impl Membership {
 /// Ends live sessions with a code. Their tokens stay good: see `/v1/revoke`.
 #[utoipa::path(post, path = "/v1/disconnect", request_body = Disconnect, tag = "sessions",
     security(("bearer" = []), ("x-api-key" = [])),
-    responses((status = 200, description = "They are told, and end.", body = Done), SessionErrors<Disconnect>))]
+    responses((status = 200, description = "They are told, and end.", body = SessionsChanged), SessionErrors<Disconnect>))]
 pub(super) async fn disconnect(
     State(api): State<Arc<Api>>,
     Authorized(request): Authorized<Disconnect>,
-) -> Result<Json<Done>, Rejection> {
+) -> Result<Json<SessionsChanged>, Rejection> {
     let code = match request.code {
         None => Code::ENDED,
         Some(code @ 1000..=2999) => Code(code),
@@ -334,7 +337,7 @@ pub(super) async fn disconnect(
         session: request.session.as_deref(),
     };
     let sessions = target.require(&api, Disconnect::SHAPE)?;
-    Ok(Done::of(&sessions, |session| {
+    Ok(SessionsChanged::of(&sessions, |session| {
         session.close(code, &request.reason);
         true
     }))
@@ -346,16 +349,16 @@ pub(super) async fn disconnect(
 /// seconds: issue the next token a second later).
 #[utoipa::path(post, path = "/v1/revoke", request_body = Revoke, tag = "sessions",
     security(("bearer" = []), ("x-api-key" = [])),
-    responses((status = 200, description = "They are told, and end.", body = Done), RevokeErrors))]
+    responses((status = 200, description = "They are told, and end.", body = SessionsChanged), RevokeErrors))]
 pub(super) async fn revoke(
     State(api): State<Arc<Api>>,
     Authorized(request): Authorized<Revoke>,
-) -> Result<Json<Done>, Rejection> {
+) -> Result<Json<SessionsChanged>, Rejection> {
     let user = parse_user(&request.user)?;
     let keep = Duration::from_secs(request.seconds.unwrap_or(DAY));
     let ended = api.sessions.revoke(&user, keep);
     let sessions = ended.map_err(Rejection::Revocations)?;
-    Ok(Json(Done {
+    Ok(Json(SessionsChanged {
         sessions,
         changed: sessions,
     }))

@@ -1,8 +1,8 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{KEY, Server};
+use super::{super::document::render, KEY, Server};
 
 #[tokio::test]
 async fn the_document_describes_every_route_and_needs_no_key() {
@@ -172,7 +172,7 @@ async fn every_example_of_the_document_is_true() {
     }
     for (route, schema) in [
         ("history", "History"),
-        ("sessions", "List"),
+        ("sessions", "ListSessions"),
         ("subscribe", "Membership"),
         ("unsubscribe", "Membership"),
         ("disconnect", "Disconnect"),
@@ -186,4 +186,75 @@ async fn every_example_of_the_document_is_true() {
     // No fact about this server stands in a document that everybody may read.
     assert!(!document.to_string().contains(KEY));
     server.stop().await;
+}
+
+/// The generator of the document keeps the last of two schemas with one name, without a word.
+#[test]
+fn component_names_of_the_document_are_unique() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/http");
+    let mut defined = BTreeMap::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for item in text.split("#[derive(").skip(1) {
+            let (derived, rest) = item.split_once(")]").unwrap();
+            if !derived.contains("ToSchema") {
+                continue;
+            }
+            assert!(
+                !rest.contains("schema(as ="),
+                "{path:?}: names are those of the types"
+            );
+            let (_, name) = rest.split_once("struct ").unwrap();
+            let name = name.split([' ', '<', '{']).next().unwrap().to_owned();
+            if let Some(other) = defined.insert(name.clone(), path.clone()) {
+                panic!("two schemas {name}: in {other:?} and {path:?}");
+            }
+        }
+    }
+    let document: Value = serde_json::from_str(&render()).unwrap();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let known: BTreeSet<_> = schemas.keys().collect();
+    assert_eq!(known, defined.keys().collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn references_of_the_document_resolve_and_operation_ids_are_unique() {
+    fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(reference) = fields.get("$ref").and_then(Value::as_str) {
+                    found.insert(reference);
+                }
+                fields.values().for_each(|inner| references(inner, found));
+            }
+            Value::Array(items) => items.iter().for_each(|inner| references(inner, found)),
+            _ => {}
+        }
+    }
+    let document: Value = serde_json::from_str(&render()).unwrap();
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    for reference in &found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+    for name in document["components"]["schemas"]
+        .as_object()
+        .unwrap()
+        .keys()
+    {
+        let reference = format!("#/components/schemas/{name}");
+        assert!(found.contains(reference.as_str()), "{name} is used nowhere");
+    }
+    let mut ids = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id), "{method} {path}: {id} is another's");
+        }
+    }
 }
