@@ -1,6 +1,6 @@
 //! The `tidings` command. The only place that reads arguments, environment and signals: everything else gets them.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use anyhow::Context;
 use tidings::cli::{Interrupts, Invocation};
@@ -13,7 +13,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     start().unwrap_or_else(|error| {
-        eprintln!("tidings: {error:#}");
+        // `eprintln!` panics where standard error cannot be written.
+        let _ = writeln!(std::io::stderr(), "tidings: {error:#}");
         ExitCode::FAILURE
     })
 }

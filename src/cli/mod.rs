@@ -12,6 +12,7 @@ mod connect;
 mod dev;
 mod files;
 mod history;
+mod logging;
 mod output;
 mod presence;
 mod publish;
@@ -83,7 +84,7 @@ impl Context {
 #[derive(Debug)]
 struct Failure {
     code: u8,
-    /// Each is a line of standard error; one, but for `config check`.
+    /// Each is a line of standard error; one, but for `config check`, and none where they were written already.
     reasons: Vec<String>,
 }
 

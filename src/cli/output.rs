@@ -67,10 +67,15 @@ impl Console {
         let _ = writeln!(io::stderr().lock(), "{line}");
     }
 
-    /// The one line of a failure.
+    /// The one line of a failure, on standard error.
     pub(super) fn complain(self, reason: &str) {
+        self.tell(&self.complaint(reason));
+    }
+
+    /// The one line of a failure.
+    pub(super) fn complaint(self, reason: &str) -> String {
         let name = self.err.paint(ERROR, "tidings:");
-        self.tell(&format!("{name} {}", one_line(reason)));
+        format!("{name} {}", one_line(reason))
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     Context, Failure,
     dev::{self, Running},
     files,
+    logging::Output,
     output::{Console, FAINT, LABEL},
     settings::{Address, Choice, Plan},
 };
@@ -44,7 +45,14 @@ Examples:
   tidings serve --config tidings.toml";
 
 pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
-    let console = context.console;
+    let output = Output::start(context.console)?;
+    let done = serve(arguments, context, &output).await;
+    let done = done.map_err(|failure| output.complain(failure));
+    output.close();
+    done
+}
+
+async fn serve(arguments: Arguments, context: &Context, output: &Output) -> Result<(), Failure> {
     let dev = arguments.choice.dev;
     let mut loaded = arguments.choice.load(&context.env).map_err(first_of)?;
     loaded.settings.listen = arguments.listen.or(loaded.settings.listen);
@@ -53,7 +61,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
     }
     if dev {
         for line in dev::prepare().map_err(Failure::new)? {
-            console.print(&line)?;
+            output.print(&line);
         }
     }
     let api_key = loaded.dev_api_key();
@@ -65,11 +73,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
         plain_websockets,
         grace,
     } = loaded.plan().map_err(first_of)?;
-    tracing_subscriber::fmt()
-        .with_env_filter(log)
-        .with_writer(io::stderr)
-        .with_ansi(console.err.0)
-        .init();
+    output.log(log);
     if http.is_some_and(|http| !http.ip().is_loopback()) {
         tracing::warn!(
             "the HTTP API has no TLS and listens beyond this machine: put a proxy with TLS in front of it"
@@ -99,18 +103,18 @@ pub(super) async fn run(arguments: Arguments, context: &Context) -> Result<(), F
     } else {
         None
     };
-    console.print(&banner(
+    output.print(&banner(
         &running,
         server.certificate_sha256(),
         dev,
         api_key,
-        console,
-    ))?;
+        context.console,
+    ));
 
     let drain = context.interrupts.at_least(1);
     let asked = async move {
         drain.await;
-        console.tell(&format!(
+        output.tell(&format!(
             "draining for up to {} s; a second signal ends it at once",
             grace.as_secs()
         ));

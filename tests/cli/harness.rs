@@ -81,6 +81,17 @@ impl Place {
     }
 
     pub(crate) fn start_with(&self, env: &[(&str, &str)], args: &[&str]) -> Running {
+        self.start_onto(env, args, Stdio::piped(), Stdio::piped())
+    }
+
+    /// A command with these outputs. What goes elsewhere than to a pipe of the harness is empty here.
+    pub(crate) fn start_onto(
+        &self,
+        env: &[(&str, &str)],
+        args: &[&str],
+        out: Stdio,
+        err: Stdio,
+    ) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TIDINGS_") {
@@ -92,13 +103,13 @@ impl Place {
             .envs(env.iter().copied())
             .current_dir(self.0.path())
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(out)
+            .stderr(err)
             .spawn()
             .unwrap();
         Running {
-            out: lines(child.stdout.take().unwrap()),
-            err: lines(child.stderr.take().unwrap()),
+            out: child.stdout.take().map_or_else(|| channel().1, lines),
+            err: child.stderr.take().map_or_else(|| channel().1, lines),
             child,
             what: format!("tidings {}", args.join(" ")),
         }
@@ -214,6 +225,12 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// Its exit code, if it has ended: None while it runs, -1 after a signal.
+    pub(crate) fn exited(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().unwrap()?;
+        Some(status.code().unwrap_or(-1))
     }
 
     /// Waits for its end.

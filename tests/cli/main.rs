@@ -8,5 +8,6 @@ mod certificates;
 mod configuration;
 mod failures;
 mod flow;
+mod logging;
 mod pages;
 mod shutdown;
