@@ -8,7 +8,9 @@ use super::{
     keys,
     marks::Mark,
 };
-use crate::wire::{ChannelName, Message, Position, UserId, draft::Draft};
+use crate::wire::{
+    Announcement, ChannelName, Message, Notification, Position, UserId, draft::Draft,
+};
 
 /// What is said of a publication beside its channel, its publisher and its message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,8 +87,23 @@ impl Broker {
     /// # Errors
     /// [`PublishError`]: nothing was published.
     pub fn notify(&self, user: &UserId, text: impl Into<String>) -> Result<Position, PublishError> {
-        let message = Message::notification(text, self.now());
-        self.publish(&ChannelName::of_user(user), None, &message)
+        let published = self.notify_with(user, text, Terms::new())?;
+        Ok(published.position)
+    }
+
+    /// [`Broker::notify`] on any terms. A [key](Terms::key) is compared by the text alone: the notification's timestamp is that of the
+    /// first call.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published.
+    pub fn notify_with(
+        &self,
+        user: &UserId,
+        text: impl Into<String>,
+        terms: Terms<'_>,
+    ) -> Result<Published, PublishError> {
+        let message = Message::notification(text, 0);
+        self.publish_now(&ChannelName::of_user(user), message, terms)
     }
 
     /// Posts an [`Announcement`](crate::wire::Announcement) to `global`: everybody gets it.
@@ -94,8 +111,39 @@ impl Broker {
     /// # Errors
     /// [`PublishError`]: nothing was published.
     pub fn announce(&self, text: impl Into<String>) -> Result<Position, PublishError> {
-        let message = Message::announcement(text, self.now());
-        self.publish(&ChannelName::global(), None, &message)
+        let published = self.announce_with(text, Terms::new())?;
+        Ok(published.position)
+    }
+
+    /// [`Broker::announce`] on any terms. A [key](Terms::key) is compared by the text alone: the announcement's timestamp is that of the
+    /// first call.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nothing was published.
+    pub fn announce_with(
+        &self,
+        text: impl Into<String>,
+        terms: Terms<'_>,
+    ) -> Result<Published, PublishError> {
+        let message = Message::announcement(text, 0);
+        self.publish_now(&ChannelName::global(), message, terms)
+    }
+
+    /// Publishes a message without a timestamp of its own in the server's name, with the present one.
+    fn publish_now(
+        &self,
+        channel: &ChannelName,
+        mut message: Message,
+        terms: Terms<'_>,
+    ) -> Result<Published, PublishError> {
+        // Before the timestamp is set: a call that is repeated with the same key has another.
+        let given = self.given(None, &message, terms)?;
+        if let Message::Notification(Notification { timestamp, .. })
+        | Message::Announcement(Announcement { timestamp, .. }) = &mut message
+        {
+            *timestamp = self.now();
+        }
+        self.append(channel, None, &message, given)
     }
 
     /// Publishes in a user's name, or in the server's (`None`). Whether the publisher may is the caller's to check.
@@ -150,6 +198,17 @@ impl Broker {
         message: &Message,
         terms: Terms<'_>,
     ) -> Result<Published, PublishError> {
+        let given = self.given(owner, message, terms)?;
+        self.append(channel, publisher, message, given)
+    }
+
+    /// The terms of a message in the form that a channel takes, with the key as one of `owner`.
+    fn given(
+        &self,
+        owner: Option<&UserId>,
+        message: &Message,
+        terms: Terms<'_>,
+    ) -> Result<Given, PublishError> {
         // In the order of PROTOCOL §4.6 and §4.12: the first reason counts.
         refuse_reserved(message)?;
         self.check_size(message)?;
@@ -161,14 +220,13 @@ impl Broker {
         }
         let owner = owner.map(UserId::as_str);
         let token = |key| self.inner.tokens.token(owner, key, message);
-        let given = Given {
+        Ok(Given {
             once: terms.key.map(token),
             mark: Mark {
                 exclude: terms.exclude,
                 conflation_key: terms.conflation_key.map(Arc::from),
             },
-        };
-        self.append(channel, publisher, message, given)
+        })
     }
 
     fn append(

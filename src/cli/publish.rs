@@ -31,6 +31,9 @@ pub(super) struct PubArguments {
     /// Which of the channel's states the message is: the next with the same takes its place where a reader lags.
     #[arg(long, value_name = "KEY")]
     conflation_key: Option<String>,
+    /// The user whom subscribers are shown as the publisher. Over the HTTP API only: with --token or --user it is that user.
+    #[arg(long, value_name = "USER")]
+    publisher: Option<UserId>,
     #[command(flatten)]
     connection: connect::Arguments,
     #[command(flatten)]
@@ -54,6 +57,9 @@ pub(super) struct NotifyArguments {
     /// The line.
     #[arg(allow_hyphen_values = true)]
     text: String,
+    /// A key of your own with which you may try again: the line is stored once.
+    #[arg(long)]
+    key: Option<String>,
     #[command(flatten)]
     api: api::Arguments,
 }
@@ -67,6 +73,9 @@ pub(super) struct AnnounceArguments {
     /// The line.
     #[arg(allow_hyphen_values = true)]
     text: String,
+    /// A key of your own with which you may try again: the line is stored once.
+    #[arg(long)]
+    key: Option<String>,
     #[command(flatten)]
     api: api::Arguments,
 }
@@ -76,10 +85,13 @@ pub(super) async fn notify(arguments: NotifyArguments, context: &Context) -> Res
     struct Body<'a> {
         user: &'a str,
         text: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<&'a str>,
     }
     let body = Body {
         user: arguments.user.as_str(),
         text: &arguments.text,
+        key: arguments.key.as_deref(),
     };
     let published = arguments
         .api
@@ -96,9 +108,12 @@ pub(super) async fn announce(
     #[derive(Serialize)]
     struct Body<'a> {
         text: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<&'a str>,
     }
     let body = Body {
         text: &arguments.text,
+        key: arguments.key.as_deref(),
     };
     let published = arguments
         .api
@@ -115,6 +130,7 @@ pub(super) async fn publish(arguments: PubArguments, context: &Context) -> Resul
         content_type,
         key,
         conflation_key,
+        publisher,
         connection,
         api,
     } = arguments;
@@ -128,7 +144,13 @@ pub(super) async fn publish(arguments: PubArguments, context: &Context) -> Resul
             "--url, --token and --user publish over a connection, --http and --api-key-file over the HTTP API: pass one or the other",
         ));
     }
-    let connected = connection.any() || (!api.any() && context.var("TIDINGS_TOKEN").is_some());
+    if connection.any() && publisher.is_some() {
+        return Err(Failure::usage(
+            "--publisher is for the HTTP API: over a connection the publisher is the user of --token or --user",
+        ));
+    }
+    let connected = connection.any()
+        || (!api.any() && publisher.is_none() && context.var("TIDINGS_TOKEN").is_some());
     let publisher = Publisher {
         way: if connected {
             Way::Client(connection.connect(context).await?)
@@ -139,6 +161,7 @@ pub(super) async fn publish(arguments: PubArguments, context: &Context) -> Resul
         content_type,
         key,
         conflation_key,
+        user: publisher,
     };
     let published = if message == "-" {
         lines(&publisher, context).await
@@ -179,6 +202,7 @@ struct Publisher {
     content_type: Option<String>,
     key: Option<String>,
     conflation_key: Option<String>,
+    user: Option<UserId>,
 }
 
 enum Way {
@@ -198,6 +222,8 @@ impl Publisher {
             key: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             conflation_key: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            user: Option<&'a str>,
         }
         let channel = self.channel.as_str();
         let content_type = self.content_type.as_deref();
@@ -222,6 +248,7 @@ impl Publisher {
                     content_type,
                     key: self.key.as_deref(),
                     conflation_key: self.conflation_key.as_deref(),
+                    user: self.user.as_ref().map(UserId::as_str),
                 };
                 api.post("/v1/publish", &body).await?.to_string()
             }

@@ -107,20 +107,14 @@ pub(super) struct Http {
 
 #[cfg(feature = "http")]
 impl Http {
-    pub(super) async fn run(
-        self,
-        broker: Broker,
-        sessions: session::Sessions,
-        stop: CancellationToken,
-    ) {
+    pub(super) async fn run(self, served: super::http::Served, stop: CancellationToken) {
         let Self {
             listener,
             key,
             body_limit,
             pages,
         } = self;
-        let served =
-            super::http::serve(listener, broker, sessions, key, body_limit, pages, stop).await;
+        let served = super::http::serve(listener, served, key, body_limit, pages, stop).await;
         if let Err(error) = served {
             tracing::error!(%error, "the HTTP API ended");
         }

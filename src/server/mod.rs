@@ -170,11 +170,12 @@ impl Server {
         tasks.spawn(certificates.watch(Arc::clone(&listener), stop.clone()));
         #[cfg(feature = "http")]
         if let Some(http) = self.http {
-            tasks.spawn(http.run(
-                context.broker.clone(),
-                context.sessions.clone(),
-                stop.clone(),
-            ));
+            let served = http::Served {
+                broker: context.broker.clone(),
+                sessions: context.sessions.clone(),
+                rules: context.rules.clone(),
+            };
+            tasks.spawn(http.run(served, stop.clone()));
         }
         begin.cancel();
 

@@ -10,4 +10,5 @@ mod failures;
 mod flow;
 mod logging;
 mod pages;
+mod publish;
 mod shutdown;

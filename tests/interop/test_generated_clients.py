@@ -53,16 +53,17 @@ def test_python_client_calls_every_route(presence_server, tmp_path):
     def calls(user, room):
         assert call("health").status == "ok"
         assert call("openapi").to_dict() == document
-        assert call("notify", body=models.Notify(user=user, text="one")).channel == f"user-{user}"
-        assert call("announce", body=models.Announce(text="two")).channel == "global"
+        assert call("notify", body=models.Notify(user=user, text="one", key="py-1")).channel == f"user-{user}"
+        assert call("announce", body=models.Announce(text="two", key=f"py-{room}")).channel == "global"
         first = call("publish", body=models.Publish(channel=room, text="three", key="py-1"))
         again = call("publish", body=models.Publish(channel=room, text="three", key="py-1"))
         assert (first.duplicate, again.duplicate, again.offset) == (False, True, first.offset)
-        call("publish", body=models.Publish(channel=room, json={"likes": 3}))
+        call("publish", body=models.Publish(channel=room, json={"likes": 3}, user=user))
         call("publish", body=models.Publish(channel=room, json=None))
         call("publish", body=models.Publish(channel=room, base64="AP8="))
         page = call("history", body=models.History(channel=room, from_=f"{first.epoch}:{first.offset - 1}"))
         assert [entry.offset for entry in page.publications] == [first.offset + step for step in range(4)]
+        assert [entry.user for entry in page.publications] == [None, user, None, None]
         changes = call("history", body=models.History(channel=room, limit=1)).publications[0]
         assert changes.kind == "presence" and changes.presence.joined[0].user == user
         nothing = call("history", body=models.History(channel=f"{room}-none"))

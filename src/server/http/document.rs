@@ -134,15 +134,9 @@ impl IntoResponses for AnnounceErrors {
 impl IntoResponses for PublishErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let channel = ChannelName::parse("a b").map_err(Rejection::Channel);
+        let user = UserId::parse("a b").map_err(Rejection::User);
         let base64 = routes::decode("AAA!").err();
-        let keys = [
-            Rejection::Publish(PublishError::InvalidKey {
-                length: 129,
-                max: 128,
-            }),
-            Rejection::Publish(PublishError::KeyReused),
-        ];
-        let own = channel.err().into_iter().chain(base64).chain(keys);
+        let own = channel.err().into_iter().chain(base64).chain(user.err());
         responses::<routes::Publish>(publishing().chain(own))
     }
 }
@@ -225,6 +219,11 @@ fn publishing() -> impl Iterator<Item = Rejection> {
     [
         Rejection::Publish(PublishError::TooManyChannels { max: 1_000_000 }),
         Rejection::Publish(PublishError::Closed),
+        Rejection::Publish(PublishError::InvalidKey {
+            length: 129,
+            max: 128,
+        }),
+        Rejection::Publish(PublishError::KeyReused),
     ]
     .into_iter()
 }

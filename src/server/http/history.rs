@@ -64,7 +64,8 @@ pub(super) fn position(text: &str) -> Result<Position, Rejection> {
 /// A part of what is kept of a channel.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"channel": "chat-room-7", "epoch": "8f3a0c5d11e2b746", "first": 1, "last": 17, "complete": true,
-    "publications": [{"offset": 17, "timestamp": 1764000000000_u64, "user": "42", "kind": "data", "text": "hello"}]}))]
+    "publications": [{"offset": 17, "timestamp": 1764000000000_u64, "user": "42", "kind": "data",
+        "content_type": "text/plain; charset=utf-8", "text": "hello"}]}))]
 pub(super) struct HistoryPage {
     /// The channel.
     channel: String,
@@ -95,13 +96,13 @@ struct HistoryEntry {
     user: Option<String>,
     /// `notification`, `announcement`, `data` or `presence`.
     kind: &'static str,
-    /// The message, where it is text.
+    /// The message, where it is text: a notification, an announcement, or data whose content type is text or JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-    /// The content type of other data.
+    /// The content type of data.
     #[serde(skip_serializing_if = "Option::is_none")]
     content_type: Option<String>,
-    /// The bytes of other data, in base64.
+    /// The bytes of data that is no text, in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(content_encoding = "base64")]
     data: Option<String>,
@@ -119,10 +120,10 @@ impl From<Publication> for HistoryEntry {
             _ => None,
         };
         let (content_type, data) = match publication.message {
-            Message::Data(data) if text.is_none() => (
-                Some(data.content_type),
-                Some(BASE64_STANDARD.encode(&data.bytes)),
-            ),
+            Message::Data(data) => {
+                let bytes = text.is_none().then(|| BASE64_STANDARD.encode(&data.bytes));
+                (Some(data.content_type), bytes)
+            }
             _ => (None, None),
         };
         Self {

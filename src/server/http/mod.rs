@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::key::{ApiKey, InvalidApiKey};
 
-use crate::{broker::Broker, session::Sessions};
+use crate::{auth::Rules, broker::Broker, session::Sessions};
 
 /// Bounds of the API. Each time is total, not idle, so that a peer gains nothing by sending a byte now and then.
 #[derive(Debug, Clone)]
@@ -83,6 +83,14 @@ impl Config {
     }
 }
 
+/// What the API speaks for.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) broker: Broker,
+    pub(crate) sessions: Sessions,
+    pub(crate) rules: Rules,
+}
+
 /// Serves the API until `shutdown`; requests in flight are then answered within 5 s.
 ///
 /// `body_limit` is the largest body in bytes. It should leave room above [`Broker::max_message`] for JSON's escapes and for
@@ -92,8 +100,7 @@ impl Config {
 /// The listener has no address. A connection that could not be accepted is no error: it is logged, and tried again.
 pub(crate) async fn serve(
     listener: TcpListener,
-    broker: Broker,
-    sessions: Sessions,
+    served: Served,
     key: ApiKey,
     body_limit: usize,
     pages: axum::Router,
@@ -103,19 +110,18 @@ pub(crate) async fn serve(
         body_limit,
         ..Config::default()
     };
-    let router = routes::router(broker, sessions, key, &config, pages);
+    let router = routes::router(served, key, &config, pages);
     connection::serve(listener, router, config, shutdown).await
 }
 
 #[cfg(test)]
 async fn serve_with(
     listener: TcpListener,
-    broker: Broker,
-    sessions: Sessions,
+    served: Served,
     key: ApiKey,
     config: Config,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let router = routes::router(broker, sessions, key, &config, axum::Router::new());
+    let router = routes::router(served, key, &config, axum::Router::new());
     connection::serve(listener, router, config, shutdown).await
 }

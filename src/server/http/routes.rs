@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
-    Config,
+    Config, Served,
     body::{Authorized, Shape, discard},
     channels::channels,
     document::{self, AnnounceErrors, NotifyErrors, PublishErrors},
@@ -29,9 +29,10 @@ use super::{
     sessions,
 };
 use crate::{
-    broker::{Broker, Terms},
+    auth::Rules,
+    broker::{self, Broker, Terms},
     session::Sessions,
-    wire::{ChannelName, Message, Position, UserId, message},
+    wire::{ChannelName, Message, UserId, message},
 };
 
 /// What every request shares.
@@ -40,6 +41,7 @@ pub(super) struct Api {
     pub(super) body_limit: usize,
     pub(super) broker: Broker,
     pub(super) sessions: Sessions,
+    rules: Rules,
     document: Bytes,
 }
 
@@ -47,18 +49,18 @@ pub(super) struct Api {
 const BYTES: &str = "application/octet-stream";
 
 /// The API, and `pages` beside it.
-pub(super) fn router(
-    broker: Broker,
-    live: Sessions,
-    key: ApiKey,
-    config: &Config,
-    pages: Router,
-) -> Router {
+pub(super) fn router(served: Served, key: ApiKey, config: &Config, pages: Router) -> Router {
+    let Served {
+        broker,
+        sessions: live,
+        rules,
+    } = served;
     let api = Api {
         key,
         body_limit: config.body_limit,
         broker,
         sessions: live,
+        rules,
         document: document::render().into(),
     };
     Router::new()
@@ -96,10 +98,14 @@ pub(super) struct Notify {
     user: String,
     /// What it says.
     text: String,
+    /// A key of your own with which you may try again: the notification is stored once within five minutes, or the channel's next 16,383
+    /// messages with keys. The same key with another text is refused.
+    #[schema(min_length = 1, max_length = 128, example = "order-17-shipped")]
+    key: Option<String>,
 }
 
 impl Shape for Notify {
-    const SHAPE: &'static str = r#"{"user": "42", "text": "..."}"#;
+    const SHAPE: &'static str = r#"{"user": "42", "text": "..."}, and "key": "..." if you like"#;
 }
 
 /// An announcement for everybody.
@@ -109,10 +115,14 @@ impl Shape for Notify {
 pub(super) struct Announce {
     /// What it says.
     text: String,
+    /// A key of your own with which you may try again: the announcement is stored once within five minutes, or the channel's next 16,383
+    /// messages with keys. The same key with another text is refused.
+    #[schema(min_length = 1, max_length = 128, example = "maintenance-2026-11-28")]
+    key: Option<String>,
 }
 
 impl Shape for Announce {
-    const SHAPE: &'static str = r#"{"text": "..."}"#;
+    const SHAPE: &'static str = r#"{"text": "..."}, and "key": "..." if you like"#;
 }
 
 /// A message for a channel. Exactly one of `text`, `json` and `base64` carries it.
@@ -140,6 +150,15 @@ pub(super) struct Publish {
     /// Another content type than the default one. The server does not read it.
     #[schema(example = "text/markdown")]
     content_type: Option<String>,
+    /// The user who published it: subscribers are shown this user as the publisher, unless the channel's rule hides publishers, and the
+    /// key is then one of the user's own. Without it the publisher is the server. No rule is asked.
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[A-Za-z0-9_.:/@+=~,|%-]+$",
+        example = "42"
+    )]
+    user: Option<String>,
     /// A key of your own with which you may try again: the message is stored once within five minutes, or the channel's next 16,383
     /// messages with keys. The same key with another message is refused.
     #[schema(min_length = 1, max_length = 128, example = "order-17")]
@@ -159,7 +178,7 @@ pub(super) struct Publish {
 }
 
 impl Shape for Publish {
-    const SHAPE: &'static str = r#"{"channel": "chat-room-7", "text": "..."}, or "json": any value or "base64": "..." in place of "text", and "content_type", "key", "conflation_key" and "exclude_session" if you like"#;
+    const SHAPE: &'static str = r#"{"channel": "chat-room-7", "text": "..."}, or "json": any value or "base64": "..." in place of "text", and "content_type", "user", "key", "conflation_key" and "exclude_session" if you like"#;
 }
 
 /// A field that is there counts, also when it is `null`.
@@ -223,12 +242,12 @@ pub(super) struct Published {
 }
 
 impl Published {
-    fn new(channel: &ChannelName, position: Position) -> Json<Self> {
+    fn new(channel: &ChannelName, published: broker::Published, key: Option<&str>) -> Json<Self> {
         Json(Self {
             channel: channel.to_string(),
-            epoch: position.epoch.to_string(),
-            offset: position.offset,
-            duplicate: None,
+            epoch: published.position.epoch.to_string(),
+            offset: published.position.offset,
+            duplicate: key.map(|_| published.duplicate),
         })
     }
 }
@@ -258,9 +277,11 @@ pub(super) async fn notify(
     Authorized(request): Authorized<Notify>,
 ) -> Result<Json<Published>, Rejection> {
     let user = UserId::parse(&request.user).map_err(Rejection::User)?;
-    let position = api.broker.notify(&user, request.text);
-    let position = position.map_err(Rejection::Publish)?;
-    Ok(Published::new(&ChannelName::of_user(&user), position))
+    let key = request.key.as_deref();
+    let published = api.broker.notify_with(&user, request.text, keyed(key));
+    let published = published.map_err(Rejection::Publish)?;
+    let channel = ChannelName::of_user(&user);
+    Ok(Published::new(&channel, published, key))
 }
 
 /// Announce to everybody
@@ -273,9 +294,10 @@ pub(super) async fn announce(
     State(api): State<Arc<Api>>,
     Authorized(request): Authorized<Announce>,
 ) -> Result<Json<Published>, Rejection> {
-    let position = api.broker.announce(request.text);
-    let position = position.map_err(Rejection::Publish)?;
-    Ok(Published::new(&ChannelName::global(), position))
+    let key = request.key.as_deref();
+    let published = api.broker.announce_with(request.text, keyed(key));
+    let published = published.map_err(Rejection::Publish)?;
+    Ok(Published::new(&ChannelName::global(), published, key))
 }
 
 /// Publish to a channel
@@ -294,20 +316,28 @@ pub(super) async fn publish(
     Authorized(mut request): Authorized<Publish>,
 ) -> Result<Json<Published>, Rejection> {
     let channel = ChannelName::parse(&request.channel).map_err(Rejection::Channel)?;
+    let user = request.user.take().map(|user| UserId::parse(&user));
+    let user = user.transpose().map_err(Rejection::User)?;
     let (key, conflation_key) = (request.key.take(), request.conflation_key.take());
     let exclude = request.exclude_session.take();
-    let mut terms = Terms::new();
-    terms.key = key.as_deref();
+    let mut terms = keyed(key.as_deref());
     terms.conflation_key = conflation_key.as_deref();
     terms.exclude = exclude.map(|text| session_id(&text)).transpose()?;
     let message = request.message()?;
-    let published = api.broker.publish_with(&channel, None, &message, terms);
+    let shown = user
+        .as_ref()
+        .filter(|_| !api.rules.hides_publisher(&channel));
+    let published = api
+        .broker
+        .publish_as(&channel, shown, user.as_ref(), &message, terms);
     let published = published.map_err(Rejection::Publish)?;
-    let Json(answer) = Published::new(&channel, published.position);
-    Ok(Json(Published {
-        duplicate: key.is_some().then_some(published.duplicate),
-        ..answer
-    }))
+    Ok(Published::new(&channel, published, key.as_deref()))
+}
+
+fn keyed(key: Option<&str>) -> Terms<'_> {
+    let mut terms = Terms::new();
+    terms.key = key;
+    terms
 }
 
 fn session_id(text: &str) -> Result<u64, Rejection> {

@@ -19,8 +19,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiKey, Config, serve_with};
+use super::{ApiKey, Config, Served, serve_with};
 use crate::{
+    auth::Rules,
     broker::{self, Broker},
     session::Sessions,
 };
@@ -42,18 +43,20 @@ impl Server {
     }
 
     async fn with(broker: broker::Config, config: Config) -> Self {
+        Self::with_rules(broker, config, Rules::default()).await
+    }
+
+    async fn with_rules(broker: broker::Config, config: Config, rules: Rules) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (broker, shutdown) = (Broker::new(broker), CancellationToken::new());
         let key = ApiKey::new(KEY).unwrap();
-        let serving = serve_with(
-            listener,
-            broker.clone(),
-            Sessions::default(),
-            key,
-            config,
-            shutdown.clone(),
-        );
+        let served = Served {
+            broker: broker.clone(),
+            sessions: Sessions::default(),
+            rules,
+        };
+        let serving = serve_with(listener, served, key, config, shutdown.clone());
         Self {
             address,
             broker,

@@ -29,23 +29,23 @@ assert.equal(health.status, 'ok');
 const document: Record<string, unknown> = await ok(api.GET('/openapi.json'));
 assert.equal(document['openapi'], '3.1.0');
 
-const notified = await ok(api.POST('/v1/notify', { body: { user: 'ts', text: 'one' } }));
+const notified = await ok(api.POST('/v1/notify', { body: { user: 'ts', text: 'one', key: 'ts-1' } }));
 assert.equal(notified.channel, 'user-ts');
-const announced = await ok(api.POST('/v1/announce', { body: { text: 'two' } }));
+const announced = await ok(api.POST('/v1/announce', { body: { text: 'two', key: `ts-${room}` } }));
 assert.equal(announced.channel, 'global');
 const first = await ok(api.POST('/v1/publish', { body: { channel: room, text: 'three', key: 'ts-1' } }));
 const again = await ok(api.POST('/v1/publish', { body: { channel: room, text: 'three', key: 'ts-1' } }));
 assert.deepEqual([first.duplicate, again.duplicate, again.offset], [false, true, first.offset]);
-await ok(api.POST('/v1/publish', { body: { channel: room, json: { likes: 3 } } }));
+await ok(api.POST('/v1/publish', { body: { channel: room, json: { likes: 3 }, user: 'ts' } }));
 await ok(api.POST('/v1/publish', { body: { channel: room, base64: 'AP8=' } }));
 
 const history = await ok(api.POST('/v1/history', { body: { channel: room, from: `${first.epoch}:${first.offset - 1}` } }));
 assert.equal(history.epoch, first.epoch);
-const messages = history.publications.map(({ offset, kind, text, data }) => ({ offset, kind, text, data }));
+const messages = history.publications.map(({ offset, user, content_type, text, data }) => ({ offset, user, content_type, text, data }));
 assert.deepEqual(messages, [
-  { offset: first.offset, kind: 'data', text: 'three', data: undefined },
-  { offset: first.offset + 1, kind: 'data', text: '{"likes":3}', data: undefined },
-  { offset: first.offset + 2, kind: 'data', text: undefined, data: 'AP8=' },
+  { offset: first.offset, user: null, content_type: 'text/plain; charset=utf-8', text: 'three', data: undefined },
+  { offset: first.offset + 1, user: 'ts', content_type: 'application/json', text: '{"likes":3}', data: undefined },
+  { offset: first.offset + 2, user: null, content_type: 'application/octet-stream', text: undefined, data: 'AP8=' },
 ]);
 
 const present = await ok(api.GET('/v1/presence', { params: { query: { channel: room, limit: 10 } } }));

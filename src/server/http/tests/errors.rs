@@ -47,7 +47,7 @@ async fn a_bad_body_is_told_where_and_what_instead() {
             "notify",
             r#"{"user": "42", "text": "x", "ttl": 5}"#,
             unfit,
-            "unknown field `ttl`, expected `user` or `text`",
+            "unknown field `ttl`, expected one of `user`, `text`, `key`",
         ),
         (
             "notify",

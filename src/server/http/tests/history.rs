@@ -40,7 +40,7 @@ async fn what_is_kept_is_read_page_by_page() {
             .publish(&channel, Some(&"42".parse().unwrap()), &message)
             .unwrap();
     }
-    let one = json!({"offset": 1, "user": "42", "kind": "data", "text": "one"});
+    let one = json!({"offset": 1, "user": "42", "kind": "data", "content_type": "text/plain; charset=utf-8", "text": "one"});
     let two =
         json!({"offset": 2, "user": "42", "kind": "data", "content_type": "a/b", "data": "AP8="});
     let three = json!({"offset": 3, "user": "42", "kind": "announcement", "text": "three"});
@@ -100,5 +100,75 @@ async fn a_question_that_makes_no_sense_is_refused_in_words() {
             "{answer:?}"
         );
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn data_of_every_content_type_has_its_content_type() {
+    let server = Server::start().await;
+    for (fields, content_type, text, data) in [
+        (
+            json!({"text": "one"}),
+            "text/plain; charset=utf-8",
+            json!("one"),
+            Value::Null,
+        ),
+        (
+            json!({"json": {"a": [1]}}),
+            "application/json",
+            json!(r#"{"a":[1]}"#),
+            Value::Null,
+        ),
+        (
+            json!({"text": "# t", "content_type": "text/markdown"}),
+            "text/markdown",
+            json!("# t"),
+            Value::Null,
+        ),
+        (
+            json!({"json": 1, "content_type": "application/geo+json"}),
+            "application/geo+json",
+            Value::Null,
+            json!("MQ=="),
+        ),
+        (
+            json!({"base64": "AP8="}),
+            "application/octet-stream",
+            Value::Null,
+            json!("AP8="),
+        ),
+        // Text by its content type, but not by its bytes.
+        (
+            json!({"base64": "AP8=", "content_type": "text/plain"}),
+            "text/plain",
+            Value::Null,
+            json!("AP8="),
+        ),
+        (
+            json!({"text": "x", "content_type": ""}),
+            "",
+            Value::Null,
+            json!("eA=="),
+        ),
+    ] {
+        let mut body = fields.clone();
+        body["channel"] = json!("a");
+        assert_eq!(server.post("/v1/publish", &body).await.status, 200);
+        let query = json!({"channel": "a", "limit": 1, "reverse": true});
+        let page = server.post("/v1/history", &query).await.json();
+        let entry = &page["publications"][0];
+        assert_eq!(
+            (&entry["content_type"], &entry["text"], &entry["data"]),
+            (&json!(content_type), &text, &data),
+            "{fields}"
+        );
+    }
+    let notify = json!({"user": "42", "text": "x"});
+    assert_eq!(server.post("/v1/notify", &notify).await.status, 200);
+    let page = server
+        .post("/v1/history", &json!({"channel": "user-42"}))
+        .await
+        .json();
+    assert_eq!(page["publications"][0].get("content_type"), None);
     server.stop().await;
 }

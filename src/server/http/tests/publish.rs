@@ -1,9 +1,15 @@
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use super::{KEY, LONG, Server};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::{KEY, LONG, Server, patient};
 use crate::{
-    broker::{Delivery, Subscription},
+    auth::{Rule, Rules, Who},
+    broker::{self, Delivery, Subscription},
     wire::{ChannelName, Message, Publication},
 };
 
@@ -235,5 +241,127 @@ async fn a_message_with_a_key_is_stored_once() {
         assert_eq!(next(&mut subscription).await.message.as_text(), Some(text));
     }
     assert_eq!(server.broker.stats().publications, 2);
+    server.stop().await;
+}
+
+/// A server whose clock shows another time whenever it is read.
+async fn with_a_running_clock() -> Server {
+    let time = AtomicU64::new(1_000_000);
+    let config = broker::Config {
+        clock: Arc::new(move || time.fetch_add(1_000, Ordering::Relaxed)),
+        ..broker::Config::default()
+    };
+    Server::with(config, patient()).await
+}
+
+#[tokio::test]
+async fn repeated_notification_and_announcement_with_a_key_are_stored_once() {
+    let server = with_a_running_clock().await;
+    for (path, channel, body) in [
+        (
+            "/v1/notify",
+            "user-42",
+            json!({"user": "42", "text": "one", "key": "a"}),
+        ),
+        ("/v1/announce", "global", json!({"text": "one", "key": "a"})),
+    ] {
+        let mut subscription = subscribe(&server, channel);
+        for duplicate in [false, true, true] {
+            let answer = server.post(path, &body).await;
+            let mut wanted = wanted(&subscription, 1);
+            wanted["duplicate"] = json!(duplicate);
+            assert_eq!((answer.status, answer.json()), (200, wanted));
+        }
+        let mut other = body.clone();
+        other["text"] = json!("two");
+        let answer = server.post(path, &other).await;
+        answer.error(409, "key_reused", Some(117));
+        for key in ["", &"k".repeat(129)] {
+            other["key"] = json!(key);
+            let answer = server.post(path, &other).await;
+            assert_eq!(answer.status, 422, "{answer:?}");
+            assert_eq!(answer.json()["error"]["code"], "invalid_key");
+        }
+        // Without a key each is one of its own, and `duplicate` is not there; `null` is no key.
+        other["key"] = Value::Null;
+        for offset in [2, 3] {
+            let answer = server.post(path, &other).await;
+            assert_eq!(answer.json(), wanted(&subscription, offset));
+        }
+        for text in ["one", "two", "two"] {
+            let publication = next(&mut subscription).await;
+            assert_eq!(publication.message.as_text(), Some(text));
+            let (Message::Notification(crate::wire::Notification { timestamp, .. })
+            | Message::Announcement(crate::wire::Announcement { timestamp, .. })) =
+                publication.message
+            else {
+                panic!("another kind")
+            };
+            assert!(timestamp >= 1_000_000, "the timestamp is the server's");
+        }
+    }
+    // A key of one user's notifications is none of another's.
+    let body = json!({"user": "43", "text": "one", "key": "a"});
+    let answer = server.post("/v1/notify", &body).await;
+    assert_eq!(answer.json()["duplicate"], false);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn repetitions_at_the_same_time_are_stored_once() {
+    let server = with_a_running_clock().await;
+    let body = json!({"text": "one", "key": "a"});
+    let answers = (0..16).map(|_| server.post("/v1/announce", &body));
+    let answers = futures_util::future::join_all(answers).await;
+    let first = answers
+        .iter()
+        .filter(|answer| answer.json()["duplicate"] == false);
+    assert_eq!(first.count(), 1, "{answers:?}");
+    assert!(answers.iter().all(|answer| answer.json()["offset"] == 1));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn publishing_user_is_shown_unless_the_rule_hides_publishers() {
+    let rule = |pattern: &str| Rule::new(pattern.parse().unwrap(), Who::Everyone, Who::Nobody);
+    let rules = Rules::new(vec![
+        rule("room-{room}"),
+        rule("vote-{vote}").hide_publisher(),
+    ]);
+    let server = Server::with_rules(broker::Config::default(), patient(), rules.unwrap()).await;
+    // A channel without a rule, too.
+    for (channel, shown) in [("room-7", true), ("vote-7", false), ("elsewhere", true)] {
+        let mut subscription = subscribe(&server, channel);
+        for (user, publisher) in [
+            (json!("42"), Some("42")),
+            (json!("a@b:c/d"), Some("a@b:c/d")),
+            (Value::Null, None),
+        ] {
+            let body = json!({"channel": channel, "text": "x", "user": user});
+            let answer = server.post("/v1/publish", &body).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let publication = next(&mut subscription).await;
+            let wanted = publisher.filter(|_| shown);
+            assert_eq!(publication.publisher.as_deref(), wanted, "{channel}");
+        }
+    }
+    for user in ["", "a b", "*", "{user}", "\u{e9}", &"u".repeat(201)] {
+        let body = json!({"channel": "room-7", "text": "x", "user": user});
+        let answer = server.post("/v1/publish", &body).await;
+        answer.error(422, "invalid_user", None);
+    }
+    let answer = server
+        .post(
+            "/v1/publish",
+            &json!({"channel": "room-7", "text": "x", "user": 42}),
+        )
+        .await;
+    answer.error(400, "invalid_request", None);
+    // A key is that of the user who publishes.
+    for (user, duplicate) in [("42", false), ("43", false), ("42", true)] {
+        let body = json!({"channel": "vote-7", "text": "x", "user": user, "key": "k"});
+        let answer = server.post("/v1/publish", &body).await;
+        assert_eq!(answer.json()["duplicate"], duplicate, "{user}");
+    }
     server.stop().await;
 }
