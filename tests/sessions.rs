@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{each, publication};
 use tidings::{
@@ -15,6 +15,7 @@ use tidings::{
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
 
 fn channel(name: &str) -> ChannelName {
     ChannelName::parse(name).unwrap()
@@ -34,6 +35,14 @@ fn token(server: &TestServer, allow: &[&str], valid_for: Duration) -> String {
     let claims = Claims::new(&user("1"), SystemTime::now() + valid_for)
         .subscribe(&permissions)
         .publish(&permissions);
+    server.issuer().issue_with(claims)
+}
+
+/// A token of a user that was issued at a time, and says so in whole seconds.
+fn issued(server: &TestServer, name: &str, at: SystemTime, valid_for: Duration) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap();
+    let at = UNIX_EPOCH + Duration::from_secs(since.as_secs());
+    let claims = Claims::new(&user(name), at + valid_for).issued_at(at);
     server.issuer().issue_with(claims)
 }
 
@@ -196,7 +205,9 @@ async fn a_revoked_user_is_out_until_new_credentials_are_issued(transport: Trans
         client(&server, transport, old.clone()).await,
     );
     let other = server.client("2", transport).await.unwrap();
-    assert_eq!(server.sessions().revoke(&user("1"), HOUR), Ok(2));
+    let revocation = server.sessions().revoke(&user("1"), HOUR).unwrap();
+    assert_eq!(revocation.sessions, 2);
+    assert_eq!(revocation.expires, Some(revocation.issued_before + HOUR));
     for client in [one, two] {
         assert_eq!(client.closed().await.0, Some(Code::REVOKED));
     }
@@ -207,17 +218,14 @@ async fn a_revoked_user_is_out_until_new_credentials_are_issued(transport: Trans
         let refused = builder.connect().await.unwrap_err();
         assert_eq!(refused.code(), Some(Code::REVOKED));
     }
-    let later = SystemTime::now() + Duration::from_secs(1);
-    let claims = Claims::new(&user("1"), later + HOUR).issued_at(later);
-    let new = server.issuer().issue_with(claims);
-    client(&server, transport, new).await;
     // It is forgotten after its time, and is another for each user.
     // A shorter revocation does not end a longer one, and one beyond every clock lasts.
     for (name, times) in [("1", [HOUR, Duration::ZERO]), ("3", [Duration::MAX, HOUR])] {
-        let old = server.token(name);
-        for time in times {
-            server.sessions().revoke(&user(name), time).unwrap();
-        }
+        let old = issued(&server, name, SystemTime::now() - SECOND, HOUR);
+        let revoke = |time| server.sessions().revoke(&user(name), time).unwrap();
+        let [first, second] = times.map(revoke);
+        assert_eq!(first.expires, second.expires);
+        assert_eq!(first.expires.is_none(), name == "3");
         let builder = server.client_builder(transport).token(old);
         let refused = builder.connect().await.unwrap_err();
         assert_eq!(refused.code(), Some(Code::REVOKED), "{name}");
@@ -228,6 +236,39 @@ async fn a_revoked_user_is_out_until_new_credentials_are_issued(transport: Trans
         .revoke(&user("4"), Duration::ZERO)
         .unwrap();
     server.client("4", transport).await.unwrap();
+}
+
+each!(tokens_issued_after_a_revocation_are_accepted_at_once);
+async fn tokens_issued_after_a_revocation_are_accepted_at_once(transport: Transport) {
+    let server = TestServer::start().await;
+    // Most issuers write whole seconds: the tokens before and after may say the same one. This goes on until they do.
+    let (revocation, second) = loop {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let second = UNIX_EPOCH + Duration::from_secs(since.as_secs());
+        let old = issued(&server, "1", second, HOUR);
+        let session = client(&server, transport, old).await;
+        let revocation = server.sessions().revoke(&user("1"), HOUR).unwrap();
+        assert_eq!(session.closed().await.0, Some(Code::REVOKED));
+        if revocation.issued_before < second + SECOND {
+            break (revocation, second);
+        }
+    };
+    assert_eq!(revocation.sessions, 1);
+    for (issued_at, valid_for, accepted) in [
+        (second, HOUR + SECOND, true),
+        (second + SECOND, HOUR, true),
+        (second + 2 * SECOND, HOUR, true),
+        // Of the session that was ended.
+        (second, HOUR, false),
+        (second - SECOND, HOUR + SECOND, false),
+        (second - HOUR, 3 * HOUR, false),
+    ] {
+        let token = issued(&server, "1", issued_at, valid_for);
+        let connected = server.client_builder(transport).token(token).connect();
+        let code = connected.await.err().and_then(|error| error.code());
+        let wanted = (!accepted).then_some(Code::REVOKED);
+        assert_eq!(code, wanted, "{issued_at:?} {valid_for:?}");
+    }
 }
 
 each!(sessions_are_listed_while_they_are_open);
@@ -359,9 +400,25 @@ async fn a_backend_directs_sessions_over_http(transport: Transport) {
     assert_eq!(closed, (Some(Code(1001)), "signed out".to_owned()));
 
     let again = server.client("1", transport).await.unwrap();
-    assert_eq!(
-        post(&server, "/v1/revoke", r#"{"user": "1"}"#).await,
-        done(1, 1)
-    );
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let revoked = post(&server, "/v1/revoke", r#"{"user": "1"}"#).await;
+    let issued_before = revoked["issued_before"].as_u64().unwrap();
+    assert!(u128::from(issued_before) >= before.as_millis(), "{revoked}");
+    let wanted = serde_json::json!({
+        "sessions": 1, "changed": 1, "issued_before": issued_before, "expires": issued_before + 86_400_000,
+    });
+    assert_eq!(revoked, wanted);
     assert_eq!(again.closed().await.0, Some(Code::REVOKED));
+    for (seconds, length) in [
+        ("0", Some(0)),
+        ("90", Some(90_000)),
+        ("18446744073709551615", None),
+    ] {
+        let body = format!(r#"{{"user": "{seconds}", "seconds": {seconds}}}"#);
+        let revoked = post(&server, "/v1/revoke", &body).await;
+        assert_eq!(revoked["sessions"], 0);
+        let issued_before = revoked["issued_before"].as_u64().unwrap();
+        let expires = length.map(|length: u64| issued_before + length);
+        assert_eq!(revoked["expires"], serde_json::json!(expires), "{revoked}");
+    }
 }

@@ -23,7 +23,7 @@ use crate::{
     transport::{Sha256, listener::Listener},
 };
 
-pub use crate::session::{Sessions, TooManyRevocations};
+pub use crate::session::{Revocation, Sessions, TooManyRevocations};
 pub use crate::transport::{BindError, Certificate, InvalidTls, Origins};
 pub use builder::{Builder, Limits};
 pub use certificates::CertificateFiles;

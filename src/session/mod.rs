@@ -45,7 +45,7 @@ use crate::{
 };
 
 pub use handle::{PostStream, Progress, Session};
-pub use roster::{Sessions, TooManyRevocations};
+pub use roster::{Revocation, Sessions, TooManyRevocations};
 pub use subscribe::SubscribeError;
 
 use control::Control;

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{Close, Session};
@@ -30,18 +30,46 @@ struct State {
 }
 
 /// Credentials of a user that are refused.
-#[derive(Clone, Copy)]
 struct Revoked {
-    /// Those that were issued before.
+    /// Those that were issued before, by the microsecond.
     issued_before: SystemTime,
+    /// Expiries of credentials of that very second which sessions had that the revocation ended.
+    used: Vec<Option<SystemTime>>,
     /// When that is forgotten; `None` for never.
     until: Option<SystemTime>,
 }
+
+/// Most expiries in [`Revoked::used`]. Beyond it all credentials of that second are refused.
+const MAX_USED: usize = 64;
 
 impl Revoked {
     fn is_over(&self, now: SystemTime) -> bool {
         self.until.is_some_and(|until| until <= now)
     }
+
+    fn concerns(&self, grant: &Grant) -> bool {
+        let Some(issued_at) = grant.issued_at else {
+            return true;
+        };
+        // Most issuers write `iat` in whole seconds: it does not say on which side of the revocation its second is.
+        let permitted = issued_at >= self.issued_before
+            || issued_at == to_second(self.issued_before)
+                && self.used.len() <= MAX_USED
+                && !self.used.contains(&grant.expires_at);
+        !permitted
+    }
+}
+
+/// Result of [`Sessions::revoke`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Revocation {
+    /// Number of sessions that it ended.
+    pub sessions: usize,
+    /// Time of the revocation, to the microsecond: credentials that were issued before are refused.
+    pub issued_before: SystemTime,
+    /// Time at which the revocation is forgotten; `None` for never.
+    pub expires: Option<SystemTime>,
 }
 
 /// There is no room to remember another revocation.
@@ -76,12 +104,7 @@ impl Sessions {
     /// Every session of a user.
     #[must_use]
     pub fn of_user(&self, user: &UserId) -> Vec<Session> {
-        let state = self.lock();
-        let ids = state.users.get(user).map_or(&[][..], Vec::as_slice);
-        ids.iter()
-            .filter_map(|id| state.open.get(id))
-            .cloned()
-            .collect()
+        self.lock().of_user(user)
     }
 
     /// At most `limit` sessions, in the order of their identities, after `after` where it is given: call it again with the last
@@ -103,14 +126,16 @@ impl Sessions {
 
     /// Ends every session of a user with [`Code::REVOKED`], and refuses credentials of that user that were issued before now, or say
     /// nothing of when they were, for as long as `keep`: until the last of them would have expired by itself. A revocation for longer
-    /// that there is already stays. A token says in which second it was issued, so one of the same second is refused, too. Returns how
-    /// many ended.
+    /// that there is already stays.
+    ///
+    /// Credentials that are issued afterwards are accepted at once. Where their time of issue has whole seconds (`iat` of most tokens),
+    /// those of the revocation's own second are accepted, unless they are credentials of a session that the revocation ended.
     ///
     /// # Errors
     /// [`TooManyRevocations`]: nothing was done.
-    pub fn revoke(&self, user: &UserId, keep: Duration) -> Result<usize, TooManyRevocations> {
-        let now = SystemTime::now();
-        {
+    pub fn revoke(&self, user: &UserId, keep: Duration) -> Result<Revocation, TooManyRevocations> {
+        let now = to_micros(SystemTime::now());
+        let (sessions, expires) = {
             let mut state = self.lock();
             if state.revoked.len() >= MAX_REVOKED {
                 state.revoked.retain(|_, revoked| !revoked.is_over(now));
@@ -120,24 +145,41 @@ impl Sessions {
             }
             // What a clock cannot show is for ever, and what was revoked for longer stays so.
             let mut until = now.checked_add(keep);
-            if let Some(known) = state.revoked.get(user) {
+            let mut used = Vec::new();
+            if let Some(known) = state.revoked.remove(user) {
                 until = match (known.until, until) {
                     (Some(known), Some(until)) => Some(known.max(until)),
                     _ => None,
                 };
+                if to_second(known.issued_before) == to_second(now) {
+                    used = known.used;
+                }
+            }
+            let sessions = state.of_user(user);
+            for session in &sessions {
+                let grant = session.grant();
+                let same_second = grant.issued_at == Some(to_second(now));
+                if same_second && used.len() <= MAX_USED && !used.contains(&grant.expires_at) {
+                    used.push(grant.expires_at);
+                }
             }
             let revoked = Revoked {
                 issued_before: now,
+                used,
                 until,
             };
+            // Who comes from here on is checked before it is on the list.
             state.revoked.insert(user.clone(), revoked);
-        }
-        // Who comes from here on is checked before it is on the list.
-        let sessions = self.of_user(user);
+            (sessions, until)
+        };
         for session in &sessions {
             session.close(Code::REVOKED, REVOKED);
         }
-        Ok(sessions.len())
+        Ok(Revocation {
+            sessions: sessions.len(),
+            issued_before: now,
+            expires,
+        })
     }
 
     /// Whether the credentials of `grant` were revoked.
@@ -164,19 +206,38 @@ impl Sessions {
 const REVOKED: &str = "the credentials of this session were revoked";
 
 impl State {
+    fn of_user(&self, user: &UserId) -> Vec<Session> {
+        let ids = self.users.get(user).map_or(&[][..], Vec::as_slice);
+        let sessions = ids.iter().filter_map(|id| self.open.get(id));
+        sessions.cloned().collect()
+    }
+
     fn check(&self, grant: &Grant) -> Result<(), Close> {
         let revoked = grant.user.as_ref().and_then(|user| self.revoked.get(user));
         let Some(revoked) = revoked else {
             return Ok(());
         };
-        let issued_after = grant
-            .issued_at
-            .is_some_and(|issued_at| issued_at >= revoked.issued_before);
-        if issued_after || revoked.is_over(SystemTime::now()) {
+        if !revoked.concerns(grant) || revoked.is_over(SystemTime::now()) {
             return Ok(());
         }
         Err(Close::new(Code::REVOKED, REVOKED))
     }
+}
+
+/// The time without what tokens cannot say of it.
+fn to_micros(time: SystemTime) -> SystemTime {
+    round_down(time, 1_000)
+}
+
+fn to_second(time: SystemTime) -> SystemTime {
+    round_down(time, 1_000_000_000)
+}
+
+/// The last multiple of some nanoseconds, at most a second of them.
+fn round_down(time: SystemTime, nanos: u32) -> SystemTime {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let beyond = Duration::from_nanos((since.subsec_nanos() % nanos).into());
+    time.checked_sub(beyond).unwrap_or(time)
 }
 
 fn parse_id(id: &str) -> Option<u64> {
@@ -210,5 +271,44 @@ impl fmt::Debug for Sessions {
         f.debug_struct("Sessions")
             .field("open", &self.count())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_of_too_many_ended_sessions_refuse_the_whole_second() {
+        let second = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let after = |micros| second + Duration::from_micros(micros);
+        let grant = |issued_at| Grant::anonymous().issued_at(issued_at);
+        let mut revoked = Revoked {
+            issued_before: to_micros(after(400) + Duration::from_nanos(999)),
+            used: Vec::new(),
+            until: None,
+        };
+        assert_eq!(revoked.issued_before, after(400));
+        assert!(revoked.concerns(&Grant::anonymous()));
+        for (issued_at, refused) in [
+            (after(399), true),
+            (after(400), false),
+            (after(401), false),
+            (second, false),
+            (second - Duration::from_nanos(1), true),
+            (UNIX_EPOCH, true),
+        ] {
+            assert_eq!(
+                revoked.concerns(&grant(issued_at)),
+                refused,
+                "{issued_at:?}"
+            );
+        }
+        let expiries = (0..=MAX_USED as u64).map(|number| Some(after(number)));
+        revoked.used.extend(expiries);
+        assert!(revoked.concerns(&grant(second)));
+        revoked.used.pop();
+        assert!(!revoked.concerns(&grant(second)));
+        assert!(revoked.concerns(&grant(second).expires_at(after(7))));
     }
 }

@@ -1,6 +1,9 @@
 //! Orders for live sessions: list, subscribe, unsubscribe, disconnect, revoke.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -209,7 +212,7 @@ impl Shape for Disconnect {
 pub(super) struct Revoke {
     /// Whose.
     user: String,
-    /// How long tokens that were issued before now are refused: until the last of them expires by itself. A day where nothing is said.
+    /// How long tokens that were issued before now are refused: until the last of them expires by itself. Default: a day.
     seconds: Option<u64>,
 }
 
@@ -234,6 +237,37 @@ impl SessionsChanged {
             sessions: sessions.len(),
             changed,
         })
+    }
+}
+
+/// A revocation.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"sessions": 2, "changed": 2, "issued_before": 1764000000123_u64, "expires": 1764086400123_u64}))]
+pub(super) struct Revocation {
+    /// Sessions of the user.
+    sessions: usize,
+    /// Sessions that it ended: all of them.
+    changed: usize,
+    /// The time of the revocation, in milliseconds since 1970: tokens that were issued before, or do not say when, are refused.
+    issued_before: u64,
+    /// When the revocation is forgotten, in milliseconds since 1970; null for never.
+    #[schema(required = true)]
+    expires: Option<u64>,
+}
+
+impl From<session::Revocation> for Revocation {
+    fn from(revocation: session::Revocation) -> Self {
+        let milliseconds = |time: SystemTime| {
+            let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::try_from(since.as_millis()).ok()
+        };
+        Self {
+            sessions: revocation.sessions,
+            changed: revocation.sessions,
+            issued_before: milliseconds(revocation.issued_before).unwrap_or_default(),
+            // What has no room there is never.
+            expires: revocation.expires.and_then(milliseconds),
+        }
     }
 }
 
@@ -345,21 +379,19 @@ pub(super) async fn disconnect(
 
 /// Revoke credentials
 ///
-/// Ends every session of a user with `revoked`, and refuses the user's tokens that were issued before now, or do not say when (`iat`, in whole
-/// seconds: issue the next token a second later).
+/// Ends every session of a user with `revoked`, and refuses the user's tokens that were issued before now (`iat`), or do not say when. A token
+/// that is issued afterwards is accepted at once. Of tokens whose `iat` is in whole seconds and that of the revocation's second, those are
+/// refused that a session had which was ended.
 #[utoipa::path(post, path = "/v1/revoke", request_body = Revoke, tag = "sessions",
     security(("bearer" = []), ("x-api-key" = [])),
-    responses((status = 200, description = "They are told, and end.", body = SessionsChanged), RevokeErrors))]
+    responses((status = 200, description = "They are told, and end.", body = Revocation), RevokeErrors))]
 pub(super) async fn revoke(
     State(api): State<Arc<Api>>,
     Authorized(request): Authorized<Revoke>,
-) -> Result<Json<SessionsChanged>, Rejection> {
+) -> Result<Json<Revocation>, Rejection> {
     let user = parse_user(&request.user)?;
     let keep = Duration::from_secs(request.seconds.unwrap_or(DAY));
-    let ended = api.sessions.revoke(&user, keep);
-    let sessions = ended.map_err(Rejection::Revocations)?;
-    Ok(Json(SessionsChanged {
-        sessions,
-        changed: sessions,
-    }))
+    let revocation = api.sessions.revoke(&user, keep);
+    let revocation = revocation.map_err(Rejection::Revocations)?;
+    Ok(Json(revocation.into()))
 }

@@ -64,7 +64,7 @@ assert.deepEqual(await ok(api.POST('/v1/unsubscribe', { body: membership })), { 
 const ended = await ok(api.POST('/v1/disconnect', { body: { user, code: 1001, reason: 'signed out' } }));
 assert.deepEqual(ended, { sessions: 1, changed: 1 });
 const revoked = await ok(api.POST('/v1/revoke', { body: { user: 'nobody', seconds: 60 } }));
-assert.equal(revoked.sessions, 0);
+assert.deepEqual([revoked.sessions, revoked.expires], [0, revoked.issued_before + 60_000]);
 
 // An error is of the documented shape, too.
 const refused = await api.POST('/v1/publish', { body: { channel: 'a b', text: 'x' } });
