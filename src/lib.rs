@@ -68,4 +68,7 @@ pub mod testing;
 pub mod transport;
 pub mod wire;
 
+/// Attribute that an implementation of [`auth::Authenticator`] or [`endpoint::Endpoint`] carries.
+#[cfg(feature = "server")]
+pub use async_trait::async_trait;
 pub use wire::{ChannelName, Code, Message, Position, Publication, Start, UserId};

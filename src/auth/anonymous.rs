@@ -34,6 +34,10 @@ impl<A: Authenticator> Authenticator for AllowAnonymous<A> {
             Some(_) => self.inner.authenticate(credentials).await,
         }
     }
+
+    fn reads_request(&self) -> bool {
+        self.inner.reads_request()
+    }
 }
 
 /// Verifies no token and lets nobody in. It is what stands behind [`AllowAnonymous::only`].
@@ -49,5 +53,9 @@ impl Authenticator for NoVerifier {
                 "this server has no key to verify a token with: connect without one, or have a key configured".into(),
             )),
         }
+    }
+
+    fn reads_request(&self) -> bool {
+        false
     }
 }

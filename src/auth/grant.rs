@@ -1,7 +1,8 @@
 //! What authentication yields.
 
-use std::time::SystemTime;
+use std::{any::Any, time::SystemTime};
 
+use super::GrantData;
 use crate::wire::{ChannelName, Pattern, UserId};
 
 /// Who a session belongs to, for how long, and what it may do apart from what the [`Rules`](super::Rules) say.
@@ -19,6 +20,8 @@ pub struct Grant {
     pub subscribe: Permissions,
     /// What it may publish to, before the rules are asked.
     pub publish: Permissions,
+    /// Data of the application, for user code in this process. It is never sent or logged.
+    pub data: GrantData,
 }
 
 impl Grant {
@@ -63,6 +66,20 @@ impl Grant {
     pub fn publish(mut self, permissions: Permissions) -> Self {
         self.publish = permissions;
         self
+    }
+
+    /// The same, with a value of the application, such as a role or a display name, for user code: see [`data`](Self::data). It takes the
+    /// place of one of the same type.
+    #[must_use]
+    pub fn with_data<T: Any + Send + Sync>(mut self, value: T) -> Self {
+        self.data.insert(value);
+        self
+    }
+
+    /// The value of this type that [`with_data`](Self::with_data) was given.
+    #[must_use]
+    pub fn data<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.data.get()
     }
 }
 

@@ -8,23 +8,27 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::SystemTime};
 
-use crate::wire::Code;
+use crate::wire::{Code, Transport};
 
 pub mod anonymous;
+pub mod data;
 pub mod delivery;
 pub mod grant;
+pub mod request;
 pub mod rules;
 pub mod token;
 
 pub use anonymous::{AllowAnonymous, NoVerifier};
+pub use data::GrantData;
 pub use delivery::{Delivery, Keyframes, OnLag, Priority};
 pub use grant::{Grant, Permissions};
+pub use request::Request;
 pub use rules::{InvalidRule, Rule, Rules, Who};
 pub use token::{Algorithm, Claims, InvalidKey, JwtAuthenticator, TokenIssuer, VerifyingKey};
 
 /// What a client presents, in `Hello` or when it refreshes its token, and where it comes from.
 ///
-/// `Debug` prints whether there is a token, never the token.
+/// `Debug` prints whether there is a token, never the token; of [`request`](Self::request) it prints no value.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Credentials<'a> {
@@ -36,10 +40,17 @@ pub struct Credentials<'a> {
     pub remote: SocketAddr,
     /// The time to judge the token by.
     pub now: SystemTime,
+    /// Transport of the connection.
+    pub transport: Transport,
+    /// HTTP request that opened the connection, with its origin, cookies and query: at a refresh, too. `None` over raw QUIC, and where
+    /// [`Authenticator::reads_request`] says no.
+    pub request: Option<&'a Request>,
+    /// Grant that the session has already, where this is a refresh; `None` for a new session.
+    pub current: Option<&'a Grant>,
 }
 
 impl<'a> Credentials<'a> {
-    /// Credentials of a client at `remote`, to be judged at `now`.
+    /// Credentials of a client at `remote`, to be judged at `now`: those of a new session over raw QUIC.
     #[must_use]
     pub const fn new(
         token: Option<&'a str>,
@@ -52,7 +63,25 @@ impl<'a> Credentials<'a> {
             client,
             remote,
             now,
+            transport: Transport::Quic,
+            request: None,
+            current: None,
         }
+    }
+
+    /// The same credentials over another transport, with the HTTP request that opened the connection.
+    #[must_use]
+    pub const fn over(mut self, transport: Transport, request: Option<&'a Request>) -> Self {
+        self.transport = transport;
+        self.request = request;
+        self
+    }
+
+    /// The same credentials for the refresh of a session with this grant.
+    #[must_use]
+    pub const fn of_session(mut self, current: &'a Grant) -> Self {
+        self.current = Some(current);
+        self
     }
 }
 
@@ -63,11 +92,53 @@ impl fmt::Debug for Credentials<'_> {
             .field("client", &self.client)
             .field("remote", &self.remote)
             .field("now", &self.now)
+            .field("transport", &self.transport)
+            .field("request", &self.request)
+            .field("current", &self.current)
             .finish()
     }
 }
 
 /// Decides who a client is.
+///
+/// ```
+/// use tidings::{
+///     async_trait,
+///     auth::{Authenticator, Credentials, Denied, Grant},
+///     client::Transport,
+///     testing::TestServer,
+/// };
+///
+/// /// Application data that the grant carries to user code.
+/// struct Profile {
+///     role: String,
+/// }
+///
+/// /// Lets in tenants that the URL names: `wss://example.org/tidings?tenant=acme`.
+/// struct Tenants;
+///
+/// #[async_trait]
+/// impl Authenticator for Tenants {
+///     async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Grant, Denied> {
+///         // Raw QUIC has no HTTP request.
+///         let request = credentials.request.ok_or(Denied::Missing)?;
+///         let tenant = request.query_parameter("tenant").ok_or(Denied::Missing)?;
+///         let user = format!("{tenant}:guest");
+///         let user = user.parse().map_err(|_| Denied::Invalid("an invalid tenant".to_owned()))?;
+///         Ok(Grant::user(user).with_data(Profile { role: "guest".to_owned() }))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = TestServer::start_with(|builder| builder.authenticator(Tenants)).await;
+/// let url = server.url(Transport::WebSocket) + "?tenant=acme";
+/// let client = server.client_builder(Transport::WebSocket).url(url).connect().await?;
+/// let welcome = client.welcome().ok_or("no connection")?;
+/// assert_eq!(welcome.user.ok_or("no user")?.as_str(), "acme:guest");
+/// let session = server.sessions().find(&welcome.session).ok_or("no session")?;
+/// assert_eq!(session.data::<Profile>().ok_or("no data")?.role, "guest");
+/// # Ok(()) }
+/// ```
 ///
 /// It is asked before anything of the application is allocated for the client, and again whenever the client presents a new
 /// token. The caller bounds how long an answer may take by dropping the future, so an implementation must be cancel safe.
@@ -78,12 +149,22 @@ pub trait Authenticator: Send + Sync + 'static {
     /// # Errors
     /// [`Denied`], whose message the client gets to read.
     async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Grant, Denied>;
+
+    /// Whether [`Credentials::request`] is wanted. Default: yes. It is kept for as long as its session lives, because a refresh shows it
+    /// again: up to 16 KiB a session, about 1 KiB from a browser.
+    fn reads_request(&self) -> bool {
+        true
+    }
 }
 
 #[async_trait::async_trait]
 impl<T: Authenticator + ?Sized> Authenticator for Arc<T> {
     async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Grant, Denied> {
         (**self).authenticate(credentials).await
+    }
+
+    fn reads_request(&self) -> bool {
+        (**self).reads_request()
     }
 }
 

@@ -188,6 +188,10 @@ impl Authenticator for JwtAuthenticator {
         let token = credentials.token.ok_or(Denied::Missing)?;
         self.verify(token, credentials.now)
     }
+
+    fn reads_request(&self) -> bool {
+        false
+    }
 }
 
 impl fmt::Debug for JwtAuthenticator {

@@ -83,6 +83,12 @@ impl Builder {
         }
     }
 
+    /// Another URL than [`Client::builder`] was given: with a query that the server's authenticator reads, for example.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = url.into();
+        self
+    }
+
     /// The token to show, on every connection.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.settings.token = Token::Fixed(token.into());

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::worker::{Common, SHUTTING_DOWN, serve_one};
 use crate::{
     session::Home,
-    transport::{Caller, Origins, websocket},
+    transport::{Caller, Origins, Upgrade, websocket},
     wire::Code,
 };
 
@@ -49,17 +49,18 @@ pub(super) async fn one(caller: Caller, common: Common, home: Arc<Home>, over: C
                 return None;
             }
         };
-        let (socket, already) = Box::pin(converse(socket, &tcp)).await?;
-        Some((socket, already, permit))
+        let (socket, already, upgrade) = Box::pin(converse(socket, &tcp)).await?;
+        Some((socket, already, upgrade, permit))
     };
     // Who comes while the server leaves comes back, here or elsewhere.
-    let Some(Some((socket, already, permit))) = home.drain.run_until_cancelled(open).await else {
+    let Some(Some((socket, already, upgrade, permit))) = home.drain.run_until_cancelled(open).await
+    else {
         return;
     };
     let (connection, pump) = websocket::accept(socket, already, peer, tcp.idle).await;
     let session = async {
         let last = connection.clone();
-        let served = serve_one(connection, permit, common, home);
+        let served = serve_one(connection, permit, Some(upgrade), common, home);
         if over.run_until_cancelled(served).await.is_none() {
             last.close_and_linger(Code::GOING_AWAY, SHUTTING_DOWN).await;
         }
@@ -76,7 +77,7 @@ pub(super) struct Config {
 }
 
 /// Answers requests until one opens a WebSocket: then the socket is given back, with what was read of it already.
-async fn converse<S>(socket: S, config: &Arc<Config>) -> Option<(S, Bytes)>
+async fn converse<S>(socket: S, config: &Arc<Config>) -> Option<(S, Bytes, Upgrade)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -94,18 +95,18 @@ where
     if let Ok(Err(error)) = timeout(LIFETIME, connection).await {
         tracing::debug!(%error, "the connection broke");
     }
-    let opened = opened
+    let (opened, request) = opened
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .take()?;
     let Parts { io, read_buf, .. } = opened.await.ok()?.downcast::<TokioIo<S>>().ok()?;
-    Some((io.into_inner(), read_buf))
+    Some((io.into_inner(), read_buf, request))
 }
 
 fn answer(
     mut request: Request<Incoming>,
     origins: &Origins,
-    opened: &Mutex<Option<OnUpgrade>>,
+    opened: &Mutex<Option<(OnUpgrade, Upgrade)>>,
 ) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (head, _) = request.into_parts();
@@ -127,7 +128,8 @@ fn answer(
     }
     match websocket::judge(&head, origins) {
         Ok(headers) => {
-            *opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+            let request = Upgrade::new(head.uri.path(), head.uri.query(), head.headers);
+            *opened.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, request));
             let mut response = respond(StatusCode::SWITCHING_PROTOCOLS, String::new());
             *response.headers_mut() = headers;
             response

@@ -26,7 +26,7 @@ use crate::{
     broker::Audience,
     session::{self, Context, Home},
     transport::{
-        Connection, Permit,
+        Connection, Permit, Upgrade,
         listener::{self, Arrival, Binding},
     },
     wire::Code,
@@ -264,7 +264,9 @@ async fn one(arrival: Arrival, common: Common, home: Arc<Home>) {
         }
     };
     match handshake {
-        Ok((connection, permit)) => serve_one(connection, permit, common, home).await,
+        Ok((connection, permit, upgrade)) => {
+            serve_one(connection, permit, upgrade, common, home).await;
+        }
         Err(error) => tracing::debug!(%remote, %error, "no connection"),
     }
 }
@@ -273,6 +275,7 @@ async fn one(arrival: Arrival, common: Common, home: Arc<Home>) {
 pub(super) async fn serve_one(
     connection: Connection,
     permit: Permit,
+    upgrade: Option<Upgrade>,
     common: Common,
     home: Arc<Home>,
 ) {
@@ -282,7 +285,7 @@ pub(super) async fn serve_one(
         let refusal = connection.close_and_linger(Code::TOO_MANY_SESSIONS, &reason);
         return Box::pin(refusal).await;
     };
-    session::serve(connection, permit, common.context, home).await;
+    session::serve(connection, permit, upgrade, common.context, home).await;
 }
 
 /// A place for one session, until it is dropped. Whoever is refused takes none, however long it lingers.

@@ -1,6 +1,6 @@
 //! What user code holds of a session.
 
-use std::{fmt, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, fmt, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 
@@ -79,6 +79,13 @@ impl Session {
     #[must_use]
     pub fn grant(&self) -> Arc<Grant> {
         self.inner.grant()
+    }
+
+    /// Data of the application that the grant carries: what [`Grant::with_data`] was given. A refresh replaces it with that of the new
+    /// grant.
+    #[must_use]
+    pub fn data<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.inner.grant().data.share()
     }
 
     /// Lets another grant hold from now on, whatever the token says: subscriptions that it does not allow any more end with

@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::{Close, Context, MAX_FRAME_BEFORE_WELCOME};
 use crate::{
-    auth::{Credentials, Grant},
-    transport::{Closed, Connection, FrameError, FrameReader, SendStream},
+    auth::{Credentials, Grant, Request},
+    transport::{Closed, Connection, FrameError, FrameReader, SendStream, Upgrade},
     wire::{
         Code, DecodeError, VERSION,
         codec::REQUESTS,
@@ -20,13 +20,19 @@ pub(super) struct Greeting {
     pub(super) reader: FrameReader,
     pub(super) writer: SendStream,
     pub(super) hello: Hello,
+    /// Kept only for an authenticator that reads it.
+    pub(super) request: Option<Box<Request>>,
     pub(super) grant: Grant,
 }
 
 /// Longest `client` that is kept for logs, in bytes.
 const MAX_CLIENT: usize = 100;
 
-pub(super) async fn greet(connection: &Connection, context: &Context) -> Result<Greeting, Close> {
+pub(super) async fn greet(
+    connection: &Connection,
+    upgrade: Option<Upgrade>,
+    context: &Context,
+) -> Result<Greeting, Close> {
     let deadline = context.config.deadline;
     let (reader, writer, mut hello) =
         timeout(deadline, read_hello(connection))
@@ -51,12 +57,17 @@ pub(super) async fn greet(connection: &Connection, context: &Context) -> Result<
         .take(MAX_CLIENT)
         .collect();
     let token = hello.token.take();
+    let request = upgrade
+        .filter(|_| context.authenticator.reads_request())
+        .map(|upgrade| Request::from_parts(upgrade.path, upgrade.query, upgrade.headers))
+        .map(Box::new);
     let credentials = Credentials::new(
         token.as_deref(),
         &hello.client,
         connection.remote_address(),
         SystemTime::now(),
-    );
+    )
+    .over(connection.transport(), request.as_deref());
     let grant = timeout(deadline, context.authenticator.authenticate(&credentials))
         .await
         .map_err(|_| Close::new(Code::OVERLOADED, "authentication took too long"))?
@@ -65,6 +76,7 @@ pub(super) async fn greet(connection: &Connection, context: &Context) -> Result<
         reader,
         writer,
         hello,
+        request,
         grant,
     })
 }

@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Close, Context, Home, writers::Writers};
 use crate::{
-    auth::Grant,
+    auth::{Grant, Request},
     transport::{Connection, Source},
     wire::{ChannelName, Code, UserId},
 };
@@ -23,6 +23,8 @@ pub(super) struct Inner {
     /// Told when the grant is another.
     pub(super) refreshed: Notify,
     pub(super) client: String,
+    /// What an authenticator that reads it is shown again at a refresh.
+    pub(super) request: Option<Box<Request>>,
     /// The client takes publications as datagrams (PROTOCOL §5.6).
     pub(super) datagrams: bool,
     /// Every task of the session but its own.
@@ -36,12 +38,14 @@ pub(super) struct Inner {
 }
 
 impl Inner {
+    #[allow(clippy::too_many_arguments, reason = "each is a part of one session")]
     pub(super) fn new(
         connection: Connection,
         context: Arc<Context>,
         home: Arc<Home>,
         grant: Grant,
         client: String,
+        request: Option<Box<Request>>,
         lanes: bool,
         datagrams: bool,
     ) -> Self {
@@ -58,6 +62,7 @@ impl Inner {
             grant: RwLock::new(Arc::new(grant)),
             refreshed: Notify::new(),
             client,
+            request,
             datagrams,
             tasks: TaskTracker::new(),
             writers,

@@ -36,7 +36,7 @@ use tracing::Instrument;
 use crate::{
     auth::{Authenticator, Rules},
     broker::{Audience, Broker},
-    transport::{Connection, Permit},
+    transport::{Connection, Permit, Upgrade},
     wire::{
         Code, LANES,
         datagram::FEATURE,
@@ -132,11 +132,12 @@ impl Close {
 pub(crate) async fn serve(
     connection: Connection,
     permit: Permit,
+    upgrade: Option<Upgrade>,
     context: Arc<Context>,
     home: Arc<Home>,
 ) {
     // Apart, so that what the beginning needs is given back before the long rest.
-    let opened = Box::pin(open(&connection, &context, &home, permit)).await;
+    let opened = Box::pin(open(&connection, upgrade, &context, &home, permit)).await;
     let close = match opened {
         Ok((mut control, session, _entry)) => {
             let span = tracing::info_span!(
@@ -186,13 +187,14 @@ async fn finish(session: &Session, close: &Close) {
 /// From the connection to `Welcome`.
 async fn open(
     connection: &Connection,
+    upgrade: Option<Upgrade>,
     context: &Arc<Context>,
     home: &Arc<Home>,
     permit: Permit,
 ) -> Result<(Control, Session, roster::Entry), Close> {
     let greeting = tokio::select! {
         biased;
-        greeting = handshake::greet(connection, context) => greeting?,
+        greeting = handshake::greet(connection, upgrade, context) => greeting?,
         // Over WebTransport nothing else reads that the client leaves.
         closed = connection.closed() => {
             return Err(Close::new(closed.code.unwrap_or(Code::CLOSED), closed.reason));
@@ -206,6 +208,7 @@ async fn open(
         mut reader,
         mut writer,
         hello,
+        request,
         grant,
     } = greeting;
     reader.set_max_frame(usize::try_from(context.config.limits.frame).unwrap_or(usize::MAX));
@@ -220,6 +223,7 @@ async fn open(
         Arc::clone(home),
         grant,
         hello.client,
+        request,
         lanes,
         datagrams,
     ));

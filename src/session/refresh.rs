@@ -15,12 +15,15 @@ use crate::{
 
 /// Asks for a new grant, and lets it hold. Other requests of the session wait meanwhile, within the deadline.
 pub(super) async fn refresh(inner: &Arc<Inner>, request: Refresh) -> Result<Frame, Refusal> {
+    let current = inner.grant();
     let credentials = Credentials::new(
         Some(&request.token),
         &inner.client,
         inner.connection.remote_address(),
         SystemTime::now(),
-    );
+    )
+    .over(inner.connection.transport(), inner.request.as_deref())
+    .of_session(&current);
     let authenticator = &inner.context.authenticator;
     let deadline = inner.context.config.deadline;
     let grant = timeout(deadline, authenticator.authenticate(&credentials))

@@ -5,7 +5,7 @@ use web_transport_quinn::{
     proto::{ConnectRequest, ConnectResponse},
 };
 
-use super::{Connection, driver, http3::Request, listener::HandshakeError};
+use super::{Connection, Upgrade, driver, http3::Request, listener::HandshakeError};
 use crate::wire::{SUBPROTOCOL, WEBTRANSPORT_PATH};
 
 /// Which pages may connect over WebTransport and WebSockets. A request without `Origin` comes from no page and is not judged by it.
@@ -48,8 +48,8 @@ impl Origins {
 pub(super) async fn accept(
     connection: driver::Connection,
     origins: &Origins,
-) -> Result<Connection, HandshakeError> {
-    let request = Request::accept(connection)
+) -> Result<(Connection, Upgrade), HandshakeError> {
+    let mut request = Request::accept(connection)
         .await
         .map_err(HandshakeError::WebTransport)?;
     if let Err((status, reason)) = judge(&request.connect, origins) {
@@ -64,11 +64,14 @@ pub(super) async fn accept(
     } else {
         ConnectResponse::OK.with_protocol(SUBPROTOCOL)
     };
+    let headers = std::mem::take(&mut request.connect.headers);
+    let url = &request.connect.url;
+    let upgrade = Upgrade::new(url.path(), url.query(), headers);
     let session = request
         .respond(response)
         .await
         .map_err(HandshakeError::WebTransport)?;
-    Ok(Connection::http3(session))
+    Ok((Connection::http3(session), upgrade))
 }
 
 fn judge(request: &ConnectRequest, origins: &Origins) -> Result<(), (StatusCode, String)> {

@@ -13,7 +13,7 @@ use quinn_proto::{IdleTimeout, TransportConfig};
 use tokio::time::timeout;
 
 use super::{
-    Connection, Kind, congestion,
+    Connection, Kind, Upgrade, congestion,
     connect::{self, Origins},
     crypto::{QUIC_V1, ServerCrypto},
     driver::{self, Admission, Arrived, Driver, Permit, Port},
@@ -315,8 +315,11 @@ impl Arrival {
         self.connection.remote_address()
     }
 
-    /// Finishes the handshakes, each within its deadline. The permit is to be kept until the client is authenticated.
-    pub(crate) async fn handshake(self) -> Result<(Connection, Permit), HandshakeError> {
+    /// Finishes the handshakes, each within its deadline. The permit is to be kept until the client is authenticated. Raw QUIC has no
+    /// request.
+    pub(crate) async fn handshake(
+        self,
+    ) -> Result<(Connection, Permit, Option<Upgrade>), HandshakeError> {
         let Self {
             connection,
             config,
@@ -326,8 +329,8 @@ impl Arrival {
             .await
             .map_err(|_| HandshakeError::TimedOut)?
             .map_err(|error| HandshakeError::Quic(error.to_string()))?;
-        let connection = if !connection.speaks_http3() {
-            Connection(Kind::Quic(connection))
+        let (connection, upgrade) = if !connection.speaks_http3() {
+            (Connection(Kind::Quic(connection)), None)
         } else {
             let deadline = config.deadline;
             match timeout(
@@ -336,7 +339,7 @@ impl Arrival {
             )
             .await
             {
-                Ok(Ok(connection)) => connection,
+                Ok(Ok((connection, upgrade))) => (connection, Some(upgrade)),
                 Ok(Err(error)) => {
                     // Where it was answered with a status, it is closed already.
                     let reason = error.to_string();
@@ -350,7 +353,7 @@ impl Arrival {
                 }
             }
         };
-        Ok((connection, permit))
+        Ok((connection, permit, upgrade))
     }
 }
 

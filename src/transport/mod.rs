@@ -25,6 +25,8 @@ mod stream;
 #[cfg(feature = "server")]
 mod tcp;
 mod tls;
+#[cfg(feature = "server")]
+mod upgrade;
 
 #[cfg(feature = "client")]
 pub(crate) mod dial;
@@ -51,6 +53,7 @@ use web_transport_quinn::{SessionError, WebTransportError};
 
 use crate::wire::Code;
 
+pub use crate::wire::Transport;
 pub(crate) use framed::{FrameError, FrameReader};
 pub(crate) use stream::{RecvStream, SendStream, StreamError};
 #[cfg(feature = "server")]
@@ -60,28 +63,8 @@ pub use tls::Certificate;
 #[cfg(feature = "client")]
 pub use tls::Trust;
 pub use tls::{InvalidTls, Sha256};
-
-/// Which of the three a connection is (PROTOCOL §2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Transport {
-    /// Raw QUIC (PROTOCOL §2.1).
-    Quic,
-    /// WebTransport over HTTP/3 (PROTOCOL §2.2).
-    WebTransport,
-    /// A WebSocket over TCP (PROTOCOL §2.4).
-    WebSocket,
-}
-
-impl std::fmt::Display for Transport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Quic => "quic",
-            Self::WebTransport => "webtransport",
-            Self::WebSocket => "websocket",
-        })
-    }
-}
+#[cfg(feature = "server")]
+pub(crate) use upgrade::Upgrade;
 
 /// First bytes of a WebTransport stream that the server opens: stream type 0x54 and session 0, each a QUIC integer. The
 /// session's id is that of the CONNECT stream, and that is the first bidirectional stream of its connection: we take no

@@ -17,6 +17,7 @@ pub mod position;
 pub mod presence;
 pub mod publish;
 mod reader;
+mod transport;
 
 pub use channel::{ChannelName, InvalidChannel, UserId};
 pub use code::{Code, Fault, Retry};
@@ -27,6 +28,7 @@ pub use pattern::{InvalidPattern, Pattern};
 pub use position::{Epoch, Offset, Position, Start, Timestamp};
 pub use presence::{Attendance, Member, Presence};
 pub use publish::PublishOptions;
+pub use transport::Transport;
 
 /// ALPN of the protocol over raw QUIC (PROTOCOL §2.1).
 pub const ALPN: &str = "tidings/1";

@@ -155,7 +155,7 @@ pub(crate) struct Raw {
 
 impl Raw {
     /// Opens the control stream.
-    async fn open(session: Session) -> Result<Self, SessionError> {
+    pub(crate) async fn open(session: Session) -> Result<Self, SessionError> {
         let (send, recv) = session.open_bi().await?;
         Ok(Self {
             session,

@@ -112,7 +112,7 @@ async fn lost_of_much(server: &mut Server) -> u64 {
     let endpoint = endpoint();
     let client = server.connect(&endpoint, ALPN).await;
     let arrival = server.arrivals.recv().await.unwrap();
-    let (connection, _permit) = arrival.handshake().await.unwrap();
+    let (connection, _permit, _) = arrival.handshake().await.unwrap();
     let sent: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
     let stream = connection.arrange(|streams| streams.open()).unwrap();
     connection.with_streams(|streams| {
@@ -180,7 +180,7 @@ async fn a_worker_outlives_a_socket_that_cannot_be_read() {
     let client = tokio::time::timeout(Duration::from_secs(20), connecting).await;
     let _client = client.expect("it can be read again");
     let arrival = server.arrivals.recv().await.unwrap();
-    let (connection, _permit) = arrival.handshake().await.unwrap();
+    let (connection, _permit, _) = arrival.handshake().await.unwrap();
     assert!(reads.load(Ordering::Relaxed) > READS);
     assert_eq!(connection.quic().unwrap().close_reason(), None);
 }
@@ -247,7 +247,7 @@ async fn clients_are_told_to_send_1200_bytes_at_most() {
     let endpoint = endpoint();
     let client = server.connect(&endpoint, ALPN).await;
     let arrival = server.arrivals.recv().await.unwrap();
-    let (connection, _permit) = arrival.handshake().await.unwrap();
+    let (connection, _permit, _) = arrival.handshake().await.unwrap();
     let stream = connection.arrange(|streams| streams.open()).unwrap();
     connection.with_streams(|streams| {
         let mut bytes = vec![Bytes::from(vec![7; 100_000])];

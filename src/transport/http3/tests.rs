@@ -81,7 +81,7 @@ async fn pair() -> Pair {
         ConnectResponse::read(&mut answer).await.unwrap();
         (client, control, connect, answer)
     };
-    let ((server, _), (client, control, connect, answer)) = tokio::join!(served, client);
+    let ((server, ..), (client, control, connect, answer)) = tokio::join!(served, client);
     Pair {
         server,
         client,
