@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{
     both, each,
     raw::{Dial, Raw, assert_refusal},
@@ -88,6 +90,34 @@ async fn a_page_holds_what_was_asked_for(transport: Transport) {
     }
     // Requests behind a page are answered as ever.
     raw.ping().await;
+}
+
+both!(history_of_a_channel_without_readers_outlives_the_idle_timeout);
+async fn history_of_a_channel_without_readers_outlives_the_idle_timeout(transport: Transport) {
+    let server = TestServer::start_with(|builder| {
+        builder
+            .channel_idle(Duration::ZERO)
+            .retention(|channel| Retention {
+                age: if channel.as_str() == ROOM {
+                    Duration::from_secs(3600)
+                } else {
+                    Duration::ZERO
+                },
+                ..Retention::default()
+            })
+    })
+    .await;
+    let mut raw = session(&server, transport).await;
+    let head = post(&server, 1..=3);
+    let other = ChannelName::parse("chat-room-2").unwrap();
+    server.broker().post(&other, Message::text("x")).unwrap();
+    while server.broker().position(&other).is_some() {
+        server.broker().sweep();
+        tokio::task::yield_now().await;
+    }
+    let (page, found) = raw.history(ROOM, HistoryQuery::oldest(9)).await.unwrap();
+    assert_eq!((page.complete, found.len()), (true, 3));
+    assert_eq!(page.kept.map(|kept| kept.epoch), Some(head.epoch));
 }
 
 each!(a_client_reads_page_after_page);

@@ -188,8 +188,15 @@ async fn what_is_left_comes_to_who_would_rather_have_that_than_the_head(transpor
 
 both!(a_channel_that_was_given_up_is_not_continued);
 async fn a_channel_that_was_given_up_is_not_continued(transport: Transport) {
-    let server =
-        TestServer::start_with(|builder| builder.channel_idle(Duration::from_millis(1))).await;
+    let server = TestServer::start_with(|builder| {
+        builder
+            .channel_idle(Duration::from_millis(1))
+            .retention(|_| Retention {
+                age: Duration::from_millis(1),
+                ..Retention::default()
+            })
+    })
+    .await;
     let old = post(server.broker(), 1..=2);
     // Two sweeps: the first finds it idle, a later one evicts it.
     while server.broker().position(&room()).is_some() {

@@ -73,6 +73,7 @@ async fn server() -> TestServer {
             count: KEPT as usize,
             bytes: 1 << 30,
             age: Duration::from_secs(3600),
+            keep_latest: false,
         })
     })
     .await

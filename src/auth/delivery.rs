@@ -102,6 +102,11 @@ impl Delivery {
         conflates || self.max_age.is_some() || self.datagrams.is_some()
     }
 
+    /// Whether the newest publication is a state, which outlives its age.
+    pub(crate) const fn is_of_states(&self) -> bool {
+        matches!(self.on_lag, OnLag::Latest | OnLag::LatestPerKey) || self.datagrams.is_some()
+    }
+
     /// Whether it matters how much waits for the network behind what was written.
     pub(crate) fn is_impatient(&self) -> bool {
         self.is_fresh() || self.priority != Priority::Normal

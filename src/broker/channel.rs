@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::{
     ChannelStats,
     audience::{Audience, Due, Seat, Section},
+    clock::{Now, Uptime},
     keys::{Keys, Known, Token},
     list::List,
     listener::Listener,
@@ -19,8 +20,8 @@ use super::{
     presence::{Members, Shown},
 };
 use crate::wire::{
-    Attendance, ChannelName, Epoch, HistoryQuery, Message, Offset, Position, Start, Timestamp,
-    UserId, draft::Draft,
+    Attendance, ChannelName, Epoch, HistoryQuery, Message, Offset, Position, Start, UserId,
+    draft::Draft,
 };
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ struct State {
     /// Those who are told of each other, and those who left and were not told; most channels have none.
     members: Option<Box<Members>>,
     /// When a sweep first found nobody here; publishing and subscribing clear it.
-    idle_since: Option<Timestamp>,
+    idle_since: Option<Uptime>,
     life: Life,
 }
 
@@ -144,7 +145,7 @@ impl Channel {
     /// `closed` is read under the lock: whoever finds a reader at the head after `closed` was set knows that nothing follows.
     pub(super) fn publish(
         &self,
-        now: Timestamp,
+        now: Now,
         draft: Draft,
         given: Given,
         closed: &AtomicBool,
@@ -171,7 +172,7 @@ impl Channel {
                 .append(now, given.mark, |offset, time| draft.seal(offset, time));
             if let Some(token) = given.once {
                 let keys = state.keys.get_or_insert_default();
-                keys.insert(now, token, offset);
+                keys.insert(now.uptime, token, offset);
             }
             (offset, state.sections.clone(), state.listeners.clone())
         };
@@ -294,7 +295,7 @@ impl Channel {
     }
 
     /// Publishes who came and went since the last time; whether that was anybody, and whether there are more, for the next round.
-    pub(super) fn tell_presence(&self, now: Timestamp, closed: &AtomicBool) -> (bool, bool) {
+    pub(super) fn tell_presence(&self, now: Now, closed: &AtomicBool) -> (bool, bool) {
         let (sections, listeners, more) = {
             let mut state = self.lock();
             let Some(members) = &mut state.members else {
@@ -314,9 +315,9 @@ impl Channel {
             };
             let draft = Draft::new(None, &Message::Presence(change));
             state.idle_since = None;
-            state.log.append(now, Mark::default(), |offset, time| {
-                draft.seal(offset, time)
-            });
+            state
+                .log
+                .append_presence(now, |offset, time| draft.seal(offset, time));
             (state.sections.clone(), state.listeners.clone(), more)
         };
         self.wake(&sections);
@@ -366,8 +367,9 @@ impl Channel {
         self.wake(&sections);
     }
 
-    /// Trims by age, and says whether the channel was left by everybody for `idle` milliseconds and is evicted by this call.
-    pub(super) fn sweep(&self, now: Timestamp, idle: u64) -> bool {
+    /// Trims by age. True where this call evicts the channel: it had no readers for `idle` milliseconds, and retention has precedence: it
+    /// holds no message that is younger than its age.
+    pub(super) fn sweep(&self, now: Uptime, idle: u64) -> bool {
         let mut state = self.lock();
         state.log.trim(now);
         if state.keys.take_if(|keys| !keys.expire(now)).is_none() && state.keys.is_some() {
@@ -379,7 +381,7 @@ impl Channel {
             return false;
         }
         let since = *state.idle_since.get_or_insert(now);
-        if now.saturating_sub(since) < idle {
+        if now.saturating_sub(since) < idle || state.log.holds_young(now) {
             return false;
         }
         state.life = Life::Evicted;

@@ -1,12 +1,12 @@
 //! What a broker is told.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use super::{log::Retention, presence::Shows};
+use super::{
+    clock::{system_time, system_uptime},
+    log::Retention,
+    presence::Shows,
+};
 use crate::wire::{ChannelName, Epoch, Timestamp};
 
 /// Bounds of a [`Broker`](super::Broker), and what it takes from outside so that a test can play it.
@@ -16,14 +16,17 @@ pub struct Config {
     pub max_channels: usize,
     /// Largest message in bytes, as PROTOCOL §3.4 counts them. Default 64 KiB.
     pub max_message: usize,
-    /// How long a channel without readers and publications is kept; after it, its epoch is over. Default 60 s.
+    /// Idle timeout of a channel: how long it is kept without readers and new publications, at least. A channel that holds publications
+    /// younger than its [`Retention::age`] is kept longer. With the channel its epoch ends. Default 60 s.
     pub idle: Duration,
     /// How much of which channel is kept.
     pub retention: Arc<dyn Fn(&ChannelName) -> Retention + Send + Sync>,
     /// In which channels sessions are told of each other, and what. Default: in none.
     pub presence: Arc<Shows>,
-    /// Milliseconds since 1970-01-01 UTC.
+    /// Time of day of publications: milliseconds since 1970-01-01 UTC. Default: the system's clock.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Milliseconds since a fixed moment, by a clock that is never set: ages and idle times follow it. Default: the system's monotonic clock.
+    pub uptime: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Where epochs come from: 64 random bits.
     pub epochs: Arc<dyn Fn() -> Epoch + Send + Sync>,
 }
@@ -37,6 +40,7 @@ impl Default for Config {
             retention: Arc::new(|_| Retention::default()),
             presence: Arc::new(|_| None),
             clock: Arc::new(system_time),
+            uptime: Arc::new(system_uptime()),
             epochs: Arc::new(|| Epoch(rand::random())),
         }
     }
@@ -50,11 +54,4 @@ impl fmt::Debug for Config {
             .field("idle", &self.idle)
             .finish_non_exhaustive()
     }
-}
-
-/// The system's clock; 0 for a clock before 1970.
-fn system_time() -> Timestamp {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as Timestamp)
 }

@@ -11,8 +11,8 @@ use std::{
 
 use hashbrown::HashTable;
 
-use super::channel::Channel;
-use crate::wire::{ChannelName, Timestamp};
+use super::{channel::Channel, clock::Uptime};
+use crate::wire::ChannelName;
 
 /// Enough that publishers on a few dozen cores seldom meet on one lock, few enough that a sweep of an empty hub is nothing.
 const SHARDS: usize = 64;
@@ -77,9 +77,9 @@ impl Hub {
         Ok(channel)
     }
 
-    /// Evicts channels that everybody left `idle` milliseconds ago. Lock order: shard, then channel; nothing takes them the
+    /// Evicts channels without readers for `idle` milliseconds that hold nothing young enough to be kept. Lock order: shard, then channel; nothing takes them the
     /// other way round.
-    pub(super) fn sweep(&self, now: Timestamp, idle: u64) -> usize {
+    pub(super) fn sweep(&self, now: Uptime, idle: u64) -> usize {
         let mut evicted = 0;
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,7 +5,8 @@ use std::{
     hash::{BuildHasher, RandomState},
 };
 
-use crate::wire::{Message, Offset, Timestamp};
+use super::clock::Uptime;
+use crate::wire::{Message, Offset};
 
 /// Longest key, in bytes.
 pub(super) const MAX_KEY: usize = 128;
@@ -58,7 +59,7 @@ impl Tokens {
 pub(super) struct Keys {
     known: HashMap<u128, (u64, Offset)>,
     /// In the order in which they came, with the time.
-    order: VecDeque<(Timestamp, u128)>,
+    order: VecDeque<(Uptime, u128)>,
 }
 
 /// What is known of a key.
@@ -81,7 +82,7 @@ impl Keys {
     }
 
     /// Remembers a key that is [new](Known::New).
-    pub(super) fn insert(&mut self, now: Timestamp, token: Token, offset: Offset) {
+    pub(super) fn insert(&mut self, now: Uptime, token: Token, offset: Offset) {
         self.expire(now);
         while self.order.len() >= MAX_KEYS {
             self.forget_oldest();
@@ -91,7 +92,7 @@ impl Keys {
     }
 
     /// Forgets those whose time is over; whether any is left.
-    pub(super) fn expire(&mut self, now: Timestamp) -> bool {
+    pub(super) fn expire(&mut self, now: Uptime) -> bool {
         while let Some((time, _)) = self.order.front()
             && now.saturating_sub(*time) > WINDOW
         {

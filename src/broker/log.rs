@@ -4,19 +4,24 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
-use super::marks::{Left, Mark, Marks, View};
+use super::{
+    clock::{Now, Uptime},
+    marks::{Left, Mark, Marks, View},
+};
 use crate::wire::{Epoch, HistoryQuery, Kept, Offset, Position, Start, Timestamp};
 
-/// How much of a channel is kept: the first bound that is reached trims the oldest. The newest publication is always kept,
-/// so that it can be delivered at all.
+/// How much of a channel is kept: the first bound that is reached trims the oldest. By count and bytes the newest publication is never
+/// trimmed, so that it can be delivered at all; by age it is, unless the latest is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Most publications. Default 4096.
     pub count: usize,
     /// Most bytes of frames. Default 2 MiB. It bounds what a slow reader can make the server hold.
     pub bytes: usize,
-    /// Oldest age, to the millisecond. Default 60 s.
+    /// Oldest age, to the millisecond. Default 60 s. A channel is not evicted before its newest publication has this age.
     pub age: Duration,
+    /// Whether the newest publication is kept beyond the age, for as long as the channel has readers: for channels of states. Default false.
+    pub keep_latest: bool,
 }
 
 impl Default for Retention {
@@ -25,6 +30,7 @@ impl Default for Retention {
             count: 4096,
             bytes: 2 << 20,
             age: Duration::from_secs(60),
+            keep_latest: false,
         }
     }
 }
@@ -46,6 +52,10 @@ pub(super) struct Log {
     first: Offset,
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// Time of day of the newest publication, held or not.
+    time: Timestamp,
+    /// When the newest message was appended.
+    message_at: Option<Uptime>,
     retention: Retention,
     /// Where there is anything to remember beside the frames.
     marks: Option<Box<Marks>>,
@@ -53,7 +63,7 @@ pub(super) struct Log {
 
 #[derive(Debug)]
 struct Entry {
-    time: Timestamp,
+    at: Uptime,
     frame: Bytes,
 }
 
@@ -76,7 +86,7 @@ pub(super) enum Read {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// Nothing that was published before.
-    pub(super) since: Timestamp,
+    pub(super) since: Uptime,
     pub(super) leave: Leave,
     /// Most publications at once.
     pub(super) count: usize,
@@ -133,6 +143,8 @@ impl Log {
             first: 1,
             entries: VecDeque::new(),
             bytes: 0,
+            time: 0,
+            message_at: None,
             retention,
             marks: None,
         }
@@ -148,39 +160,56 @@ impl Log {
         self.entries.len()
     }
 
-    /// Appends the frame that `seal` makes of the next offset and a time that never runs backwards.
+    /// Appends a message: the frame that `seal` makes of the next offset and a time that never runs backwards.
     pub(super) fn append(
         &mut self,
-        now: Timestamp,
+        now: Now,
         mark: Mark,
         seal: impl FnOnce(Offset, Timestamp) -> Bytes,
     ) -> Offset {
-        let time = self
-            .entries
-            .back()
-            .map_or(now, |newest| now.max(newest.time));
+        self.message_at = Some(now.uptime);
+        self.push(now, mark, seal)
+    }
+
+    /// Appends presence: like a message, but it does not keep the channel.
+    pub(super) fn append_presence(
+        &mut self,
+        now: Now,
+        seal: impl FnOnce(Offset, Timestamp) -> Bytes,
+    ) -> Offset {
+        self.push(now, Mark::default(), seal)
+    }
+
+    fn push(
+        &mut self,
+        now: Now,
+        mark: Mark,
+        seal: impl FnOnce(Offset, Timestamp) -> Bytes,
+    ) -> Offset {
+        self.time = self.time.max(now.time);
         let offset = self.head() + 1;
-        let frame = seal(offset, time);
+        let frame = seal(offset, self.time);
         self.bytes += frame.len() + mark.bytes();
-        self.entries.push_back(Entry { time, frame });
+        let at = now.uptime;
+        self.entries.push_back(Entry { at, frame });
         if self.marks.is_some() || !mark.is_empty() {
             self.marks.get_or_insert_default().push(offset, mark);
         }
-        self.trim(now);
+        self.trim(now.uptime);
         offset
     }
 
     /// Drops what is beyond the retention at `now`.
-    pub(super) fn trim(&mut self, now: Timestamp) {
-        let age = u64::try_from(self.retention.age.as_millis()).unwrap_or(u64::MAX);
-        // The newest stays, and is not looked at: most channels have no other when a sweep comes by.
-        while self.entries.len() > 1 {
-            let Some(oldest) = self.entries.front() else {
-                break;
+    pub(super) fn trim(&mut self, now: Uptime) {
+        let age = self.age();
+        while let Some(oldest) = self.entries.front() {
+            let aged = now.saturating_sub(oldest.at) > age;
+            let over = match self.entries.len() {
+                1 => aged && !self.retention.keep_latest,
+                length => {
+                    aged || length > self.retention.count || self.bytes > self.retention.bytes
+                }
             };
-            let over = self.entries.len() > self.retention.count
-                || self.bytes > self.retention.bytes
-                || now.saturating_sub(oldest.time) > age;
             if !over {
                 break;
             }
@@ -192,6 +221,17 @@ impl Log {
             }
         }
         self.marks.take_if(|marks| marks.is_empty());
+    }
+
+    /// Whether the newest message is still within the retention's age.
+    pub(super) fn holds_young(&self, now: Uptime) -> bool {
+        let newest = self.message_at;
+        newest.is_some_and(|at| now.saturating_sub(at) <= self.age())
+    }
+
+    /// The retention's age in milliseconds.
+    fn age(&self) -> u64 {
+        u64::try_from(self.retention.age.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The cursor of a reader that begins at `start`, and whether that is where it asked to continue.
@@ -263,10 +303,10 @@ impl Log {
             };
         }
         if wanted.since > 0 {
-            // Times never run backwards.
+            // The clock never runs backwards.
             let old = self
                 .entries
-                .partition_point(|entry| entry.time < wanted.since);
+                .partition_point(|entry| entry.at < wanted.since);
             let to = self.first - 1 + old as Offset;
             if to > cursor {
                 let from = cursor + 1;

@@ -5,6 +5,7 @@
 
 mod audience;
 mod channel;
+mod clock;
 mod config;
 mod error;
 mod hub;
@@ -38,6 +39,7 @@ pub(crate) use self::{
 };
 use self::{
     channel::{Begin, Channel},
+    clock::Now,
     hub::{Counters, Hub},
     keys::Tokens,
     listener::Listener,
@@ -165,7 +167,7 @@ impl Broker {
 
     /// The same reader, which skips what is older than `max_age` when its turn comes.
     pub(crate) fn expiring(&self, reader: Reader, max_age: Duration) -> Reader {
-        reader.expiring(max_age, Arc::clone(&self.inner.config.clock))
+        reader.expiring(max_age, Arc::clone(&self.inner.config.uptime))
     }
 
     fn cursor(&self, channel: Arc<Channel>, start: Begin) -> Cursor {
@@ -282,7 +284,7 @@ impl Broker {
     /// Trims logs by age and evicts idle channels; the number of those. To be called every few seconds: `Server` does.
     pub fn sweep(&self) -> usize {
         let idle = u64::try_from(self.inner.config.idle.as_millis()).unwrap_or(u64::MAX);
-        self.inner.hub.sweep(self.now(), idle)
+        self.inner.hub.sweep((self.inner.config.uptime)(), idle)
     }
 
     /// How much there is, and what happened since the start.
@@ -301,6 +303,14 @@ impl Broker {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.inner.config.clock)()
+    }
+
+    /// The present by both clocks. The time of day is read first.
+    fn present(&self) -> Now {
+        Now {
+            time: self.now(),
+            uptime: (self.inner.config.uptime)(),
+        }
     }
 
     fn channel(&self, name: &ChannelName) -> Result<Arc<Channel>, TooManyChannels> {

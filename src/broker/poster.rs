@@ -76,7 +76,7 @@ impl Poster {
         }
         self.channel
             .publish(
-                self.broker.now(),
+                self.broker.present(),
                 Draft::new(publisher, message),
                 Given::default(),
                 closed,

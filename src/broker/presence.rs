@@ -73,7 +73,7 @@ impl Broker {
             let Some(channel) = self.inner.changed.next() else {
                 return;
             };
-            let (told, more) = channel.tell_presence(self.now(), &self.inner.closed);
+            let (told, more) = channel.tell_presence(self.present(), &self.inner.closed);
             if told {
                 self.inner.counters.published();
             }

@@ -243,7 +243,7 @@ impl Broker {
             let found = self
                 .channel(channel)
                 .map_err(|TooManyChannels { max }| PublishError::TooManyChannels { max })?;
-            match found.publish(self.now(), draft, given, &self.inner.closed) {
+            match found.publish(self.present(), draft, given, &self.inner.closed) {
                 Ok(Accepted {
                     position,
                     duplicate,

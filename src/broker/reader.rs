@@ -7,11 +7,12 @@ use bytes::Bytes;
 use super::{
     audience::Seat,
     channel::{Begin, Channel, Next},
+    clock::Uptime,
     hub::Counters,
     log::{Leave, Read, Wanted},
     presence::Present,
 };
-use crate::wire::{ChannelName, Offset, Position, Timestamp};
+use crate::wire::{ChannelName, Offset, Position};
 
 /// What a reader found.
 #[derive(Debug, PartialEq, Eq)]
@@ -123,7 +124,7 @@ pub(crate) struct Reader {
 
 /// When a publication is too old for a reader.
 struct Expiry {
-    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    uptime: Arc<dyn Fn() -> Uptime + Send + Sync>,
     /// In milliseconds.
     max_age: u64,
 }
@@ -144,10 +145,10 @@ impl Reader {
     pub(super) fn expiring(
         mut self,
         max_age: Duration,
-        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+        uptime: Arc<dyn Fn() -> Uptime + Send + Sync>,
     ) -> Self {
         let max_age = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
-        self.expiry = Some(Box::new(Expiry { clock, max_age }));
+        self.expiry = Some(Box::new(Expiry { uptime, max_age }));
         self
     }
 
@@ -191,7 +192,7 @@ impl Reader {
         let since = self
             .expiry
             .as_ref()
-            .map_or(0, |expiry| (expiry.clock)().saturating_sub(expiry.max_age));
+            .map_or(0, |expiry| (expiry.uptime)().saturating_sub(expiry.max_age));
         let wanted = Wanted {
             since,
             leave,

@@ -26,6 +26,10 @@ fn broker(change: impl FnOnce(&mut Config)) -> (Broker, Arc<AtomicU64>) {
             let clock = Arc::clone(&clock);
             Arc::new(move || clock.load(Ordering::Relaxed))
         },
+        uptime: {
+            let clock = Arc::clone(&clock);
+            Arc::new(move || clock.load(Ordering::Relaxed))
+        },
         epochs: Arc::new(move || Epoch(epochs.fetch_add(1, Ordering::Relaxed) + 1)),
         ..Config::default()
     };
@@ -227,7 +231,12 @@ fn bounds_refuse_with_a_code() {
 
 #[test]
 fn an_idle_channel_goes_and_comes_back_with_another_epoch() {
-    let (broker, clock) = broker(|_| ());
+    let (broker, clock) = broker(|config| {
+        config.retention = Arc::new(|_| Retention {
+            age: Duration::from_secs(1),
+            ..Retention::default()
+        });
+    });
     let first = broker.post(&name("a"), Message::text("x")).unwrap();
     let reader = broker.subscribe(&name("b")).unwrap();
     assert_eq!(
@@ -248,6 +257,69 @@ fn an_idle_channel_goes_and_comes_back_with_another_epoch() {
     clock.fetch_add(60_000, Ordering::Relaxed);
     broker.sweep();
     assert_eq!(broker.stats().channels, 0);
+}
+
+/// The newest publication of a channel, and nothing else, says for how long the channel is kept beyond the idle timeout.
+#[test]
+fn retention_takes_precedence_over_the_idle_timeout() {
+    for keep_latest in [false, true] {
+        let (broker, clock) = broker(|config| {
+            config.idle = Duration::from_secs(60);
+            config.retention = Arc::new(move |_| Retention {
+                age: Duration::from_secs(3600),
+                keep_latest,
+                ..Retention::default()
+            });
+        });
+        let first = broker.post(&name("a"), Message::text("x")).unwrap();
+        drop(broker.subscribe(&name("a")).unwrap());
+        drop(broker.subscribe(&name("without-publications")).unwrap());
+        let pass = |seconds: u64| {
+            clock.fetch_add(seconds * 1000, Ordering::Relaxed);
+            broker.sweep()
+        };
+        assert_eq!((pass(5), pass(60)), (0, 1), "nothing is retained of one");
+        assert_eq!(pass(1800), 0);
+        let second = broker.post(&name("a"), Message::text("y")).unwrap();
+        assert_eq!((second.epoch, second.offset), (first.epoch, 2));
+        assert_eq!(pass(1800), 0);
+        let page = broker.history(&name("a"), &HistoryQuery::oldest(9));
+        assert_eq!(page.publications.len(), 1, "the first was too old");
+        assert_eq!((pass(1800), broker.stats().channels), (0, 1));
+        assert_eq!((pass(1), broker.stats().channels), (1, 0));
+    }
+}
+
+/// Publications carry the time of day; whoever sets it changes no age, no idle time and no window.
+#[test]
+fn setting_the_clock_changes_no_age() {
+    let (broker, uptime) = broker(|_| ());
+    let clock = Arc::new(AtomicU64::new(1_000_000));
+    let broker = Broker::new(Config {
+        clock: {
+            let clock = Arc::clone(&clock);
+            Arc::new(move || clock.load(Ordering::Relaxed))
+        },
+        ..broker.inner.config.clone()
+    });
+    let year = 365 * 24 * 3600 * 1000;
+    let message = Message::text("x");
+    let once = || broker.publish_once(&name("b"), None, "key", &message);
+    once().unwrap();
+    clock.store(1_000_000 + year, Ordering::Relaxed);
+    broker.post(&name("a"), Message::text("ahead")).unwrap();
+    broker.sweep();
+    assert!(once().unwrap().duplicate, "the window is not over");
+    clock.store(1_000_000, Ordering::Relaxed);
+    broker.post(&name("a"), Message::text("back")).unwrap();
+    let page = broker.history(&name("a"), &HistoryQuery::oldest(9));
+    let times = page.publications.iter().map(|found| found.time);
+    assert_eq!(times.collect::<Vec<_>>(), [1_000_000 + year; 2]);
+    uptime.fetch_add(60_001, Ordering::Relaxed);
+    broker.sweep();
+    assert_eq!(broker.retained_bytes(&name("a")), 0);
+    uptime.fetch_add(60_000, Ordering::Relaxed);
+    assert_eq!(broker.sweep(), 1);
 }
 
 #[test]
@@ -323,7 +395,7 @@ fn channels_are_found_however_many_come_and_go() {
         .map(|number| broker.subscribe(&name(&format!("chat-room-{number}"))))
         .collect();
     broker.sweep();
-    clock.fetch_add(60_000, Ordering::Relaxed);
+    clock.fetch_add(60_001, Ordering::Relaxed);
     assert_eq!(broker.sweep(), CHANNELS - stay().count());
     assert!(stay().all(|number| post(number) == 3));
     assert_eq!(post(1), 1, "it was evicted");

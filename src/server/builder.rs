@@ -240,7 +240,8 @@ impl Builder {
         self
     }
 
-    /// How long a channel without readers and publications is kept. Default 60 s; it is looked for every 5 s.
+    /// Idle timeout of a channel: how long it is kept without readers and new publications, at least. A channel that holds publications
+    /// younger than its [`Retention::age`] is kept longer. Default 60 s; it is looked for every 5 s.
     pub const fn channel_idle(mut self, idle: Duration) -> Self {
         self.channel_idle = idle;
         self
@@ -253,7 +254,9 @@ impl Builder {
         self
     }
 
-    /// How much of which channel is kept. Default: [`Retention::default`] of each.
+    /// How much of which channel is kept. Default: [`Retention::default`] of each. Where a rule delivers only the newest publications
+    /// ([`OnLag::Latest`](crate::auth::OnLag::Latest), [`OnLag::LatestPerKey`](crate::auth::OnLag::LatestPerKey), datagrams), the latest is
+    /// kept in any case.
     pub fn retention(
         mut self,
         retention: impl Fn(&ChannelName) -> Retention + Send + Sync + 'static,
@@ -337,7 +340,7 @@ impl Builder {
             max_channels: self.limits.channels,
             max_message: self.limits.message,
             idle: self.channel_idle,
-            retention: self.retention,
+            retention: retained(self.rules.clone(), self.retention),
             presence: shown(self.rules.clone()),
             ..broker::Config::default()
         });
@@ -388,6 +391,19 @@ impl Builder {
             http,
         })
     }
+}
+
+/// The retention of each channel, which keeps the latest publication where a rule delivers only the newest.
+fn retained(
+    rules: Rules,
+    retention: Arc<dyn Fn(&ChannelName) -> Retention + Send + Sync>,
+) -> Arc<dyn Fn(&ChannelName) -> Retention + Send + Sync> {
+    Arc::new(move |channel| {
+        let mut retention = retention(channel);
+        let rule = rules.matching(channel);
+        retention.keep_latest |= rule.is_some_and(|rule| rule.delivery.is_of_states());
+        retention
+    })
 }
 
 /// What the rules tell of who is in a channel.

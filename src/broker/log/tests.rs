@@ -7,11 +7,16 @@ fn log(count: usize, bytes: usize, age: u64) -> Log {
         count,
         bytes,
         age: Duration::from_millis(age),
+        keep_latest: false,
     })
 }
 
-fn append(log: &mut Log, now: Timestamp, size: usize) -> Offset {
-    log.append(now, Mark::default(), |offset, _| {
+fn at(uptime: u64) -> Now {
+    Now { time: 0, uptime }
+}
+
+fn append(log: &mut Log, uptime: u64, size: usize) -> Offset {
+    log.append(at(uptime), Mark::default(), |offset, _| {
         Bytes::from(vec![offset as u8; size])
     })
 }
@@ -53,11 +58,39 @@ fn count_bytes_and_age_trim_the_oldest() {
             Read::Frames { cursor: 4 }
         );
     }
-    by_age.trim(1_000_000);
+    // The last two are of 6 and 9.
+    by_age.trim(11);
+    assert_eq!((by_age.len(), by_age.bytes()), (2, 200));
+    by_age.trim(14);
+    assert_eq!((by_age.len(), by_age.holds_young(14)), (1, true));
+}
+
+#[test]
+fn newest_publication_expires_by_age_unless_the_latest_is_kept() {
+    let mut expiring = log(10, 1000, 5);
+    let mut keeping = Log::new(Retention {
+        keep_latest: true,
+        ..expiring.retention
+    });
+    for log in [&mut expiring, &mut keeping] {
+        append(log, 0, 100);
+        append(log, 1, 100);
+        log.trim(7);
+        assert!(!log.holds_young(7));
+    }
+    assert_eq!((keeping.len(), keeping.bytes()), (1, 100));
+    assert_eq!((expiring.len(), expiring.bytes()), (0, 0));
+    let mut out = Vec::new();
+    assert_eq!(expiring.head(), 2, "offsets go on");
     assert_eq!(
-        (by_age.head(), by_age.bytes()),
-        (4, 100),
-        "the newest stays"
+        expiring.read(1, Wanted::ALL, &mut out),
+        Read::Lagged { from: 2, to: 2 }
+    );
+    assert_eq!(expiring.read(2, Wanted::ALL, &mut out), Read::AtHead);
+    assert_eq!(append(&mut expiring, 8, 1), 3);
+    assert_eq!(
+        expiring.read(2, Wanted::ALL, &mut out),
+        Read::Frames { cursor: 3 }
     );
 }
 
@@ -235,9 +268,11 @@ fn what_a_reader_does_not_want_is_skipped_and_told() {
 #[test]
 fn time_does_not_run_backwards() {
     let mut log = log(10, 1000, 1000);
-    append(&mut log, 50, 1);
+    let now = |time| Now { time, uptime: 0 };
+    let seal = |_, _| Bytes::from_static(b"x");
+    log.append(now(50), Mark::default(), seal);
     let mut seen = 0;
-    log.append(20, Mark::default(), |_, time| {
+    log.append(now(20), Mark::default(), |_, time| {
         seen = time;
         Bytes::from_static(b"x")
     });

@@ -189,7 +189,7 @@ fn a_seed_is_played_the_same_way_again() {
 /// Plays seeds with a bug until it was caught 20 times. Whenever it strikes it is caught, and by its name.
 fn catches(bug: Bug) {
     let mut caught = 0;
-    for seed in 30..430 {
+    for seed in 30..830 {
         let run = play(seed, Some(bug));
         match run.violation {
             Some(Violation { kind, what }) => {

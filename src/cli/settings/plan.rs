@@ -300,6 +300,7 @@ fn retention_of(
             count: own.count.unwrap_or(default.count).size(),
             bytes: own.bytes.unwrap_or(default.bytes).size(),
             age: own.age_seconds.unwrap_or(default.age_seconds).seconds(),
+            keep_latest: own.keep_latest,
         }
     };
     let otherwise = resolve(None);

@@ -138,6 +138,7 @@ pub(super) struct RuleRetention {
     pub(super) count: Option<Count>,
     pub(super) bytes: Option<Count>,
     pub(super) age_seconds: Option<Count>,
+    pub(super) keep_latest: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -359,6 +360,7 @@ impl Settings {
                     count,
                     bytes: count,
                     age_seconds: count,
+                    keep_latest: true,
                 }),
             }]),
             ..Self::default()

@@ -175,7 +175,7 @@ impl Actor {
 
 fn wants(reader: ReaderId, newest: bool, habit: Habit, stage: &Stage) -> Event {
     let since = match habit {
-        Habit::Fresh(age) => stage.lock().clock.saturating_sub(age),
+        Habit::Fresh(age) => stage.lock().uptime.saturating_sub(age),
         _ => 0,
     };
     Event::Wants {

@@ -9,7 +9,7 @@ use super::{
     stage::{Stage, name_of},
     violation::{Kind, Verdict, broken},
 };
-use crate::wire::{Epoch, Message, Offset, Timestamp, UserId};
+use crate::wire::{Epoch, Message, Offset, UserId};
 
 /// Milliseconds for which PROTOCOL §4.12 has a key remembered.
 pub(super) const WINDOW: u64 = 300_000;
@@ -104,7 +104,7 @@ impl Stage {
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     known: BTreeMap<(Option<String>, u64), (u64, Offset)>,
-    order: VecDeque<(Timestamp, (Option<String>, u64))>,
+    order: VecDeque<(u64, (Option<String>, u64))>,
 }
 
 impl Keys {
@@ -117,14 +117,14 @@ impl Keys {
         (owner, once.key)
     }
 
-    fn insert(&mut self, now: Timestamp, once: &Once, offset: Offset) {
+    fn insert(&mut self, now: u64, once: &Once, offset: Offset) {
         self.expire(now);
         self.known.insert(Self::name(once), (once.tag, offset));
         self.order.push_back((now, Self::name(once)));
     }
 
     /// Whether any is left.
-    pub(super) fn expire(&mut self, now: Timestamp) -> bool {
+    pub(super) fn expire(&mut self, now: u64) -> bool {
         while let Some((time, _)) = self.order.front()
             && now.saturating_sub(*time) > WINDOW
         {
@@ -153,10 +153,10 @@ impl Checker {
     }
 
     /// It was stored.
-    pub(super) fn remember(&mut self, log: Key, sent: &Seen) {
+    pub(super) fn remember(&mut self, log: Key, sent: &Seen, at: u64) {
         if let Some(once) = self.once.take() {
             self.tally.keyed += 1;
-            self.log(log).keys.insert(sent.0.time, &once, sent.0.offset);
+            self.log(log).keys.insert(at, &once, sent.0.offset);
         }
     }
 

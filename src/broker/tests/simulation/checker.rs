@@ -13,7 +13,7 @@ use super::{
     tally::Tally,
     violation::{Kind, Verdict, Violation, broken},
 };
-use crate::wire::{Epoch, Offset, Start, Timestamp};
+use crate::wire::{Epoch, Offset, Start};
 
 pub(super) struct Checker {
     plan: Plan,
@@ -57,10 +57,15 @@ impl Checker {
             }
             Event::Duplicate { log, epoch, offset } => self.duplicate(*log, *epoch, *offset),
             Event::Made { log, epoch } => self.open(*log, *epoch),
-            Event::Accepted { log, epoch, sent } => {
+            Event::Accepted {
+                log,
+                epoch,
+                sent,
+                at,
+            } => {
                 self.stored(*log, *epoch, sent)?;
-                self.accepted(*log, *epoch, sent)?;
-                self.remember(*log, sent);
+                self.accepted(*log, *epoch, sent, *at)?;
+                self.remember(*log, sent, *at);
                 Ok(())
             }
             Event::Refused { log, size, error } => self.refused(*log, *size, error),
@@ -159,7 +164,7 @@ impl Checker {
         }
     }
 
-    fn accepted(&mut self, key: Key, epoch: Epoch, sent: &Seen) -> Verdict {
+    fn accepted(&mut self, key: Key, epoch: Epoch, sent: &Seen, at: u64) -> Verdict {
         let (offset, size) = (sent.0.offset, sent.0.message.size());
         if size > self.plan.max_message {
             return broken(Kind::TooLarge, format!("{size} bytes"));
@@ -179,7 +184,7 @@ impl Checker {
             return broken(Kind::AfterLeave, format!("{offset} of {key:?}"));
         }
         log.idle_since = None;
-        log.accept(sent);
+        log.accept(sent, at);
         self.epochs.insert(epoch, offset);
         if let Some(tag) = tag(&sent.0.message) {
             self.owners.insert(tag, key);
@@ -300,7 +305,7 @@ impl Checker {
         Ok(())
     }
 
-    fn swept(&mut self, now: Timestamp, evicted: usize) -> Verdict {
+    fn swept(&mut self, now: u64, evicted: usize) -> Verdict {
         let idle = self.plan.idle;
         let before = self.live();
         self.logs.retain(|key, log| {
@@ -315,7 +320,7 @@ impl Checker {
             if !log.readers.is_empty() {
                 return true;
             }
-            now.saturating_sub(*log.idle_since.get_or_insert(now)) < idle
+            now - *log.idle_since.get_or_insert(now) < idle || log.is_young(now)
         });
         let right = before - self.live();
         self.tally.evicted += right as u64;

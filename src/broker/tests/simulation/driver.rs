@@ -5,7 +5,7 @@ use super::{
     actor::{Actor, Habit, Hand},
     attempts::{Attempt, WINDOW},
     event::{Event, Found, Key, ReaderId, Via},
-    plan::{Dice, Plan},
+    plan::{Dice, LONGEST_AGE, Plan},
     planted::Bug,
     stage::{Stage, name_of},
 };
@@ -98,10 +98,9 @@ impl Driver {
                 "leave all"
             }
             3 => {
-                let highest = self.stage.lock().highest;
-                // Keys hold up the end of a channel.
+                // Keys and what is retained hold up the end of a channel.
                 let keys = if self.plan.keys { WINDOW + 1 } else { 0 };
-                self.stage.lock().clock = highest + keys;
+                self.stage.pass(keys.max(LONGEST_AGE + 1));
                 self.stage.sweep();
                 self.stage.pass(self.plan.idle);
                 self.stage.sweep();
@@ -378,10 +377,14 @@ impl Driver {
             self.stage.pass(WINDOW + 1);
             return "jump over the window of keys";
         }
-        let jump = self.dice.pick(&[1, 2, 5, 30, 200, 2_000, idle, idle + 1]);
-        match self.dice.percent(20) {
-            true => self.stage.lock().clock -= jump,
-            false => self.stage.pass(jump),
+        let jump = self
+            .dice
+            .pick(&[1, 2, 5, 30, 200, 2_000, idle, idle + 1, LONGEST_AGE + 1]);
+        // Time goes on, or somebody sets the clock.
+        match self.dice.below(10) {
+            0..2 => self.stage.lock().clock -= jump,
+            2..4 => self.stage.lock().clock += jump,
+            _ => self.stage.pass(jump),
         }
         "jump"
     }

@@ -8,7 +8,7 @@ use super::{
     super::super::{PublishError, Stats},
     attempts::Once,
 };
-use crate::wire::{Epoch, Message, Offset, Position, Publication, Start, Timestamp, draft};
+use crate::wire::{Epoch, Message, Offset, Position, Publication, Start, draft};
 
 /// A log: of a name in the hub, or a private one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +58,8 @@ pub(super) enum Event {
         log: Key,
         epoch: Epoch,
         sent: Seen,
+        /// The clock that is never set, at the time.
+        at: u64,
     },
     /// What the next event says is the answer to a publication with a key.
     Keyed(Once),
@@ -105,7 +107,7 @@ pub(super) enum Event {
     Wants {
         reader: ReaderId,
         newest: bool,
-        since: Timestamp,
+        since: u64,
     },
     /// A reader is told that these are left out, as it wants.
     Skipped {
@@ -152,7 +154,7 @@ pub(super) enum Event {
         log: Key,
     },
     Swept {
-        now: Timestamp,
+        now: u64,
         evicted: usize,
     },
     Looked {

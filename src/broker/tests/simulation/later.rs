@@ -44,10 +44,16 @@ impl Later {
                     log: *log,
                     epoch: *epoch,
                     sent: again(once, head + 1),
+                    at: u64::MAX,
                 };
             }
             (Bug::DuplicateElsewhere, Event::Duplicate { offset, .. }) => *offset += 1,
-            (Bug::DuplicateOfNothing, Event::Accepted { log, epoch, sent }) => {
+            (
+                Bug::DuplicateOfNothing,
+                Event::Accepted {
+                    log, epoch, sent, ..
+                },
+            ) => {
                 if self.once.is_none() {
                     return false;
                 }
@@ -132,7 +138,9 @@ impl Later {
                 self.once = Some(once.clone());
                 return;
             }
-            Event::Accepted { log, epoch, sent } => {
+            Event::Accepted {
+                log, epoch, sent, ..
+            } => {
                 self.heads.insert(*log, (*epoch, sent.0.offset));
             }
             Event::Joined { log, position, .. } => {

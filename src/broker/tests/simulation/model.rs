@@ -7,7 +7,7 @@ use super::{
     attempts::Keys,
     event::{ReaderId, Seen},
 };
-use crate::wire::{Epoch, Offset, Publication, Start, Timestamp, draft::Draft};
+use crate::wire::{Epoch, Offset, Publication, Start, draft::Draft};
 
 /// What `Subscription` promises of one batch.
 pub(super) const BATCH_COUNT: Offset = 64;
@@ -18,7 +18,7 @@ pub(super) struct Log {
     pub(super) epoch: Epoch,
     pub(super) readers: BTreeSet<ReaderId>,
     /// When a sweep first found nobody, since the last publication or arrival.
-    pub(super) idle_since: Option<Timestamp>,
+    pub(super) idle_since: Option<u64>,
     pub(super) keys: Keys,
     /// Its poster is gone.
     pub(super) closed: bool,
@@ -31,6 +31,8 @@ pub(super) struct Log {
 #[derive(Debug)]
 struct Entry {
     publication: Publication,
+    /// When it was accepted, by the clock that is never set.
+    at: u64,
     /// Bytes of this frame and of all before it.
     end: usize,
 }
@@ -85,7 +87,7 @@ impl Log {
     }
 
     /// Takes a publication whose time is the clock's.
-    pub(super) fn accept(&mut self, sent: &Seen) {
+    pub(super) fn accept(&mut self, sent: &Seen, at: u64) {
         let now = sent.0.time;
         let mut publication = sent.0.clone();
         publication.time = self
@@ -95,29 +97,44 @@ impl Log {
         let frame = Draft::new(publication.publisher.as_deref(), &publication.message)
             .seal(publication.offset, publication.time);
         let end = self.end(self.head()) + frame.len();
-        self.entries.push(Entry { publication, end });
-        self.trim(now);
+        self.entries.push(Entry {
+            publication,
+            at,
+            end,
+        });
+        self.trim(at);
     }
 
-    /// From now on the log begins with the oldest publication from which all fits, or with the newest.
-    pub(super) fn trim(&mut self, now: Timestamp) {
+    /// From now on the log begins with the oldest publication from which all fits, or with the newest, which only its age takes away.
+    pub(super) fn trim(&mut self, now: u64) {
         let head = self.head();
         self.first = (self.first..head)
             .find(|first| self.fits(*first, now))
             .unwrap_or(head)
             .max(self.first);
+        if self.first == head && head > 0 && !self.retention.keep_latest && !self.is_young(now) {
+            self.first = head + 1;
+        }
     }
 
-    fn fits(&self, first: Offset, now: Timestamp) -> bool {
-        let age = now.saturating_sub(self.at(first).time);
+    /// Whether the newest publication is held and within its age.
+    pub(super) fn is_young(&self, now: u64) -> bool {
+        self.first <= self.head() && self.age(self.head(), now) <= self.retention.age.as_millis()
+    }
+
+    fn age(&self, offset: Offset, now: u64) -> u128 {
+        u128::from(now - self.entries[offset as usize - 1].at)
+    }
+
+    fn fits(&self, first: Offset, now: u64) -> bool {
         self.head() - first < self.retention.count as Offset
             && self.end(self.head()) - self.end(first - 1) <= self.retention.bytes
-            && u128::from(age) <= self.retention.age.as_millis()
+            && self.age(first, now) <= self.retention.age.as_millis()
     }
 
     /// The last offset of those from `next` on that a reader of what is not older than `since` does not want.
-    pub(super) fn too_old(&self, next: Offset, since: Timestamp) -> Option<Offset> {
-        let old = |offset: &Offset| self.at(*offset).time < since;
+    pub(super) fn too_old(&self, next: Offset, since: u64) -> Option<Offset> {
+        let old = |offset: &Offset| self.entries[*offset as usize - 1].at < since;
         (next.max(self.first)..=self.head()).take_while(old).last()
     }
 

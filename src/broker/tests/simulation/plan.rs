@@ -98,12 +98,16 @@ impl Plan {
     }
 }
 
+/// Milliseconds for which a log keeps a publication at most.
+pub(super) const LONGEST_AGE: u64 = 10_000;
+
 /// One of the three is small more often than not.
 fn retention(dice: &mut Dice) -> Retention {
     let mut retention = Retention {
         count: 1000,
         bytes: 1 << 20,
-        age: Duration::from_secs(3600),
+        age: Duration::from_millis(LONGEST_AGE),
+        keep_latest: dice.percent(30),
     };
     if dice.percent(50) {
         retention.count = dice.pick(&[0, 1, 2, 5, 30, 100]);
@@ -111,8 +115,8 @@ fn retention(dice: &mut Dice) -> Retention {
     if dice.percent(40) {
         retention.bytes = dice.pick(&[0, 40, 200, 1000, 5_000, 80_000]);
     }
-    if dice.percent(40) {
-        retention.age = Duration::from_millis(dice.pick(&[0, 3, 40, 500, 10_000]));
+    if dice.percent(60) {
+        retention.age = Duration::from_millis(dice.pick(&[0, 3, 40, 500]));
     }
     retention
 }

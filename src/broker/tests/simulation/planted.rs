@@ -94,7 +94,7 @@ impl Bug {
         match self {
             Self::Skipped => &[Kind::Gap],
             // By what comes next, another `Lagged` perhaps.
-            Self::LaggedSwallowed => &[Kind::Gap, Kind::LaggedTooLittle],
+            Self::LaggedSwallowed => &[Kind::Gap, Kind::LaggedTooLittle, Kind::Missed],
             Self::Duplicated => &[Kind::Duplicate],
             Self::Swapped => &[Kind::OutOfOrder],
             Self::LaggedTooFar => &[Kind::LaggedTooMuch],
@@ -111,8 +111,8 @@ impl Bug {
             Self::RefusedWithRoom => &[Kind::Refused],
             Self::NeverLeaves => &[Kind::ReaderCount],
             Self::NeverLeavesUnseen => &[Kind::IdleChannelStays],
-            // By its size, or by a reader who gets what should be gone.
-            Self::NoRetention => &[Kind::MemoryBound, Kind::HeldTooLong],
+            // By its size, by a reader who gets what should be gone, or by a channel that should be gone.
+            Self::NoRetention => &[Kind::MemoryBound, Kind::HeldTooLong, Kind::IdleChannelStays],
             Self::OneChannelTooMany => &[Kind::ChannelsAboveBound],
             Self::EvictedEarly => &[Kind::EvictedEarly],
             Self::DueLost
@@ -172,6 +172,7 @@ impl Bug {
                     count: usize::MAX,
                     bytes: usize::MAX,
                     age: Duration::MAX,
+                    keep_latest: true,
                 };
                 let told = Arc::clone(&config.retention);
                 config.retention = Arc::new(move |name| {
@@ -327,7 +328,12 @@ impl Planted {
                 };
                 position.epoch = old;
             }
-            (Bug::OffsetReused, Event::Accepted { log, epoch, sent }) if sent.0.offset == 1 => {
+            (
+                Bug::OffsetReused,
+                Event::Accepted {
+                    log, epoch, sent, ..
+                },
+            ) if sent.0.offset == 1 => {
                 let Some((old, 1..)) = self.epochs.get(log) else {
                     return false;
                 };
@@ -401,7 +407,9 @@ impl Planted {
         self.seats.remember(event);
         self.later.remember(event);
         match event {
-            Event::Accepted { log, epoch, sent } => {
+            Event::Accepted {
+                log, epoch, sent, ..
+            } => {
                 self.newest.insert(*log, sent.clone());
                 self.epochs.insert(*log, (*epoch, sent.0.offset));
             }

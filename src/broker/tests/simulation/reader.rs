@@ -27,7 +27,7 @@ pub(super) struct Reader {
     /// That poll did.
     told: bool,
     /// What it looks for: the newest alone, or none that is older.
-    wants: Option<(bool, Timestamp)>,
+    wants: Option<(bool, u64)>,
 }
 
 impl Reader {
@@ -147,7 +147,7 @@ impl Reader {
     }
 
     /// Last offset of what is due and not wanted.
-    fn unwanted(&self, log: &Log, (newest, since): (bool, Timestamp)) -> Option<Offset> {
+    fn unwanted(&self, log: &Log, (newest, since): (bool, u64)) -> Option<Offset> {
         if newest && self.next < log.head() {
             return Some(log.head() - 1);
         }

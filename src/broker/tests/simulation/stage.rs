@@ -24,9 +24,10 @@ use crate::wire::{ChannelName, Epoch, Message, Position, Publication, Timestamp,
 pub(super) struct Stage(Arc<Mutex<State>>);
 
 pub(super) struct State {
+    /// The time of day, which is set at times.
     pub(super) clock: Timestamp,
-    /// The latest that it ever was.
-    pub(super) highest: Timestamp,
+    /// The clock that is never set.
+    pub(super) uptime: u64,
     pub(super) events: Vec<Event>,
     pub(super) guards: BTreeMap<ReaderId, ListenerGuard>,
     /// What the next reading of the clock by a publisher does first: time goes on this far, and channels are evicted between
@@ -66,6 +67,7 @@ struct Offer {
     publisher: Option<UserId>,
     message: Message,
     now: Timestamp,
+    at_uptime: u64,
     /// Its place in the record.
     at: Option<usize>,
 }
@@ -75,7 +77,7 @@ impl Stage {
         let mut epochs = Dice::new(dice.roll());
         let stage = Self(Arc::new(Mutex::new(State {
             clock: 1_000_000,
-            highest: 1_000_000,
+            uptime: 1_000,
             events: Vec::new(),
             guards: BTreeMap::new(),
             interruption: None,
@@ -92,7 +94,7 @@ impl Stage {
             broker: None,
             config: None,
         })));
-        let (clock, drawn, made) = (stage.clone(), stage.clone(), stage.clone());
+        let [clock, uptime, drawn, made] = std::array::from_fn(|_| stage.clone());
         let epochs = Mutex::new(move || Epoch(epochs.roll()));
         let mut config = Config {
             max_channels: plan.max_channels,
@@ -108,6 +110,7 @@ impl Stage {
             },
             presence: Arc::new(|_| None),
             clock: Arc::new(move || clock.now()),
+            uptime: Arc::new(move || uptime.lock().uptime),
             epochs: Arc::new(move || {
                 let epoch = epochs.lock().unwrap()();
                 drawn.lock().drawn = Some(epoch);
@@ -170,6 +173,7 @@ impl Stage {
         }
         offer.at = Some(state.events.len());
         offer.now = state.clock;
+        offer.at_uptime = state.uptime;
         state.events.push(Event::Nothing);
         state.clock
     }
@@ -177,14 +181,14 @@ impl Stage {
     pub(super) fn pass(&self, milliseconds: u64) {
         let mut state = self.lock();
         state.clock += milliseconds;
-        state.highest = state.highest.max(state.clock);
+        state.uptime += milliseconds;
     }
 
     pub(super) fn sweep(&self) {
         let (broker, now) = {
             let mut state = self.lock();
             state.sweeping = true;
-            (state.broker.clone().expect("it is on stage"), state.clock)
+            (state.broker.clone().expect("it is on stage"), state.uptime)
         };
         let evicted = broker.sweep();
         let mut state = self.lock();
@@ -234,6 +238,7 @@ impl Stage {
             publisher,
             message,
             now: 0,
+            at_uptime: 0,
             at: None,
         });
     }
@@ -265,6 +270,7 @@ impl Stage {
                         publisher: offer.publisher.map(|name| name.as_str().to_owned()),
                         message: offer.message,
                     }),
+                    at: offer.at_uptime,
                 };
             }
             Err(error) => {
