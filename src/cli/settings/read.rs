@@ -109,8 +109,7 @@ pub(super) fn load(
 }
 
 fn read_file(path: &std::path::Path) -> Result<Table, String> {
-    let text = String::from_utf8(files::read(path)?)
-        .map_err(|_| format!("{}: this is no text, so no TOML", path.display()))?;
+    let text = files::read_text(path)?;
     text.parse::<Table>().map_err(|error| {
         let line = error.span().map_or(1, |span| {
             1 + text[..span.start.min(text.len())].matches('\n').count()
