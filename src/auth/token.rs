@@ -1,4 +1,4 @@
-//! JSON Web Tokens (RFC 7519, PROTOCOL §3.2): verified with keys that each belong to one algorithm.
+//! JSON Web Tokens (RFC 7519, PROTOCOL §3.2): verified with keys that say themselves which algorithms they are for.
 
 use std::{
     fmt,
@@ -9,14 +9,16 @@ use jsonwebtoken::{Validation, decode, decode_header, errors::ErrorKind};
 
 use super::{Authenticator, Credentials, Denied, Grant};
 
+mod algorithm;
 mod claims;
 mod issue;
 mod key;
 
+pub use algorithm::Algorithm;
 use claims::Presented;
 pub use claims::{Claims, MAX_PATTERNS};
 pub use issue::TokenIssuer;
-pub use key::{Algorithm, InvalidKey, VerifyingKey};
+pub use key::{InvalidKey, VerifyingKey};
 
 /// Longest token, in bytes: some 6 KiB of claims. A longer one is refused before it is parsed.
 pub const MAX_TOKEN: usize = 8 * 1024;
@@ -99,16 +101,25 @@ impl JwtAuthenticator {
     }
 
     fn check_signature(&self, token: &str) -> Result<Presented, Denied> {
+        // A line end is what files and shells leave at the end of a token.
+        let token = token.trim_ascii();
         if token.len() > MAX_TOKEN {
             return Err(invalid(format_args!(
                 "it has {} bytes, {MAX_TOKEN} are allowed",
                 token.len()
             )));
         }
+        if token.contains(char::is_whitespace) {
+            return Err(invalid(
+                "it has white space inside, so it is no JSON Web Token (which is given alone, without \"Bearer\")",
+            ));
+        }
         let header = decode_header(token).map_err(|error| match error.kind() {
-            ErrorKind::Json(_) => invalid(
-                "its header names no alg out of HS256, ES256, EdDSA and RS256, or is malformed",
-            ),
+            ErrorKind::Json(_) => invalid(format_args!(
+                "its header names no alg out of {}, or is malformed",
+                Algorithm::NAMES
+            )),
+            _ if token.is_empty() => invalid("it is empty, so no JSON Web Token"),
             _ => invalid("it is no JSON Web Token"),
         })?;
         // RFC 7515 §4.1.11: what the issuer calls critical and we do not know must not be skipped. We know none.
@@ -116,13 +127,13 @@ impl JwtAuthenticator {
             return Err(invalid("its header has \"crit\", which is not supported"));
         }
         let algorithm = Algorithm::of_header(header.alg)
-            .ok_or_else(|| invalid("its alg is not one of HS256, ES256, EdDSA and RS256"))?;
+            .ok_or_else(|| invalid(format_args!("its alg is not one of {}", Algorithm::NAMES)))?;
 
         let mut tried = false;
         for key in &self.keys {
             // The key says which algorithm it is for. Were the token to say so, it could have its HMAC verified with the
             // text of a public key, or ask for no verification at all.
-            if key.algorithm() != algorithm || !key.answers_to(header.kid.as_deref()) {
+            if !key.answers_to(algorithm, header.kid.as_deref()) {
                 continue;
             }
             tried = true;
@@ -131,6 +142,9 @@ impl JwtAuthenticator {
                 // Claims are parsed only after the signature is verified, so another key cannot do better.
                 Err(error) => {
                     if let ErrorKind::Json(reason) = error.kind() {
+                        // The place in the text says nothing to who has the token.
+                        let reason = reason.to_string();
+                        let (reason, _) = reason.split_once(" at line ").unwrap_or((&reason, ""));
                         return Err(invalid(format_args!("its claims are malformed: {reason}")));
                     }
                 }

@@ -100,9 +100,7 @@ fn verifying_key(key: &Key) -> Result<VerifyingKey, (&'static str, String)> {
             let secret = files::read_secret(path).map_err(|what| (name, what))?;
             VerifyingKey::hs256(secret.as_bytes())
         }
-        Algorithm::ES256 => VerifyingKey::es256_pem(&read(path, name)?),
-        Algorithm::EdDSA => VerifyingKey::eddsa_pem(&read(path, name)?),
-        Algorithm::RS256 => VerifyingKey::rs256_pem(&read(path, name)?),
+        _ => VerifyingKey::from_pem(algorithm, read(path, name)?.as_bytes()),
     };
     let made = made.map_err(|error| (name, format!("{}: {error}", path.display())))?;
     Ok(match &key.id {
@@ -111,11 +109,11 @@ fn verifying_key(key: &Key) -> Result<VerifyingKey, (&'static str, String)> {
     })
 }
 
-fn read(path: &Path, name: &'static str) -> Result<Vec<u8>, (&'static str, String)> {
-    files::read(path).map_err(|what| (name, what))
+fn read(path: &Path, name: &'static str) -> Result<String, (&'static str, String)> {
+    files::read_text(path).map_err(|what| (name, what))
 }
 
 fn read_key_set(path: &Path) -> Result<Vec<VerifyingKey>, String> {
-    let text = String::from_utf8_lossy(&files::read(path)?).into_owned();
+    let text = files::read_text(path)?;
     VerifyingKey::from_jwks(&text).map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -29,8 +29,14 @@ fn algorithms_are_spelled_as_in_a_token() {
     for (algorithm, text) in [
         (Algorithm::HS256, "HS256"),
         (Algorithm::ES256, "ES256"),
+        (Algorithm::ES384, "ES384"),
         (Algorithm::EdDSA, "EdDSA"),
         (Algorithm::RS256, "RS256"),
+        (Algorithm::RS384, "RS384"),
+        (Algorithm::RS512, "RS512"),
+        (Algorithm::PS256, "PS256"),
+        (Algorithm::PS384, "PS384"),
+        (Algorithm::PS512, "PS512"),
     ] {
         assert_eq!(serde_json::to_value(algorithm).unwrap(), text);
         assert_eq!(
@@ -95,12 +101,16 @@ fn a_token_of_another_algorithm_of_the_family_is_refused() {
     }
     let pss = Header::new(jsonwebtoken::Algorithm::PS256);
     let token = signed(&rsa_signer(), &pss, &claims(json!({})));
-    assert_invalid(authenticator().verify(&token, now()), "alg is not one of");
+    assert_invalid(authenticator().verify(&token, now()), "no PS256 key");
 }
 
 #[test]
 fn a_token_that_was_changed_anywhere_is_refused() {
     for (key, signer) in one_of_each() {
+        // One RSA algorithm is enough: the others differ in the hash and the padding.
+        if key.algorithm().is_rsa() && key.algorithm() != Algorithm::PS256 {
+            continue;
+        }
         let authenticator = JwtAuthenticator::new(vec![key.clone()]).unwrap();
         let header = header(key.algorithm(), None);
         let token = signed(&signer, &header, &claims(json!({})));
