@@ -7,16 +7,17 @@ use std::{
 
 use super::{Context, Failure, dev, files, units};
 use crate::{
-    auth::{Claims, Permissions, TokenIssuer, token::MAX_PATTERNS},
+    auth::{Algorithm, Claims, Permissions, TokenIssuer, token::MAX_PATTERNS},
     wire::{Pattern, UserId},
 };
 
 /// Sign a token with which a user can connect
 ///
-/// The token is a JSON Web Token (HS256). It alone is printed on standard output.
+/// The token is a JSON Web Token. It alone is printed on standard output.
 ///
-/// The secret is that of `tidings serve --dev` in this directory, or the one that --secret-file names: a server that has the
-/// same secret in auth.keys accepts the token.
+/// It is signed with the secret of `tidings serve --dev` in this directory (HS256), with the one that --secret-file names, or
+/// with the private key that --key-file names: a server that has the same secret, or the public key, in auth.keys accepts the
+/// token.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -44,18 +45,44 @@ pub(super) struct Arguments {
     /// Channels that it may not publish to whatever else says so; may be repeated.
     #[arg(long, value_name = "PATTERN")]
     deny_publish: Vec<Pattern>,
-    /// The file with the secret, 32 bytes of text or more. A line end at its end does not belong to the secret.
+    /// The file with the secret, 32 bytes of text or more on one line. White space around it does not belong to the secret.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
+    /// The PEM file with a private key to sign with instead: PKCS#8 (-----BEGIN PRIVATE KEY-----), unencrypted.
+    #[arg(long, value_name = "FILE", conflicts_with = "secret_file")]
+    key_file: Option<PathBuf>,
+    /// How to sign with that key: ES256, ES384, EdDSA, RS256, RS384, RS512, PS256, PS384 or PS512. Default: as the key is made
+    /// for, and RS256 with an RSA key.
+    #[arg(long, value_name = "NAME", requires = "key_file", value_parser = algorithm)]
+    algorithm: Option<Algorithm>,
+    /// The id of the key (kid in the token's header), for servers that tell keys apart by it.
+    #[arg(long, value_name = "ID")]
+    key_id: Option<String>,
+}
+
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    match serde_json::from_value(text.into()) {
+        Ok(Algorithm::HS256) => Err("HS256 signs with a secret: pass --secret-file".to_owned()),
+        Ok(algorithm) => Ok(algorithm),
+        Err(_) => Err(format!("{text:?} is no algorithm that is supported")),
+    }
 }
 
 const EXAMPLES: &str = "\
 Examples:
   tidings sub --token \"$(tidings token --user 42 --for 1h)\"
-  tidings token --user bot --for 7d --publish 'topic-{topic}' --secret-file token.secret";
+  tidings token --user bot --for 7d --publish 'topic-{topic}' --secret-file token.secret
+  tidings token --user bot --key-file private.pem --algorithm PS256";
 
 pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
-    let issuer = issuer(arguments.secret_file.as_deref())?;
+    let issuer = match &arguments.key_file {
+        Some(path) => signer(path, arguments.algorithm)?,
+        None => issuer(arguments.secret_file.as_deref())?,
+    };
+    let issuer = match &arguments.key_id {
+        Some(id) => issuer.with_id(id),
+        None => issuer,
+    };
     let lists = [
         ("--subscribe", &arguments.subscribe),
         ("--publish", &arguments.publish),
@@ -86,6 +113,13 @@ pub(super) fn run(arguments: &Arguments, context: &Context) -> Result<(), Failur
         claims = claims.issuer(name);
     }
     context.console.print(&issuer.issue_with(claims))
+}
+
+/// An issuer with the private key of this file.
+fn signer(path: &Path, algorithm: Option<Algorithm>) -> Result<TokenIssuer, Failure> {
+    let pem = files::read_text(path).map_err(Failure::usage)?;
+    TokenIssuer::from_pem(algorithm, pem.as_bytes())
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
 /// What signs: with the secret of this file, or with that of the development directory.

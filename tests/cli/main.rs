@@ -12,3 +12,4 @@ mod logging;
 mod pages;
 mod publish;
 mod shutdown;
+mod tokens;

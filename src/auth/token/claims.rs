@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::{Deserialize, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::invalid;
 use crate::{
@@ -18,14 +18,42 @@ pub const MAX_PATTERNS: usize = 64;
 
 /// The claims of a token whose signature is verified. Claims that are not named here are ignored.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object of claims")]
 pub(super) struct Presented {
+    #[serde(default, deserialize_with = "named::sub")]
     sub: Option<String>,
+    #[serde(default, deserialize_with = "named::exp")]
     pub(super) exp: Option<NumericDate>,
+    #[serde(default, deserialize_with = "named::nbf")]
     pub(super) nbf: Option<NumericDate>,
-    iat: Option<NumericDate>,
+    #[serde(default, deserialize_with = "named::iat")]
+    iat: Option<IssuedAt>,
+    #[serde(default, deserialize_with = "named::iss")]
     pub(super) iss: Option<String>,
+    #[serde(default, deserialize_with = "named::aud")]
     aud: Option<Audience>,
+    #[serde(default, deserialize_with = "named::tidings")]
     tidings: Option<Scopes>,
+}
+
+/// Deserializers that put the claim's name before what is wrong with its value.
+mod named {
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    macro_rules! named {
+        ($($name:ident)*) => {$(
+            pub(super) fn $name<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+            where
+                D: Deserializer<'de>,
+                T: Deserialize<'de>,
+            {
+                T::deserialize(deserializer)
+                    .map_err(|error| Error::custom(format_args!("{}: {error}", stringify!($name))))
+            }
+        )*};
+    }
+
+    named!(sub exp nbf iat iss aud tidings subscribe publish allow deny);
 }
 
 impl Presented {
@@ -46,7 +74,7 @@ impl Presented {
             .map_err(|reason| invalid(format_args!("its sub cannot be a user: {reason}")))?;
         let Scopes { subscribe, publish } = self.tidings.unwrap_or_default();
         let mut grant = Grant::user(user);
-        grant.issued_at = self.iat.map(|iat| UNIX_EPOCH + iat.since_epoch());
+        grant.issued_at = self.iat.map(IssuedAt::time);
         Ok(grant
             .subscribe(subscribe.parse("subscribe")?)
             .publish(publish.parse("publish")?))
@@ -55,7 +83,7 @@ impl Presented {
 
 /// `aud` is one string or a list of them (RFC 7519 §4.1.3).
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a text or a list of texts is needed")]
 enum Audience {
     One(String),
     Many(Vec<String>),
@@ -63,11 +91,21 @@ enum Audience {
 
 /// The claim `tidings`. A field that is not known is an error: it may be a restriction that would be lost.
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "an object with \"subscribe\" and \"publish\""
+)]
 struct Scopes {
-    #[serde(skip_serializing_if = "Scope::is_empty")]
+    #[serde(
+        skip_serializing_if = "Scope::is_empty",
+        deserialize_with = "named::subscribe"
+    )]
     subscribe: Scope,
-    #[serde(skip_serializing_if = "Scope::is_empty")]
+    #[serde(
+        skip_serializing_if = "Scope::is_empty",
+        deserialize_with = "named::publish"
+    )]
     publish: Scope,
 }
 
@@ -78,11 +116,21 @@ impl Scopes {
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "an object with \"allow\" and \"deny\""
+)]
 struct Scope {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "named::allow"
+    )]
     allow: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "named::deny"
+    )]
     deny: Vec<String>,
 }
 
@@ -149,31 +197,71 @@ impl From<SystemTime> for NumericDate {
 }
 
 impl<'de> Deserialize<'de> for NumericDate {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Seconds;
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let micros = deserializer.deserialize_any(Micros)?;
+        Ok(Self(micros / MICROS))
+    }
+}
 
-        impl de::Visitor<'_> for Seconds {
-            type Value = NumericDate;
+/// Time at which a token was issued, with its fraction down to a microsecond: a revocation and the token that follows it are
+/// often of the same second. The bounds are those of [`NumericDate`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct IssuedAt(u64);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of seconds")
-            }
+impl IssuedAt {
+    fn time(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_micros(self.0)
+    }
+}
 
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<NumericDate, E> {
-                Ok(NumericDate(value.min(NumericDate::MAX)))
-            }
+impl From<SystemTime> for IssuedAt {
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        Self(micros.min(NumericDate::MAX * MICROS))
+    }
+}
 
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<NumericDate, E> {
-                self.visit_u64(u64::try_from(value).unwrap_or(0))
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<NumericDate, E> {
-                // The cast saturates at both ends.
-                self.visit_u64(value as u64)
-            }
+impl Serialize for IssuedAt {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_multiple_of(MICROS) {
+            return serializer.serialize_u64(self.0 / MICROS);
         }
+        // Until the year 2242 a float of 64 bits has room for each microsecond.
+        serializer.serialize_f64(self.0 as f64 / MICROS as f64)
+    }
+}
 
-        deserializer.deserialize_any(Seconds)
+impl<'de> Deserialize<'de> for IssuedAt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Micros).map(Self)
+    }
+}
+
+/// Microseconds of a second.
+const MICROS: u64 = 1_000_000;
+
+/// Reads seconds, and gives microseconds within the bounds of [`NumericDate`].
+struct Micros;
+
+impl de::Visitor<'_> for Micros {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number of seconds")
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
+        Ok(value.min(NumericDate::MAX) * MICROS)
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
+        self.visit_u64(u64::try_from(value).unwrap_or(0))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<u64, E> {
+        // The cast saturates at both ends.
+        Ok(((value * MICROS as f64).round() as u64).min(NumericDate::MAX * MICROS))
     }
 }
 
@@ -185,7 +273,7 @@ pub struct Claims {
     #[serde(skip_serializing_if = "Option::is_none")]
     nbf: Option<NumericDate>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    iat: Option<NumericDate>,
+    iat: Option<IssuedAt>,
     #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -216,10 +304,17 @@ impl Claims {
         self
     }
 
-    /// Issued at `time`, in whole seconds, rounded down (`iat`): a server can then tell it from those that were revoked before.
+    /// Issued at `time`, to the microsecond (`iat`): a server tells the token from those that were revoked before. Default: the
+    /// time at which [`TokenIssuer::issue_with`](super::TokenIssuer::issue_with) signs.
     #[must_use]
     pub fn issued_at(mut self, time: SystemTime) -> Self {
         self.iat = Some(time.into());
+        self
+    }
+
+    /// Sets `iat` unless it is set.
+    pub(super) fn or_issued_at(mut self, time: SystemTime) -> Self {
+        self.iat.get_or_insert_with(|| time.into());
         self
     }
 

@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 use jsonwebtoken::{EncodingKey, Header, encode};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256};
+use rcgen::{
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -45,31 +47,39 @@ fn signed(key: &EncodingKey, header: &Header, claims: &Value) -> String {
     encode(header, claims, key).unwrap()
 }
 
+static P384: LazyLock<KeyPair> =
+    LazyLock::new(|| KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap());
+
 fn rsa_signer() -> EncodingKey {
     EncodingKey::from_rsa_pem(RSA.serialize_pem().as_bytes()).unwrap()
 }
 
 /// One key of each algorithm, and what signs for it.
 fn one_of_each() -> Vec<(VerifyingKey, EncodingKey)> {
-    let (ec, ed) = (EC.serialize_pem(), ED.serialize_pem());
-    vec![
-        (
-            VerifyingKey::hs256(SECRET).unwrap(),
-            EncodingKey::from_secret(SECRET),
-        ),
-        (
-            VerifyingKey::es256_pem(EC.public_key_pem().as_bytes()).unwrap(),
-            EncodingKey::from_ec_pem(ec.as_bytes()).unwrap(),
-        ),
-        (
-            VerifyingKey::eddsa_pem(ED.public_key_pem().as_bytes()).unwrap(),
-            EncodingKey::from_ed_pem(ed.as_bytes()).unwrap(),
-        ),
-        (
-            VerifyingKey::rs256_pem(RSA.public_key_pem().as_bytes()).unwrap(),
-            rsa_signer(),
-        ),
-    ]
+    let pems = [
+        (Algorithm::ES256, &*EC),
+        (Algorithm::ES384, &*P384),
+        (Algorithm::EdDSA, &*ED),
+        (Algorithm::RS256, &*RSA),
+        (Algorithm::RS384, &*RSA),
+        (Algorithm::RS512, &*RSA),
+        (Algorithm::PS256, &*RSA),
+        (Algorithm::PS384, &*RSA),
+        (Algorithm::PS512, &*RSA),
+    ];
+    let secret = VerifyingKey::hs256(SECRET).unwrap();
+    let mut all = vec![(secret, EncodingKey::from_secret(SECRET))];
+    for (algorithm, pair) in pems {
+        let key = VerifyingKey::from_pem(algorithm, pair.public_key_pem().as_bytes()).unwrap();
+        let private = pair.serialize_pem();
+        let signer = match algorithm {
+            Algorithm::ES256 | Algorithm::ES384 => EncodingKey::from_ec_pem(private.as_bytes()),
+            Algorithm::EdDSA => EncodingKey::from_ed_pem(private.as_bytes()),
+            _ => EncodingKey::from_rsa_pem(private.as_bytes()),
+        };
+        all.push((key, signer.unwrap()));
+    }
+    all
 }
 
 fn hs256(changes: Value) -> String {
@@ -103,11 +113,79 @@ fn a_good_token_gives_a_grant_of_its_user() {
 fn a_token_needs_sub_and_it_must_be_a_user() {
     let verify = |changes| authenticator().verify(&hs256(changes), now());
     assert_invalid(verify(json!({"sub": null})), "no sub");
-    assert_invalid(verify(json!({"sub": 42})), "claims are malformed");
+    assert_invalid(
+        verify(json!({"sub": 42})),
+        "its claims are malformed: sub: invalid type: integer `42`, expected a string",
+    );
     assert_invalid(verify(json!({"sub": ""})), "sub cannot be a user");
     assert_invalid(verify(json!({"sub": "a b"})), "' ' at byte 1");
     let long = "u".repeat(UserId::MAX + 1);
     assert_invalid(verify(json!({"sub": long})), "201 bytes");
+}
+
+#[test]
+fn malformed_claim_is_named() {
+    for (changes, wanted) in [
+        (
+            json!({"exp": "soon"}),
+            "exp: invalid type: string \"soon\", expected a number of seconds",
+        ),
+        (json!({"nbf": true}), "nbf: invalid type: boolean"),
+        (json!({"iat": [1]}), "iat: invalid type: sequence"),
+        (json!({"iss": 7}), "iss: invalid type: integer `7`"),
+        (
+            json!({"aud": 7}),
+            "aud: a text or a list of texts is needed",
+        ),
+        (
+            json!({"aud": [7]}),
+            "aud: a text or a list of texts is needed",
+        ),
+        (json!({"sub": ["a"]}), "sub: invalid type: sequence"),
+        (json!({"tidings": "all"}), "tidings: invalid type: string"),
+        (
+            json!({"tidings": {"subscribes": {}}}),
+            "tidings: unknown field `subscribes`",
+        ),
+        (
+            json!({"tidings": {"publish": 1}}),
+            "tidings: publish: invalid",
+        ),
+        (
+            json!({"tidings": {"publish": {"deny": "a"}}}),
+            "tidings: publish: deny: invalid type",
+        ),
+    ] {
+        let result = authenticator().verify(&hs256(changes), now());
+        let wanted = format!("its claims are malformed: {wanted}");
+        assert_invalid(result.clone(), &wanted);
+        let text = result.unwrap_err().to_string();
+        assert!(!text.contains(" at line "), "{text}");
+    }
+    let header = Header::new(Algorithm::HS256.into());
+    for payload in [json!([]), json!("text"), json!(null)] {
+        let token = signed(&EncodingKey::from_secret(SECRET), &header, &payload);
+        assert_invalid(
+            authenticator().verify(&token, now()),
+            "claims are malformed",
+        );
+    }
+}
+
+#[test]
+fn white_space_around_a_token_does_not_matter() {
+    let token = hs256(json!({}));
+    for around in ["\n", "\r\n", " ", "\t\n\n"] {
+        let text = format!("{around}{token}{around}");
+        assert!(authenticator().verify(&text, now()).is_ok(), "{around:?}");
+    }
+    let (half, rest) = token.split_at(token.len() / 2);
+    for text in [format!("{half}\n{rest}"), format!("Bearer {token}")] {
+        assert_invalid(authenticator().verify(&text, now()), "white space inside");
+    }
+    for text in ["", " \n"] {
+        assert_invalid(authenticator().verify(text, now()), "it is empty");
+    }
 }
 
 #[test]
@@ -227,5 +305,26 @@ fn an_issued_token_is_good_from_now_whatever_its_length() {
         assert_eq!(grant.user.as_ref(), Some(&user));
     }
     assert!(TokenIssuer::new("short").is_err());
+    // Each says when, so that it can follow a revocation.
+    let before = SystemTime::now() - Duration::from_micros(1);
+    for token in [
+        issuer.issue(&user, Duration::from_secs(60)),
+        issuer.issue_with(Claims::new(&user, now() + Duration::from_secs(3600))),
+    ] {
+        let grant = authenticator().verify(&token, SystemTime::now()).unwrap();
+        let issued_at = grant.issued_at.unwrap();
+        assert!((before..=SystemTime::now()).contains(&issued_at));
+    }
+    for time in [
+        now(),
+        now() + Duration::from_micros(123_456),
+        now() + Duration::from_micros(1),
+    ] {
+        let claims = Claims::new(&user, now() + Duration::from_secs(60)).issued_at(time);
+        let grant = authenticator()
+            .verify(&issuer.issue_with(claims), now())
+            .unwrap();
+        assert_eq!(grant.issued_at, Some(time));
+    }
     assert!(!format!("{issuer:?}").contains("secret"));
 }
