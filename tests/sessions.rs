@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use common::{each, publication};
 use tidings::{
     ChannelName, Code, Message, UserId,
-    auth::{Permissions, token::Claims},
+    auth::{JwtAuthenticator, Permissions, VerifyingKey, token::Claims},
     client::{Client, ClientError, Event, State, Subscription, Transport},
     server::http::ApiKey,
     testing::TestServer,
@@ -212,11 +212,12 @@ async fn a_revoked_user_is_out_until_new_credentials_are_issued(transport: Trans
         assert_eq!(client.closed().await.0, Some(Code::REVOKED));
     }
     other.ping().await.unwrap();
-    // The old token, and one that says nothing of its age.
-    for token in [old, token(&server, &[], HOUR)] {
-        let builder = server.client_builder(transport).token(token);
-        let refused = builder.connect().await.unwrap_err();
-        assert_eq!(refused.code(), Some(Code::REVOKED));
+    let builder = server.client_builder(transport).token(old);
+    let refused = builder.connect().await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::REVOKED));
+    // Every token that is issued says when.
+    for new in [server.token("1"), token(&server, &[], HOUR)] {
+        client(&server, transport, new).await;
     }
     // It is forgotten after its time, and is another for each user.
     // A shorter revocation does not end a longer one, and one beyond every clock lasts.
@@ -269,6 +270,22 @@ async fn tokens_issued_after_a_revocation_are_accepted_at_once(transport: Transp
         let wanted = (!accepted).then_some(Code::REVOKED);
         assert_eq!(code, wanted, "{issued_at:?} {valid_for:?}");
     }
+}
+
+each!(token_without_iat_is_refused_after_a_revocation);
+async fn token_without_iat_is_refused_after_a_revocation(transport: Transport) {
+    const SECRET: &[u8] = b"thirty-two bytes of a secret, or a few more";
+    let authenticator = JwtAuthenticator::new(vec![VerifyingKey::hs256(SECRET).unwrap()]).unwrap();
+    let server = TestServer::start_with(|builder| builder.authenticator(authenticator)).await;
+    let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + HOUR;
+    let claims = serde_json::json!({ "sub": "1", "exp": end.as_secs() });
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET);
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    client(&server, transport, token.clone()).await;
+    server.sessions().revoke(&user("1"), HOUR).unwrap();
+    let builder = server.client_builder(transport).token(token);
+    let refused = builder.connect().await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::REVOKED));
 }
 
 each!(sessions_are_listed_while_they_are_open);
