@@ -1,6 +1,6 @@
 //! The client's one task: a connection after the other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use tokio::{
     sync::{oneshot, watch},
@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Acknowledgement, ClientError, State, backoff,
-    builder::{Settings, Token},
+    builder::Settings,
     line::Line,
     link::{Link, Over},
     registry::Registry,
+    token::{self, Token},
 };
 use crate::{
     transport::dial::Dialer,
@@ -66,15 +67,17 @@ pub(super) struct Driver {
 /// Runs until the client is closed or a code says not to come back.
 pub(super) async fn run(mut driver: Driver, mut link: Link) {
     loop {
-        let over = driver
-            .close
-            .run_until_cancelled(link.run(&driver.registry, &driver.line))
-            .await
-            .unwrap_or(Over::Asked);
+        let expires = link.expires.subscribe();
+        let over = tokio::select! {
+            biased;
+            () = driver.close.cancelled() => Over::Asked,
+            over = link.run(&driver.registry, &driver.line) => over,
+            () = token::renew(&driver.settings, &driver.line, expires, |end| driver.expires(end)) => Over::SignedOut,
+        };
         let (code, reason) = over.reason();
         let told = match &over {
             Over::Given(code, _) => *code,
-            Over::Asked | Over::Lost(_) => Code::CLOSED,
+            Over::Asked | Over::SignedOut | Over::Lost(_) => Code::CLOSED,
         };
         let retry = driver.may_retry(over.retry());
         if retry {
@@ -96,6 +99,16 @@ pub(super) async fn run(mut driver: Driver, mut link: Link) {
 }
 
 impl Driver {
+    /// `Welcomed` has the end that was told last, without a change of the state.
+    fn expires(&self, end: Option<SystemTime>) {
+        self.state.send_if_modified(|state| {
+            if let State::Connected(welcomed) = state {
+                welcomed.expires = end;
+            }
+            false
+        });
+    }
+
     fn may_retry(&self, retry: Retry) -> bool {
         self.settings.reconnect
             && match retry {
@@ -126,7 +139,7 @@ impl Driver {
                     return Ok(link);
                 }
                 Err(error) => {
-                    let retry = error.code().map_or(Retry::Backoff, Code::retry);
+                    let retry = error.retry();
                     if !self.may_retry(retry) {
                         return Err((error.code(), error.to_string()));
                     }

@@ -9,8 +9,9 @@ use tokio::time::{timeout, timeout_at};
 
 use super::{
     ClientError, Welcomed,
-    builder::{Settings, Token},
+    builder::Settings,
     link::Link,
+    token::{self, Token},
 };
 use crate::{
     transport::{
@@ -36,11 +37,7 @@ impl Link {
         let token = match &settings.token {
             Token::None => refreshed,
             Token::Fixed(token) => refreshed.or_else(|| Some(token.clone())),
-            Token::Asked(ask) => {
-                let asked = timeout_at(end, ask()).await;
-                let token = asked.unwrap_or_else(|_| Err("it did not come in time".to_owned()));
-                Some(token.map_err(ClientError::Token)?)
-            }
+            Token::Asked(ask) => Some(token::ask(ask, settings.deadline).await?),
         };
         let left = end.saturating_duration_since(tokio::time::Instant::now());
         let connection = dialer.dial(left).await?;
@@ -111,6 +108,7 @@ async fn greet(
         settings.max_frame,
         Arc::clone(&settings.refreshed),
     );
+    link.expires.send_replace(welcomed.expires);
     Ok((link, welcomed))
 }
 

@@ -6,7 +6,7 @@ mod watch;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -65,6 +65,8 @@ pub(super) struct Link {
     limits: Limits,
     /// The token that was refreshed last, for the next connection.
     refreshed: Arc<Mutex<Option<String>>>,
+    /// End of the session's credentials.
+    pub(super) expires: tokio::sync::watch::Sender<Option<SystemTime>>,
     arrivals: Arrivals,
     watch: Watch,
     /// Requests of this client's own accord that are not answered yet.
@@ -104,6 +106,8 @@ enum Pending {
 pub(super) enum Over {
     /// User code wants it.
     Asked,
+    /// The token source says that the user is signed out.
+    SignedOut,
     /// The connection is gone.
     Lost(Closed),
     /// The server said what it may not, or cannot serve this client now.
@@ -132,6 +136,7 @@ impl Link {
             automatic,
             limits,
             refreshed,
+            expires: tokio::sync::watch::Sender::new(None),
             arrivals: Arrivals::new(max_frame),
             watch: Watch::default(),
             unanswered: 0,
@@ -357,7 +362,7 @@ impl Over {
     /// Whether to connect again, and what to tell those who wait.
     pub(super) fn retry(&self) -> Retry {
         match self {
-            Self::Asked => Retry::No,
+            Self::Asked | Self::SignedOut => Retry::No,
             Self::Lost(closed) => closed.code.map_or(Retry::Backoff, Code::retry),
             Self::Given(code, _) => code.retry(),
         }
@@ -367,6 +372,7 @@ impl Over {
     pub(super) fn reason(&self) -> (Option<Code>, String) {
         match self {
             Self::Asked => (Some(Code::CLOSED), "closed by this client".to_owned()),
+            Self::SignedOut => (None, ClientError::SignedOut.to_string()),
             Self::Lost(closed) => (closed.code, closed.reason.clone()),
             Self::Given(code, reason) => (Some(*code), reason.clone()),
         }

@@ -16,6 +16,7 @@ mod mailbox;
 mod publish;
 mod registry;
 mod subscription;
+mod token;
 
 use std::{
     sync::Arc,
@@ -29,7 +30,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::wire::{
-    Attendance, ChannelName, Code, History, HistoryQuery, InvalidChannel, Position, Start, UserId,
+    Attendance, ChannelName, Code, History, HistoryQuery, InvalidChannel, Position, Retry, Start,
+    UserId,
     frame::{Level, Limits, RefusedSubscription, Source},
 };
 
@@ -39,6 +41,7 @@ pub use crate::transport::{
 };
 pub use builder::Builder;
 pub use subscription::{Event, Subscription};
+pub use token::TokenError;
 
 use driver::Command;
 use line::{Line, Place};
@@ -105,7 +108,8 @@ pub struct Welcomed {
     pub subscriptions: Vec<ChannelName>,
     /// How it is connected.
     pub transport: Transport,
-    /// End of the session's credentials; `None` for never.
+    /// End of the session's credentials, also after a refresh; `None` for never. With [`Builder::token_from`] the client shows a new token
+    /// before.
     pub expires: Option<SystemTime>,
     /// Idle timeout of the server: it ends a connection on which nothing arrived for so long.
     pub idle_timeout: Duration,
@@ -176,6 +180,9 @@ pub enum ClientError {
     /// The token could not be had.
     #[error("no token: {0}")]
     Token(String),
+    /// The token source said [`TokenError::SignedOut`].
+    #[error("the user is signed out")]
+    SignedOut,
     /// The client is closed.
     #[error("the client is closed: {0}")]
     Closed(String),
@@ -188,6 +195,14 @@ impl ClientError {
         match self {
             Self::Refused { code, .. } | Self::Request { code, .. } => Some(*code),
             _ => None,
+        }
+    }
+
+    /// Whether a further attempt to connect is worth it.
+    fn retry(&self) -> Retry {
+        match self {
+            Self::SignedOut => Retry::No,
+            _ => self.code().map_or(Retry::Backoff, Code::retry),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What the server answers, and to whom that goes.
 
-use std::sync::PoisonError;
+use std::{
+    sync::PoisonError,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::FutureExt;
 use tokio::time::sleep;
@@ -88,6 +91,9 @@ impl Link {
                         .unwrap_or_else(PoisonError::into_inner);
                     *latest = Some(token);
                     drop(latest);
+                    let end = refreshed.expires.map(Duration::from_millis);
+                    let end = end.and_then(|end| SystemTime::UNIX_EPOCH.checked_add(end));
+                    self.expires.send_replace(end);
                     let _ = answer.send(Ok(refreshed.expires));
                 }
             }
