@@ -107,6 +107,74 @@ async fn whoever_may_not_is_answered_with_a_status_and_a_reason() {
     .await;
 }
 
+/// What a request to the port without TLS is answered with.
+async fn ask_plainly(address: SocketAddr, request: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn request_without_one_valid_host_opens_no_websocket() {
+    bounded(async {
+        let any = ([127, 0, 0, 1], 0).into();
+        let server = TestServer::start_with(|builder| builder.plain_websockets(any)).await;
+        let plain = server.plain_websocket_address().unwrap();
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: qmux-02.tidings.v1\r\n";
+        for host in [
+            "",
+            "Host: x\r\nHost: x\r\n",
+            "Host: x\r\nhost: y\r\n",
+            "Host:\r\n",
+            "Host: a b\r\n",
+            "Host: u@x\r\n",
+            "Host: x/y\r\n",
+            "Host: x:99999\r\n",
+        ] {
+            for target in ["/tidings", "http://x/tidings", "/sdk/index.js", "/other"] {
+                let request = format!("GET {target} HTTP/1.1\r\n{host}{upgrade}\r\n");
+                let (status, secure) = ask(server.address(), &request).await;
+                let plain = ask_plainly(plain, &request).await;
+                assert_eq!(status, 400, "{host:?} {target}: {secure}");
+                assert!(plain.starts_with("HTTP/1.1 400 "), "{host:?} {target}: {plain}");
+                assert!(secure.contains("`Host`") && plain.contains("`Host`"), "{plain}");
+            }
+        }
+        let mut socket = TcpStream::connect(plain).await.unwrap();
+        let request = format!("GET http://other/tidings HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 101");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_method_than_get_opens_no_websocket() {
+    bounded(async {
+        let server = TestServer::start().await;
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
+            let request =
+                format!("{method} /tidings HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+            let (status, answer) = ask(server.address(), &request).await;
+            assert_eq!(status, 405, "{answer}");
+            assert!(answer.to_lowercase().contains("allow: get\r\n"), "{answer}");
+        }
+        let (status, answer) = ask(
+            server.address(),
+            "HEAD /tidings HTTP/1.1\r\nHost: x\r\n\r\n",
+        )
+        .await;
+        assert_eq!(status, 426, "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "a body: {answer}");
+    })
+    .await;
+}
+
 #[cfg(feature = "web")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sdk_is_served_with_tls_to_pages_of_everybody() {
@@ -121,6 +189,25 @@ async fn the_sdk_is_served_with_tls_to_pages_of_everybody() {
             let (got, answer) = ask(server.address(), &request).await;
             assert_eq!(got, status, "{path}: {answer}");
             assert!(answer.to_lowercase().contains(word), "{path}: {answer}");
+        }
+        let ask = async |method: &str| {
+            let request =
+                format!("{method} /sdk/index.js HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+            let (status, answer) = ask(server.address(), &request).await;
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            (status, head.to_lowercase(), body.len())
+        };
+        let (_, _, length) = ask("GET").await;
+        let (status, head, nothing) = ask("HEAD").await;
+        assert_eq!((status, nothing), (200, 0), "{head}");
+        assert!(
+            head.contains(&format!("content-length: {length}")),
+            "{head}"
+        );
+        for (method, wanted) in [("OPTIONS", 204), ("POST", 405), ("DELETE", 405)] {
+            let (status, head, _) = ask(method).await;
+            assert_eq!(status, wanted, "{head}");
+            assert!(head.contains("allow: get,head,options"), "{head}");
         }
     })
     .await;

@@ -7,6 +7,7 @@
 mod assets;
 mod builder;
 mod certificates;
+mod host;
 #[cfg(feature = "http")]
 pub mod http;
 mod tcp;

@@ -7,6 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
+#[cfg(feature = "web")]
+use http::Method;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{
@@ -22,6 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::host;
 use super::worker::{Common, SHUTTING_DOWN, serve_one};
 use crate::{
     session::Home,
@@ -110,11 +113,25 @@ fn answer(
 ) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (head, _) = request.into_parts();
+    if let Err(reason) = host::check(head.version, &head.headers) {
+        tracing::debug!(reason, "a bad request");
+        return refuse(StatusCode::BAD_REQUEST, reason.to_owned());
+    }
     #[cfg(feature = "web")]
-    if head.method == http::Method::GET
-        && let Some(file) = super::assets::find(head.uri.path())
+    if let Some(file) = super::assets::find(head.uri.path())
         && file.is_sdk()
     {
+        const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,OPTIONS");
+        let status = match head.method {
+            Method::GET | Method::HEAD => None,
+            Method::OPTIONS => Some(StatusCode::NO_CONTENT),
+            _ => Some(StatusCode::METHOD_NOT_ALLOWED),
+        };
+        if let Some(status) = status {
+            let mut response = refuse(status, String::new());
+            response.headers_mut().insert(header::ALLOW, METHODS);
+            return response;
+        }
         let whole = |bytes| {
             Full::new(bytes)
                 .map_err(|never| match never {})
@@ -136,16 +153,28 @@ fn answer(
         }
         Err((status, reason)) => {
             tracing::debug!(%status, reason, "no WebSocket");
-            let mut response = respond(status, reason + "\n");
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
+            let mut response = refuse(status, reason);
+            let headers = response.headers_mut();
             if status == StatusCode::UPGRADE_REQUIRED {
-                let upgrade = HeaderValue::from_static("websocket");
-                response.headers_mut().insert(header::UPGRADE, upgrade);
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            }
+            if status == StatusCode::METHOD_NOT_ALLOWED {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
             }
             response
         }
     }
+}
+
+/// An answer with which the connection ends.
+fn refuse(status: StatusCode, mut reason: String) -> Response<Body> {
+    if !reason.is_empty() {
+        reason.push('\n');
+    }
+    let mut response = respond(status, reason);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
 }
 
 fn respond(status: StatusCode, text: String) -> Response<Body> {

@@ -98,6 +98,14 @@ mod server {
             let reason = format!("the path is not {WEBTRANSPORT_PATH}");
             return Err((StatusCode::NOT_FOUND, reason));
         }
+        // HEAD is answered as GET without an upgrade is.
+        if ![Method::GET, Method::HEAD].contains(&request.method) {
+            let reason = format!(
+                "a WebSocket is opened with GET, not with {}",
+                request.method
+            );
+            return Err((StatusCode::METHOD_NOT_ALLOWED, reason));
+        }
         let headers = &request.headers;
         let upgrade = names(headers, &header::CONNECTION, "upgrade")
             && names(headers, &header::UPGRADE, "websocket");

@@ -11,6 +11,10 @@ use crate::harness::Place;
 
 /// Status, headers and body of an answer.
 fn get(http: &str, path: &str, headers: &str) -> (u16, String, String) {
+    ask("GET", http, path, headers)
+}
+
+fn ask(method: &str, http: &str, path: &str, headers: &str) -> (u16, String, String) {
     let address = http.strip_prefix("http://").unwrap();
     let mut socket = TcpStream::connect(address).unwrap();
     let host = if headers.contains("Host:") {
@@ -20,7 +24,7 @@ fn get(http: &str, path: &str, headers: &str) -> (u16, String, String) {
     };
     write!(
         socket,
-        "GET {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n"
     )
     .unwrap();
     let mut answer = String::new();
@@ -78,6 +82,57 @@ fn the_sdk_is_served_module_by_module_without_types() {
     assert_eq!((status, body.as_str()), (304, ""));
     let (status, ..) = get(http, "/sdk/other.js", "");
     assert_eq!(status, 404);
+}
+
+#[test]
+fn head_of_a_page_is_that_of_get_without_a_body() {
+    let place = Place::new();
+    let _server = place.serve();
+    let json = place.server();
+    let http = json["http"].as_str().unwrap();
+    let (_, head, _) = get(http, "/sdk/index.js", "");
+    let etag = head
+        .lines()
+        .find(|line| line.starts_with("etag: "))
+        .unwrap();
+    let known = etag.replace("etag", "If-None-Match") + "\r\n";
+    for (path, headers) in [
+        ("/", ""),
+        ("/console", ""),
+        ("/dev/config", ""),
+        ("/dev/token?user=ann", ""),
+        ("/dev/token", ""),
+        ("/sdk/index.js", ""),
+        ("/sdk/index.js", &known),
+        ("/sdk/other.js", ""),
+        ("/pages/other.html", ""),
+        ("/health", ""),
+    ] {
+        let (status, head, body) = get(http, path, headers);
+        let (same, bare, nothing) = ask("HEAD", http, path, headers);
+        assert_eq!((same, nothing.as_str()), (status, ""), "{path}");
+        let fields = |head: &str| {
+            let lines = head.lines().map(str::to_owned);
+            let mut fields: Vec<_> = lines.filter(|line| !line.starts_with("date: ")).collect();
+            fields.sort();
+            fields
+        };
+        assert_eq!(fields(&bare), fields(&head), "{path}");
+        if status == 200 {
+            assert!(
+                head.contains(&format!("content-length: {}", body.len())),
+                "{path}: {head}"
+            );
+        } else if status == 304 {
+            assert!(!head.contains("content-length"), "{head}");
+        }
+        let (status, head, _) = ask("OPTIONS", http, path, headers);
+        assert_eq!(status, 204, "{path}");
+        assert!(head.contains("allow: get,head,options"), "{head}");
+        let (status, head, _) = ask("DELETE", http, path, headers);
+        assert_eq!(status, 405, "{path}");
+        assert!(head.contains("allow: get,head,options"), "{head}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::{BodyDataStream, Bytes, HttpBody},
     extract::{FromRequest, Request, rejection::JsonRejection},
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderName, header},
 };
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
@@ -31,7 +31,9 @@ impl<T: Shape> FromRequest<Arc<Api>> for Authorized<T> {
     /// The order keeps strangers cheap: nothing is buffered before the key was right.
     async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Rejection> {
         let headers = request.headers();
-        if let Err(rejection) = api.key.check(headers).and_then(|()| content_type(headers)) {
+        let checked = api.key.check(headers);
+        let checked = checked.and_then(|()| codings(headers));
+        if let Err(rejection) = checked.and_then(|()| content_type(headers)) {
             discard(request).await;
             return Err(rejection);
         }
@@ -40,20 +42,58 @@ impl<T: Shape> FromRequest<Arc<Api>> for Authorized<T> {
     }
 }
 
-fn content_type(headers: &HeaderMap) -> Result<(), Rejection> {
-    let value = headers.get(header::CONTENT_TYPE).map(|v| v.as_bytes());
-    let essence = value
-        .and_then(|value| value.split(|byte| *byte == b';').next())
-        .map(<[u8]>::trim_ascii);
-    match essence {
-        Some(essence) if essence.eq_ignore_ascii_case(b"application/json") => Ok(()),
-        Some(essence) => Err(Rejection::ContentType {
-            found: format!("{:?}", String::from_utf8_lossy(essence)),
-        }),
-        None => Err(Rejection::ContentType {
-            found: "nothing in particular".to_owned(),
-        }),
+/// Refuses a body that is compressed.
+fn codings(headers: &HeaderMap) -> Result<(), Rejection> {
+    if let Some(found) = other_than("identity", headers, &header::CONTENT_ENCODING) {
+        return Err(Rejection::Encoding { found });
     }
+    match other_than("chunked", headers, &header::TRANSFER_ENCODING) {
+        Some(found) => Err(Rejection::TransferCoding { found }),
+        None => Ok(()),
+    }
+}
+
+/// The values of a header that lists names, where one of them is not `known`.
+fn other_than(known: &str, headers: &HeaderMap, header: &HeaderName) -> Option<String> {
+    let values = headers.get_all(header).iter();
+    let values: Vec<_> = values
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
+    let mut names = values.iter().flat_map(|value| value.split(','));
+    names
+        .any(|name| !["", known].contains(&name.trim().to_ascii_lowercase().as_str()))
+        .then(|| shortened(&values.join(", ")))
+}
+
+/// What a peer sent, as much of it as an error repeats.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 64;
+    text.escape_debug().take(MOST).collect()
+}
+
+fn content_type(headers: &HeaderMap) -> Result<(), Rejection> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let refuse = |found| Err(Rejection::ContentType { found });
+    let value = match (values.next(), values.next()) {
+        (Some(value), None) => String::from_utf8_lossy(value.as_bytes()),
+        (Some(_), Some(_)) => return refuse("several types".to_owned()),
+        (None, _) => return refuse("nothing in particular".to_owned()),
+    };
+    let (essence, parameters) = value.split_once(';').unwrap_or((&value, ""));
+    let essence = essence.trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return refuse(format!("\"{}\"", shortened(essence)));
+    }
+    for parameter in parameters.split(';') {
+        let (name, charset) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let charset = charset.trim().trim_matches('"');
+        let known = ["utf-8", "utf8", "us-ascii"].contains(&charset.to_ascii_lowercase().as_str());
+        if name.trim().eq_ignore_ascii_case("charset") && !known {
+            let found = format!("\"{}\"", shortened(charset));
+            return Err(Rejection::Charset { found });
+        }
+    }
+    Ok(())
 }
 
 async fn read(request: Request, limit: usize) -> Result<Bytes, Rejection> {
@@ -93,8 +133,29 @@ async fn drain(mut chunks: BodyDataStream) {
     }
 }
 
+/// Why bytes are no text in UTF-8 without a byte order mark.
+fn no_text(bytes: &[u8]) -> Option<String> {
+    let reason = match bytes {
+        [0x1f, 0x8b, ..] => "it is compressed (gzip): send it uncompressed",
+        [0xef, 0xbb, 0xbf, ..] => "it begins with a byte order mark (BOM): leave that out",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 0, 0xfe, 0xff, ..] => {
+            "it begins with a byte order mark of UTF-16 or UTF-32: send it in UTF-8"
+        }
+        // No JSON text has a zero byte.
+        [0, _, ..] | [_, 0, ..] => "it seems to be UTF-16 or UTF-32: send it in UTF-8",
+        _ => {
+            let at = std::str::from_utf8(bytes).err()?.valid_up_to();
+            return Some(format!("byte {at} is not UTF-8"));
+        }
+    };
+    Some(reason.to_owned())
+}
+
 pub(super) fn parse<T: Shape>(bytes: &[u8]) -> Result<T, Rejection> {
     let shape = T::SHAPE;
+    if let Some(reason) = no_text(bytes) {
+        return Err(Rejection::NotJson { reason, shape });
+    }
     // serde would take an array of the fields' values, which nobody was promised.
     if bytes.trim_ascii_start().starts_with(b"[") {
         let reason = "it is an array".to_owned();

@@ -7,7 +7,8 @@ use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
 };
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
@@ -116,7 +117,7 @@ struct Aging {
 }
 
 impl Service<Request<Incoming>> for Aging {
-    type Response = axum::response::Response;
+    type Response = Response;
     type Error = Infallible;
     type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, Infallible>>;
 
@@ -125,6 +126,11 @@ impl Service<Request<Incoming>> for Aging {
         let over = self.over;
         Box::pin(async move {
             let mut response = answer.await?;
+            allow_options(&mut response);
+            // RFC 9110 §8.6: it would be the length of the answer 200, and not that of this one, which the router sets for HEAD.
+            if response.status() == StatusCode::NOT_MODIFIED {
+                response.headers_mut().remove(header::CONTENT_LENGTH);
+            }
             if Instant::now() >= over {
                 response
                     .headers_mut()
@@ -132,6 +138,17 @@ impl Service<Request<Incoming>> for Aging {
             }
             Ok(response)
         })
+    }
+}
+
+/// Adds `OPTIONS` to the methods of a path, which its router lists last of all.
+fn allow_options(response: &mut Response) {
+    let allowed = response.headers().get(header::ALLOW);
+    if let Some(allowed) = allowed.and_then(|allowed| allowed.to_str().ok())
+        && !allowed.contains("OPTIONS")
+        && let Ok(allowed) = HeaderValue::try_from(format!("{allowed},OPTIONS"))
+    {
+        response.headers_mut().insert(header::ALLOW, allowed);
     }
 }
 

@@ -94,6 +94,10 @@ impl Modify for Additions {
                 },
             ),
             (
+                "InvalidHost",
+                Rejection::Host("there is more than one `Host` header"),
+            ),
+            (
                 "MethodNotAllowed",
                 Rejection::Method {
                     method: Method::GET,
@@ -238,6 +242,12 @@ fn responses<T: Shape>(
         Rejection::WrongKey,
         Rejection::ContentType {
             found: "\"text/plain\"".to_owned(),
+        },
+        Rejection::Charset {
+            found: "\"utf-16\"".to_owned(),
+        },
+        Rejection::Encoding {
+            found: "gzip".to_owned(),
         },
         Rejection::Incomplete,
         Rejection::BodyTooLarge {

@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -84,8 +84,12 @@ struct Config<'a> {
     api_key: &'a str,
 }
 
-async fn config(State(development): State<Arc<Development>>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = local(&headers) {
+async fn config(
+    State(development): State<Arc<Development>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refusal) = local(&uri, &headers) {
         return refusal.into_response();
     }
     let config = Config {
@@ -98,7 +102,7 @@ async fn config(State(development): State<Arc<Development>>, headers: HeaderMap)
 }
 
 async fn token(State(development): State<Arc<Development>>, request: Request) -> Response {
-    if let Err(refusal) = local(request.headers()) {
+    if let Err(refusal) = local(request.uri(), request.headers()) {
         return refusal.into_response();
     }
     let query = request.uri().query().unwrap_or_default();
@@ -121,10 +125,12 @@ async fn token(State(development): State<Arc<Development>>, request: Request) ->
 }
 
 /// A page of somebody else may have a name of its own for this machine; then it would be the same origin, and may not read a key.
-fn local(headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+fn local(uri: &Uri, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
+    // RFC 9112 §3.2.2: an absolute request target says it.
+    let host = uri.authority().map(|authority| authority.as_str()).or(host);
     let url = host.and_then(|host| Url::parse(&format!("http://{host}")).ok());
     let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');

@@ -25,6 +25,18 @@ pub(super) enum Rejection {
     WrongKey,
     #[error("the body comes as {found}: send JSON with `Content-Type: application/json`")]
     ContentType { found: String },
+    #[error("the body's charset is {found}: send it in UTF-8")]
+    Charset { found: String },
+    #[error(
+        "the body comes with `Content-Encoding: {found}`: send it uncompressed, without that header"
+    )]
+    Encoding { found: String },
+    #[error(
+        "the body comes with `Transfer-Encoding: {found}`: of transfer codings only `chunked` is supported"
+    )]
+    TransferCoding { found: String },
+    #[error("{0}")]
+    Host(&'static str),
     #[error("the body ended early or is badly framed: send it whole")]
     Incomplete,
     #[error("the body has more than {limit} bytes: send less, or raise the server's limit")]
@@ -88,10 +100,15 @@ impl Rejection {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::NoKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
-            Self::ContentType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Incomplete | Self::NotJson { .. } | Self::Unfit { .. } | Self::Query { .. } => {
-                StatusCode::BAD_REQUEST
+            Self::ContentType { .. } | Self::Charset { .. } | Self::Encoding { .. } => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
+            Self::TransferCoding { .. } => StatusCode::NOT_IMPLEMENTED,
+            Self::Host(_)
+            | Self::Incomplete
+            | Self::NotJson { .. }
+            | Self::Unfit { .. }
+            | Self::Query { .. } => StatusCode::BAD_REQUEST,
             Self::Channel(_)
             | Self::User(_)
             | Self::Base64 { .. }
@@ -124,6 +141,10 @@ impl Rejection {
             Self::Panicked => Code::INTERNAL,
             Self::Revocations(_) => Code::OVERLOADED,
             Self::ContentType { .. } => return Err("unsupported_content_type"),
+            Self::Charset { .. } => return Err("unsupported_charset"),
+            Self::Encoding { .. } => return Err("unsupported_content_encoding"),
+            Self::TransferCoding { .. } => return Err("unsupported_transfer_coding"),
+            Self::Host(_) => return Err("invalid_host"),
             Self::Incomplete => return Err("incomplete_body"),
             Self::NotJson { .. } => return Err("invalid_json"),
             Self::Unfit { .. } | Self::Query { .. } => return Err("invalid_request"),
@@ -173,8 +194,19 @@ impl IntoResponse for Rejection {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
-        // RFC 9110 §15.5.9: the rest of the request is not waited for.
-        if matches!(self, Self::Timeout(_)) {
+        // RFC 9110 §15.5.16: what would have been accepted.
+        if matches!(self, Self::Encoding { .. }) {
+            headers.insert(
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_static("identity"),
+            );
+        }
+        // RFC 9110 §15.5.9: the rest of the request is not waited for. Where a request says two things, what follows it may be read
+        // as another by a proxy in front.
+        if matches!(
+            self,
+            Self::Timeout(_) | Self::Host(_) | Self::TransferCoding { .. }
+        ) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

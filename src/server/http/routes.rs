@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{MatchedPath, Request, State},
-    http::header,
+    http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -28,6 +28,7 @@ use super::{
     rejection::Rejection,
     sessions,
 };
+use crate::server::host;
 use crate::{
     auth::Rules,
     broker::{self, Broker, Terms},
@@ -80,7 +81,7 @@ pub(super) fn router(served: Served, key: ApiKey, config: &Config, pages: Router
         .with_state(Arc::new(api))
         .merge(pages)
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
+        .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(config.request, watch))
 }
 
@@ -373,16 +374,26 @@ pub(super) async fn openapi(State(api): State<Arc<Api>>) -> impl IntoResponse {
     (json, api.document.clone())
 }
 
-async fn not_found(request: Request) -> Rejection {
-    let path = request.uri().path().to_owned();
-    discard(request).await;
-    Rejection::NotFound { path }
-}
+/// Methods of `OPTIONS *`, which asks about the server and not about a path.
+const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,POST,OPTIONS");
 
-async fn method_not_allowed(request: Request) -> Rejection {
+async fn not_found(request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     discard(request).await;
-    Rejection::Method { method, path }
+    if method == Method::OPTIONS && path == "*" {
+        return (StatusCode::NO_CONTENT, [(header::ALLOW, METHODS)]).into_response();
+    }
+    Rejection::NotFound { path }.into_response()
+}
+
+/// The answer to another method than those of a path, to which `Allow` is added: 204 for `OPTIONS`, which asks for that.
+async fn other_method(request: Request) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    discard(request).await;
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    Rejection::Method { method, path }.into_response()
 }
 
 /// Bounds a request in time, catches its panic, and logs it.
@@ -390,6 +401,10 @@ async fn watch(State(limit): State<Duration>, request: Request, next: Next) -> R
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    if let Err(reason) = host::check(request.version(), request.headers()) {
+        tracing::debug!(%method, route, reason, "a bad request");
+        return Rejection::Host(reason).into_response();
+    }
     let answer = AssertUnwindSafe(tokio::time::timeout(limit, next.run(request)));
     let response = match answer.catch_unwind().await {
         Ok(Ok(response)) => response,

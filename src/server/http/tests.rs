@@ -8,6 +8,7 @@ mod history;
 mod key;
 mod presence;
 mod publish;
+mod requests;
 
 use std::{io, net::SocketAddr, time::Duration};
 

@@ -89,7 +89,7 @@ async fn the_document_describes_every_route_and_needs_no_key() {
         ["200", "400", "401", "404", "408", "422", "500"],
         "{operation}"
     );
-    for name in ["NotFound", "MethodNotAllowed"] {
+    for name in ["InvalidHost", "NotFound", "MethodNotAllowed"] {
         assert!(
             document["components"]["responses"][name].is_object(),
             "{name}"
@@ -133,6 +133,8 @@ async fn every_example_of_the_document_is_true() {
             "invalid_token",
             "request_timeout",
             "message_too_large",
+            "unsupported_charset",
+            "unsupported_content_encoding",
             "unsupported_content_type",
             "internal",
             "too_many_channels",

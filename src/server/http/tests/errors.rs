@@ -215,11 +215,11 @@ async fn the_refusals_of_http_itself_have_the_same_shape() {
         "{message}"
     );
     for (method, path, allow) in [
-        ("GET", "/v1/notify", "POST"),
-        ("PUT", "/v1/announce", "POST"),
-        ("DELETE", "/v1/publish", "POST"),
-        ("POST", "/health", "GET,HEAD"),
-        ("POST", "/openapi.json", "GET,HEAD"),
+        ("GET", "/v1/notify", "POST,OPTIONS"),
+        ("PUT", "/v1/announce", "POST,OPTIONS"),
+        ("DELETE", "/v1/publish", "POST,OPTIONS"),
+        ("POST", "/health", "GET,HEAD,OPTIONS"),
+        ("POST", "/openapi.json", "GET,HEAD,OPTIONS"),
     ] {
         let answer = server
             .ask(&format!(
