@@ -6,11 +6,12 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use tokio::time::timeout;
 
 use super::{
+    VIOLATIONS,
     lane::{Frames, Lane, Told},
     mailbox::Incoming,
 };
 use crate::{
-    transport::{FrameReader, RecvStream},
+    transport::{FrameReader, RecvStream, peer_log::throttled},
     wire::frame::Frame,
 };
 
@@ -65,7 +66,7 @@ impl Arrivals {
                     Some(First::Own(incoming)) => return Arrived::Stream(incoming),
                     // Dropping a stream stops it.
                     Some(First::Lane(_)) if self.lanes.len() >= LANES => {
-                        tracing::warn!("the server opens more lanes than there are priorities");
+                        throttled!(VIOLATIONS, warn, "the server opens more lanes than there are priorities");
                     }
                     Some(First::Lane(lane)) => self.lanes.push(read(lane).boxed()),
                     None => {}

@@ -17,7 +17,7 @@ use super::{
     token::{self, Token},
 };
 use crate::{
-    transport::dial::Dialer,
+    transport::{dial::Dialer, peer_log::Excerpt},
     wire::{
         Attendance, ChannelName, Code, History, HistoryQuery, Message, PublishOptions, Retry,
         Timestamp,
@@ -90,7 +90,7 @@ pub(super) async fn run(mut driver: Driver, mut link: Link) {
         if !retry {
             return driver.end(code, reason);
         }
-        tracing::debug!(reason, "the connection broke");
+        tracing::debug!(reason = %Excerpt(&reason), "the connection broke");
         link = match driver.connect_again().await {
             Ok(link) => link,
             Err((code, reason)) => return driver.end(code, reason),
@@ -143,11 +143,10 @@ impl Driver {
                     if !self.may_retry(retry) {
                         return Err((error.code(), error.to_string()));
                     }
-                    tracing::debug!(attempt, %error, "not connected");
-                    self.state.send_replace(State::Reconnecting {
-                        attempt,
-                        reason: error.to_string(),
-                    });
+                    let reason = error.to_string();
+                    tracing::debug!(attempt, reason = %Excerpt(&reason), "not connected");
+                    self.state
+                        .send_replace(State::Reconnecting { attempt, reason });
                 }
             }
         }

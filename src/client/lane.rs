@@ -13,9 +13,9 @@ use std::{
 
 use tokio::{sync::Notify, task::coop::consume_budget};
 
-use super::mailbox::Incoming;
+use super::{VIOLATIONS, mailbox::Incoming};
 use crate::{
-    transport::{FrameError, FrameReader},
+    transport::{FrameError, FrameReader, peer_log::throttled},
     wire::{
         Code,
         codec::RawFrame,
@@ -292,7 +292,12 @@ impl Lane {
     }
 
     fn violated(&mut self, what: &str) -> Told {
-        tracing::warn!(what, "a lane of the server breaks the protocol");
+        throttled!(
+            VIOLATIONS,
+            warn,
+            what,
+            "a lane of the server breaks the protocol"
+        );
         self.reader.stop(Code::PROTOCOL_VIOLATION);
         Told::Over
     }

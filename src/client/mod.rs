@@ -29,6 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::transport::peer_log::Throttle;
 use crate::wire::{
     Attendance, ChannelName, Code, History, HistoryQuery, InvalidChannel, Position, Retry, Start,
     UserId,
@@ -46,6 +47,9 @@ pub use token::TokenError;
 use driver::Command;
 use line::{Line, Place};
 use registry::Registry;
+
+/// Limit of the log lines about servers that break the protocol.
+static VIOLATIONS: Throttle = Throttle::new("violations of the protocol by servers");
 
 /// A connection to a server that is made again when it breaks. Cloning shares it. The connection ends when the last
 /// clone and the last [`Subscription`] are dropped, or with [`close`](Self::close).

@@ -10,13 +10,16 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 
 use super::{
-    Shared,
+    Shared, VIOLATIONS,
     lane::Frames,
     mailbox::{Feed, Incoming},
     registry::{Claim, Registry},
 };
-use crate::wire::{
-    ChannelName, Code, Offset, Position, Publication, Retry, codec::RawFrame, frame::Frame,
+use crate::{
+    transport::peer_log::throttled,
+    wire::{
+        ChannelName, Code, Offset, Position, Publication, Retry, codec::RawFrame, frame::Frame,
+    },
 };
 
 /// What a subscription gives.
@@ -310,7 +313,7 @@ impl Reading {
         let next = match self.advance(from, to) {
             Ok(next) => next?,
             Err(Gap) => {
-                tracing::warn!(from, to, at = ?self.at, "the server leaves something out");
+                throttled!(VIOLATIONS, warn, from, to, at = ?self.at, "the server leaves something out");
                 if let Some(current) = &mut self.current {
                     current.reader.stop(Code::PROTOCOL_VIOLATION);
                 }
@@ -374,6 +377,7 @@ pub(super) async fn read(stream: &mut Frames) -> Option<Frame> {
 }
 
 fn decode(raw: &RawFrame) -> Result<Option<Frame>, ()> {
-    Frame::decode(raw)
-        .map_err(|error| tracing::warn!(%error, "a frame of the server does not decode"))
+    Frame::decode(raw).map_err(|error| {
+        throttled!(VIOLATIONS, warn, %error, "a frame of the server does not decode");
+    })
 }

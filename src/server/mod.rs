@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     broker::Broker,
     session::Context,
-    transport::{Sha256, listener::Listener},
+    transport::{Sha256, listener::Listener, peer_log},
 };
 
 pub use crate::session::{Revocation, Sessions, TooManyRevocations};
@@ -201,6 +201,7 @@ impl Server {
             }
         })
         .await;
+        peer_log::report();
     }
 }
 
@@ -208,6 +209,7 @@ async fn sweep(broker: Broker, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(SWEEP);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        peer_log::report();
         let evicted = broker.sweep();
         if evicted > 0 {
             tracing::debug!(evicted, "idle channels evicted");

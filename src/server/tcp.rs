@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -25,10 +26,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::host;
-use super::worker::{Common, SHUTTING_DOWN, serve_one};
+use super::worker::{Common, HANDSHAKES, SHUTTING_DOWN, serve_one};
 use crate::{
     session::Home,
-    transport::{Caller, Origins, Upgrade, websocket},
+    transport::{
+        Caller, Origins, Upgrade,
+        peer_log::{Excerpt, throttled},
+        websocket,
+    },
     wire::Code,
 };
 
@@ -48,11 +53,12 @@ pub(super) async fn one(caller: Caller, common: Common, home: Arc<Home>, over: C
         let (socket, permit) = match caller.secure(tcp.deadline).await {
             Ok(secured) => secured,
             Err(error) => {
-                tracing::debug!(%peer, %error, "no connection");
+                let error = error.to_string();
+                throttled!(HANDSHAKES, info, %peer, error = %Excerpt(&error), "no connection");
                 return None;
             }
         };
-        let (socket, already, upgrade) = Box::pin(converse(socket, &tcp)).await?;
+        let (socket, already, upgrade) = Box::pin(converse(socket, peer, &tcp)).await?;
         Some((socket, already, upgrade, permit))
     };
     // Who comes while the server leaves comes back, here or elsewhere.
@@ -80,13 +86,17 @@ pub(super) struct Config {
 }
 
 /// Answers requests until one opens a WebSocket: then the socket is given back, with what was read of it already.
-async fn converse<S>(socket: S, config: &Arc<Config>) -> Option<(S, Bytes, Upgrade)>
+async fn converse<S>(
+    socket: S,
+    peer: SocketAddr,
+    config: &Arc<Config>,
+) -> Option<(S, Bytes, Upgrade)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let opened = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
-        let answer = answer(request, &config.origins, &opened);
+        let answer = answer(request, peer, &config.origins, &opened);
         async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
@@ -108,6 +118,7 @@ where
 
 fn answer(
     mut request: Request<Incoming>,
+    peer: SocketAddr,
     origins: &Origins,
     opened: &Mutex<Option<(OnUpgrade, Upgrade)>>,
 ) -> Response<Body> {
@@ -152,7 +163,7 @@ fn answer(
             response
         }
         Err((status, reason)) => {
-            tracing::debug!(%status, reason, "no WebSocket");
+            throttled!(HANDSHAKES, info, %peer, %status, reason = %Excerpt(&reason), "no WebSocket");
             let mut response = refuse(status, reason);
             let headers = response.headers_mut();
             if status == StatusCode::UPGRADE_REQUIRED {

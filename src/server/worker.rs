@@ -28,6 +28,7 @@ use crate::{
     transport::{
         Connection, Permit, Upgrade,
         listener::{self, Arrival, Binding},
+        peer_log::{Excerpt, Throttle, throttled},
     },
     wire::Code,
 };
@@ -251,6 +252,10 @@ fn log(ended: Result<(), JoinError>) {
     }
 }
 
+/// Limits of the log lines about clients that become no session.
+pub(super) static HANDSHAKES: Throttle = Throttle::new("failed handshakes");
+static FULL: Throttle = Throttle::new("sessions beyond the limit");
+
 async fn one(arrival: Arrival, common: Common, home: Arc<Home>) {
     let remote = arrival.remote_address();
     let handshake = {
@@ -267,7 +272,10 @@ async fn one(arrival: Arrival, common: Common, home: Arc<Home>) {
         Ok((connection, permit, upgrade)) => {
             serve_one(connection, permit, upgrade, common, home).await;
         }
-        Err(error) => tracing::debug!(%remote, %error, "no connection"),
+        Err(error) => {
+            let error = error.to_string();
+            throttled!(HANDSHAKES, info, %remote, error = %Excerpt(&error), "no connection");
+        }
     }
 }
 
@@ -282,6 +290,8 @@ pub(super) async fn serve_one(
     let Some(_open) = Open::take(common.open, common.max_sessions) else {
         let max = common.max_sessions;
         let reason = format!("this server takes {max} sessions");
+        let remote = connection.remote_address();
+        throttled!(FULL, warn, %remote, reason, "no place for a session");
         let refusal = connection.close_and_linger(Code::TOO_MANY_SESSIONS, &reason);
         return Box::pin(refusal).await;
     };

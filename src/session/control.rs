@@ -5,11 +5,14 @@ use std::{pin::pin, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Close, Session, handshake::protocol_fault, history, inner::Inner, presence, publish, refresh,
-    subscribe,
+    Close, REQUESTS as REFUSED, Session, handshake::protocol_fault, history, inner::Inner,
+    is_about_credentials, presence, publish, refresh, subscribe,
 };
 use crate::{
-    transport::{FrameError, FrameReader, SendStream, StreamError},
+    transport::{
+        FrameError, FrameReader, SendStream, StreamError,
+        peer_log::{Excerpt, throttled},
+    },
     wire::{
         Code, Start,
         codec::{REQUESTS, RawFrame},
@@ -205,7 +208,12 @@ fn unknown(raw: &RawFrame) -> Result<Option<Bytes>, Close> {
 }
 
 fn refuse(request: u64, refusal: Refusal) -> Bytes {
-    tracing::debug!(request, code = %refusal.code, reason = refusal.reason, "request refused");
+    let (code, reason) = (refusal.code, Excerpt(&refusal.reason));
+    if is_about_credentials(code) {
+        throttled!(REFUSED, info, request, %code, %reason, "request refused");
+    } else {
+        tracing::debug!(request, %code, %reason, "request refused");
+    }
     Frame::from(Failed {
         request,
         code: refusal.code,

@@ -5,7 +5,7 @@ use std::{any::Any, fmt, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, ti
 use futures_util::FutureExt;
 
 use super::{
-    Close,
+    Close, FORWARDERS,
     inner::Inner,
     refresh,
     subscribe::{self, SubscribeError},
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     auth::{Delivery, Grant},
     broker::{Batch, Broker, Poster, PublishError},
-    transport::Transport,
+    transport::{Transport, peer_log::throttled},
     wire::{
         ChannelName, Code, Message, Position, Publication, Start, UserId, draft, frame::Source,
     },
@@ -199,7 +199,7 @@ impl Session {
                 match batch {
                     Batch::Frames => {}
                     Batch::Lagged { from, to } => {
-                        tracing::warn!(channel = %source.channel(), from, to, "a forwarder lags");
+                        throttled!(FORWARDERS, warn, channel = %source.channel(), from, to, "a forwarder lags");
                     }
                     // It wants everything.
                     Batch::Skipped { .. } | Batch::Own { .. } => {}
@@ -216,7 +216,7 @@ impl Session {
                         Ok(_) => {}
                         Err(PublishError::Ended) => return,
                         Err(error) => {
-                            tracing::warn!(%error, "a transformed message was not forwarded")
+                            throttled!(FORWARDERS, warn, %error, "a transformed message was not forwarded");
                         }
                     }
                 }

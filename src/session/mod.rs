@@ -36,7 +36,10 @@ use tracing::Instrument;
 use crate::{
     auth::{Authenticator, Rules},
     broker::{Audience, Broker},
-    transport::{Connection, Permit, Upgrade},
+    transport::{
+        Connection, Permit, Upgrade,
+        peer_log::{Excerpt, Throttle, throttled},
+    },
     wire::{
         Code, LANES,
         datagram::FEATURE,
@@ -112,6 +115,22 @@ const CONTROL_PRIORITY: i32 = i32::MAX;
 /// How the server calls itself in `Welcome`.
 const SERVER: &str = concat!("tidings/", env!("CARGO_PKG_VERSION"));
 
+/// Limits of the log lines that clients cause. Sessions are logged with their users, so that there is room for more of them.
+static OPENED: Throttle = Throttle::with_rate("sessions opened", 100, 10);
+static CLOSED: Throttle = Throttle::with_rate("sessions closed", 100, 10);
+static REFUSED: Throttle = Throttle::new("refused sessions");
+static CREDENTIALS: Throttle = Throttle::new("refused credentials");
+static REQUESTS: Throttle = Throttle::new("refused requests");
+static FORWARDERS: Throttle = Throttle::new("forwarders");
+
+/// True for the codes of a missing, invalid or insufficient token.
+const fn is_about_credentials(code: Code) -> bool {
+    matches!(
+        code,
+        Code::UNAUTHENTICATED | Code::INVALID_TOKEN | Code::TOKEN_EXPIRED | Code::PERMISSION_DENIED
+    )
+}
+
 /// Why a session is over, as its peer is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Close {
@@ -149,10 +168,10 @@ pub(crate) async fn serve(
             );
             let _cut_off = EndOnDrop(Arc::clone(session.inner()));
             async {
-                tracing::info!("opened");
+                throttled!(OPENED, info, "opened");
                 let close = run(&mut control, &session).await;
                 finish(&session, &close).await;
-                tracing::info!(code = %close.code, reason = close.reason, "closed");
+                throttled!(CLOSED, info, code = %close.code, reason = %Excerpt(&close.reason), "closed");
             }
             .instrument(span)
             .await;
@@ -160,7 +179,13 @@ pub(crate) async fn serve(
         }
         Err(close) => close,
     };
-    tracing::debug!(remote = %connection.remote_address(), code = %close.code, reason = close.reason, "refused");
+    let throttle = if is_about_credentials(close.code) {
+        &CREDENTIALS
+    } else {
+        &REFUSED
+    };
+    let transport = connection.transport();
+    throttled!(throttle, info, remote = %connection.remote_address(), %transport, code = %close.code, reason = %Excerpt(&close.reason), "refused");
     connection.close_and_linger(close.code, &close.reason).await;
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn refresh(inner: &Arc<Inner>, request: Refresh) -> Result<Fram
     checked.map_err(|close| Refusal::new(close.code, close.reason))?;
     let expires = grant.expires_at.map(milliseconds);
     replace(inner, grant);
-    tracing::info!("refreshed");
+    tracing::debug!("refreshed");
     Ok(Refreshed {
         request: request.request,
         expires,

@@ -35,6 +35,10 @@ pub(super) use port::{Admission, Port};
 pub(super) use source::Streams;
 pub(super) use stream::{ReadError, RecvStream, SendStream, WriteError};
 
+use super::{
+    peer_log::{Excerpt, Throttle, throttled},
+    tcp::FULL,
+};
 use crate::wire::Code;
 use connection::Shared;
 use outbox::Outbox;
@@ -43,6 +47,9 @@ use port::{Datagram, Orders};
 pub(super) use socket::faults::Faults;
 use socket::{Received, Socket};
 use timers::Timers;
+
+/// Limit of the log lines about first packets that begin no connection.
+static INITIALS: Throttle = Throttle::new("refused first packets");
 
 /// Connections driven in one poll, before tasks of the worker have their turn: about a millisecond.
 const CONNECTIONS_PER_POLL: usize = 128;
@@ -272,9 +279,13 @@ impl Driver {
                 return;
             };
             self.out.clear();
+            let remote = incoming.remote_address();
             let admission = &self.port.admission;
             let in_flight = admission.in_flight();
             if in_flight >= admission.hard || self.closing {
+                if !self.closing {
+                    throttled!(FULL, info, %remote, "refused: too many handshakes are in progress");
+                }
                 let transmit = self.endpoint.refuse(incoming, &mut self.out);
                 self.respond(&transmit);
             } else if in_flight >= admission.soft && incoming.may_retry() {
@@ -293,7 +304,8 @@ impl Driver {
                         self.arrivals.push_back(Arrived { connection, permit });
                     }
                     Err(error) => {
-                        tracing::debug!(error = %error.cause, "first packet refused");
+                        let cause = error.cause.to_string();
+                        throttled!(INITIALS, info, %remote, error = %Excerpt(&cause), "no connection: its first packet is refused");
                         if let Some(transmit) = error.response {
                             self.respond(&transmit);
                         }

@@ -17,6 +17,7 @@ mod framed;
 #[cfg(feature = "server")]
 mod http3;
 mod mux;
+pub(crate) mod peer_log;
 #[cfg(feature = "server")]
 mod served;
 #[cfg(feature = "server")]

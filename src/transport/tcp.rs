@@ -19,6 +19,7 @@ use tokio_util::either::Either;
 use super::{
     driver::{Admission, Permit},
     listener::HandshakeError,
+    peer_log::{Throttle, throttled},
     tls::{CertificateStore, InvalidTls, https_crypto},
 };
 
@@ -118,6 +119,9 @@ fn listen(address: SocketAddr) -> io::Result<Bound> {
     Ok(socket.into())
 }
 
+/// Limit of the log lines about clients beyond the limit of handshakes.
+pub(super) static FULL: Throttle = Throttle::new("handshakes beyond the limit");
+
 impl Door {
     /// The next client that is let in.
     pub(super) fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Caller> {
@@ -130,7 +134,7 @@ impl Door {
                 Ok((stream, peer)) => {
                     let Some(permit) = self.port.admission.enter() else {
                         // It comes back; over UDP there may be room.
-                        tracing::debug!(%peer, "too many TCP connections are in their handshakes");
+                        throttled!(FULL, info, %peer, "refused: too many handshakes are in progress");
                         continue;
                     };
                     adjust(&stream);

@@ -33,6 +33,7 @@ use crate::{
     auth::Rules,
     broker::{self, Broker, Terms},
     session::Sessions,
+    transport::peer_log::{Throttle, throttled},
     wire::{ChannelName, Message, UserId, message},
 };
 
@@ -396,6 +397,9 @@ async fn other_method(request: Request) -> Response {
     Rejection::Method { method, path }.into_response()
 }
 
+/// Limit of the log lines about requests without a valid key.
+static REFUSED: Throttle = Throttle::new("refused HTTP requests");
+
 /// Bounds a request in time, catches its panic, and logs it.
 async fn watch(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
@@ -415,6 +419,10 @@ async fn watch(State(limit): State<Duration>, request: Request, next: Next) -> R
             Rejection::Panicked.into_response()
         }
     };
-    tracing::debug!(%method, route, status = response.status().as_u16(), "answered");
+    let status = response.status();
+    if status == StatusCode::UNAUTHORIZED {
+        throttled!(REFUSED, info, %method, route, "request refused: no valid API key");
+    }
+    tracing::debug!(%method, route, status = status.as_u16(), "answered");
     response
 }
