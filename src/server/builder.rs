@@ -296,12 +296,13 @@ impl Builder {
                 Certificates::fixed(certificate)
             }
         };
+        let origins = self.origins.compile()?;
         let workers = self.workers.map_or_else(default_workers, NonZeroU8::get);
         let (listener, bindings) = Listener::bind(
             self.listen,
             certificates.first().clone(),
             listener::Config {
-                origins: self.origins.clone(),
+                origins: origins.clone(),
                 websockets: self.websockets,
                 plain: self.plain_websockets,
                 soft_handshakes: self.limits.soft_handshakes,
@@ -374,7 +375,7 @@ impl Builder {
             open: Arc::default(),
             max_sessions: self.limits.sessions,
             tcp: Arc::new(tcp::Config {
-                origins: self.origins,
+                origins,
                 deadline: self.deadline,
                 idle: self.idle,
             }),

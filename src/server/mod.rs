@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub use crate::session::{Revocation, Sessions, TooManyRevocations};
-pub use crate::transport::{BindError, Certificate, InvalidTls, Origins};
+pub use crate::transport::{BindError, Certificate, InvalidOrigin, InvalidTls, Origins};
 pub use builder::{Builder, Limits};
 pub use certificates::CertificateFiles;
 
@@ -96,6 +96,9 @@ pub enum ServerError {
         /// Why.
         source: std::io::Error,
     },
+    /// An entry of the list of origins cannot match.
+    #[error(transparent)]
+    Origin(#[from] InvalidOrigin),
     /// A worker's thread cannot be started.
     #[error("cannot start a worker: {0}")]
     Worker(std::io::Error),

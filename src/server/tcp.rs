@@ -30,7 +30,7 @@ use super::worker::{Common, HANDSHAKES, SHUTTING_DOWN, serve_one};
 use crate::{
     session::Home,
     transport::{
-        Caller, Origins, Upgrade,
+        Allowed, Caller, Upgrade,
         peer_log::{Excerpt, throttled},
         websocket,
     },
@@ -80,7 +80,7 @@ pub(super) async fn one(caller: Caller, common: Common, home: Arc<Home>, over: C
 /// Bounds of a conversation before there is a session.
 #[derive(Debug)]
 pub(super) struct Config {
-    pub(super) origins: Origins,
+    pub(super) origins: Allowed,
     pub(super) deadline: Duration,
     pub(super) idle: Duration,
 }
@@ -119,7 +119,7 @@ where
 fn answer(
     mut request: Request<Incoming>,
     peer: SocketAddr,
-    origins: &Origins,
+    origins: &Allowed,
     opened: &Mutex<Option<(OnUpgrade, Upgrade)>>,
 ) -> Response<Body> {
     let upgrade = hyper::upgrade::on(&mut request);

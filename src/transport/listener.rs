@@ -13,10 +13,10 @@ use quinn_proto::{IdleTimeout, TransportConfig};
 use tokio::time::timeout;
 
 use super::{
-    Connection, Kind, Upgrade, congestion,
-    connect::{self, Origins},
+    Connection, Kind, Upgrade, congestion, connect,
     crypto::{QUIC_V1, ServerCrypto},
     driver::{self, Admission, Arrived, Driver, Permit, Port},
+    origin::Allowed,
     tcp::{self, Caller, Door},
     tls::{Certificate, CertificateStore, InvalidTls, server_crypto},
 };
@@ -27,7 +27,7 @@ use bind::Ports;
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     /// Which pages may connect.
-    pub(crate) origins: Origins,
+    pub(crate) origins: Allowed,
     /// Handshakes in flight above which a client must first prove its address (Retry).
     pub(crate) soft_handshakes: usize,
     /// Handshakes in flight above which a client is refused.

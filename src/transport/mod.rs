@@ -17,6 +17,8 @@ mod framed;
 #[cfg(feature = "server")]
 mod http3;
 mod mux;
+#[cfg(feature = "server")]
+mod origin;
 pub(crate) mod peer_log;
 #[cfg(feature = "server")]
 mod served;
@@ -36,11 +38,13 @@ pub(crate) mod listener;
 pub(crate) mod websocket;
 
 #[cfg(feature = "server")]
-pub use connect::Origins;
-#[cfg(feature = "server")]
 pub(crate) use driver::{Class, Permit};
 #[cfg(feature = "server")]
 pub use listener::BindError;
+#[cfg(feature = "server")]
+pub(crate) use origin::Allowed;
+#[cfg(feature = "server")]
+pub use origin::{InvalidOrigin, Origins};
 #[cfg(feature = "server")]
 pub(crate) use source::{Gone, Prompt, Source, Streams, UniStream, Written};
 

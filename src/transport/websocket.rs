@@ -54,7 +54,7 @@ mod server {
 
     use super::*;
     use crate::{
-        transport::{Origins, listener},
+        transport::{Allowed, listener},
         wire::WEBTRANSPORT_PATH,
     };
 
@@ -91,7 +91,7 @@ mod server {
     /// The headers of the answer 101 to a request for a WebSocket, or why there is none (PROTOCOL §2.4).
     pub(crate) fn judge(
         request: &Parts,
-        origins: &Origins,
+        origins: &Allowed,
     ) -> Result<HeaderMap, (StatusCode, String)> {
         let refuse = |status, reason: &str| Err((status, reason.to_owned()));
         if request.uri.path() != WEBTRANSPORT_PATH {

@@ -208,18 +208,9 @@ fn http(
 }
 
 fn origins(list: &[String], sources: &Sources, problems: &mut Vec<String>) -> Origins {
-    if list.iter().any(|origin| origin == "*") {
-        return Origins::Any;
-    }
     for (index, origin) in list.iter().enumerate() {
-        let host = origin
-            .strip_prefix("https://")
-            .or_else(|| origin.strip_prefix("http://"));
-        if host.is_none_or(|host| host.is_empty() || host.contains(['/', '?', '#', ' '])) {
-            let what = format!(
-                "{origin:?} is no origin: a scheme, a host and perhaps a port, such as \"https://example.org\" or \"http://localhost:*\" (any port), or \"*\" for every page"
-            );
-            problems.push(sources.complain(&format!("origins[{index}]"), what));
+        if let Err(error) = Origins::List(vec![origin.clone()]).check() {
+            problems.push(sources.complain(&format!("origins[{index}]"), error));
         }
     }
     Origins::List(list.to_vec())

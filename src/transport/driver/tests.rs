@@ -20,7 +20,7 @@ use web_transport_quinn::proto::error_to_http3;
 use super::Faults;
 use crate::{
     transport::{
-        Certificate, Class, Origins, Sha256, Trust, Written,
+        Allowed, Certificate, Class, Sha256, Trust, Written,
         listener::{Arrival, Config, Listener, Unfinished},
         tls::client_crypto,
     },
@@ -51,7 +51,7 @@ impl Server {
         let (certificate, ..) = Certificate::self_signed(&["localhost"], now, hour).unwrap();
         let hash = certificate.sha256();
         let config = Config {
-            origins: Origins::Any,
+            origins: Allowed::Any,
             soft_handshakes: 8,
             hard_handshakes: 8,
             deadline: Duration::from_secs(20),

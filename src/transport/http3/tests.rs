@@ -8,7 +8,7 @@ use web_transport_quinn::proto::error_to_http3;
 use super::*;
 use crate::{
     transport::{
-        Certificate, Connection, Origins, Sha256, Trust,
+        Allowed, Certificate, Connection, Sha256, Trust,
         listener::{Config, Listener},
         tls::client_crypto,
     },
@@ -39,7 +39,7 @@ async fn pair() -> Pair {
         Certificate::self_signed(&["localhost"], now, Duration::from_secs(3600)).unwrap();
     let hash: Sha256 = certificate.sha256();
     let config = Config {
-        origins: Origins::Any,
+        origins: Allowed::Any,
         soft_handshakes: 8,
         hard_handshakes: 8,
         deadline: Duration::from_secs(5),
