@@ -1,8 +1,8 @@
-//! Connections: accepted up to a bound, served under deadlines, joined at the end.
+//! Connections: accepted up to a bound, beyond which one of strangers ends for each new one, served under deadlines, joined at the end.
 //!
 //! `axum::serve` bounds neither the time that a head takes nor the number of connections, so this is hyper by hand.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
-use hyper::{body::Incoming, server::conn::http1, service::Service};
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -23,10 +23,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::Config;
+use super::{
+    ApiKey, Config,
+    admission::{Admission, Admitted},
+};
 
 /// Most bytes that a connection buffers, and so the longest head: a longer one is answered with 431.
 const BUFFER: usize = 32 * 1024;
+/// Connections that were evicted and have not ended, at most.
+const ENDING: usize = 64;
 /// Pause after the operating system refused to accept: it has no file descriptor or memory left, and asking again at once
 /// would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -34,6 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
+    key: ApiKey,
     config: Config,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
@@ -41,20 +47,32 @@ pub(super) async fn serve(
     tracing::info!(%address, "the HTTP API listens");
     // It is the bound and the owner: dropped with this future, it ends every connection.
     let mut connections = JoinSet::new();
+    let admission = Admission::default();
+    // One that found no room.
+    let mut waiting: Option<(TcpStream, SocketAddr)> = None;
     loop {
+        if let Some((stream, peer)) = waiting.take_if(|_| admission.make_room(config.connections)) {
+            let span = tracing::info_span!("http", %peer);
+            let service = Service {
+                inner: TowerToHyperService::new(router.clone()),
+                over: Instant::now() + config.age,
+                key: key.clone(),
+                admitted: Arc::new(admission.admit(peer.ip())),
+            };
+            let conversation = converse(stream, service, config.clone(), shutdown.clone());
+            connections.spawn(conversation.instrument(span));
+        }
+        // Those that are evicted end at once, but not before their tasks have their turn.
+        let ready = waiting.is_none() && connections.len() < config.connections + ENDING;
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
             Some(joined) = connections.join_next() => log_panic(joined),
-            (stream, peer) = accept(&listener), if connections.len() < config.connections => {
-                let span = tracing::info_span!("http", %peer);
-                let conversation = converse(stream, router.clone(), config.clone(), shutdown.clone());
-                connections.spawn(conversation.instrument(span));
-            }
+            accepted = accept(&listener), if ready => waiting = Some(accepted),
         }
     }
     // Who comes from now on is refused by the operating system.
-    drop(listener);
+    drop((listener, waiting));
     while let Some(joined) = connections.join_next().await {
         log_panic(joined);
     }
@@ -81,13 +99,15 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 }
 
 /// A connection from its first request to its last.
-async fn converse(stream: TcpStream, router: Router, config: Config, shutdown: CancellationToken) {
+async fn converse(
+    stream: TcpStream,
+    service: Service,
+    config: Config,
+    shutdown: CancellationToken,
+) {
     // Answers are small and each is waited for. A failure shows again at the first read.
     let _ = stream.set_nodelay(true);
-    let service = Aging {
-        inner: TowerToHyperService::new(router),
-        over: Instant::now() + config.age,
-    };
+    let evicted = service.admitted.evicted.clone();
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -98,6 +118,9 @@ async fn converse(stream: TcpStream, router: Router, config: Config, shutdown: C
     let ended = tokio::select! {
         ended = connection.as_mut() => Ok(ended),
         ended = timeout(config.lifetime(), std::future::pending()) => ended,
+        () = evicted.cancelled() => {
+            return tracing::debug!("the connection was ended to make room for another");
+        }
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             timeout(config.grace, connection).await
@@ -110,22 +133,29 @@ async fn converse(stream: TcpStream, router: Router, config: Config, shutdown: C
     }
 }
 
-/// Tells an old connection to close with its next answer, which a client cannot mistake for a failure.
-struct Aging {
+/// The router for one connection. It tells an old one to close with its next answer, which a client cannot mistake for a failure, and
+/// notes what admission control asks.
+struct Service {
     inner: TowerToHyperService<Router>,
     over: Instant,
+    key: ApiKey,
+    admitted: Arc<Admitted>,
 }
 
-impl Service<Request<Incoming>> for Aging {
+impl hyper::service::Service<Request<Incoming>> for Service {
     type Response = Response;
     type Error = Infallible;
     type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let authenticated = self.key.check(request.headers()).is_ok();
+        self.admitted.begin_request(authenticated);
         let answer = self.inner.call(request);
         let over = self.over;
+        let admitted = Arc::clone(&self.admitted);
         Box::pin(async move {
             let mut response = answer.await?;
+            admitted.end_request();
             allow_options(&mut response);
             // RFC 9110 §8.6: it would be the length of the answer 200, and not that of this one, which the router sets for HEAD.
             if response.status() == StatusCode::NOT_MODIFIED {

@@ -18,6 +18,7 @@
 //! is asked. Every error is JSON with a code of PROTOCOL §7 where one exists. It is HTTP/1.1 without TLS, for the loopback
 //! interface or a network of one's own; towards anything else a proxy that ends TLS belongs in front of it.
 
+mod admission;
 mod body;
 mod channels;
 mod connection;
@@ -57,7 +58,8 @@ struct Config {
     age: Duration,
     /// What requests in flight still get when the server shuts down.
     grace: Duration,
-    /// Most connections at a time; more wait in the listener's backlog.
+    /// Most connections at a time. For one more, one that has not presented the key ends; where all have, it waits in the listener's
+    /// backlog.
     connections: usize,
 }
 
@@ -110,8 +112,8 @@ pub(crate) async fn serve(
         body_limit,
         ..Config::default()
     };
-    let router = routes::router(served, key, &config, pages);
-    connection::serve(listener, router, config, shutdown).await
+    let router = routes::router(served, key.clone(), &config, pages);
+    connection::serve(listener, router, key, config, shutdown).await
 }
 
 #[cfg(test)]
@@ -122,6 +124,6 @@ async fn serve_with(
     config: Config,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let router = routes::router(served, key, &config, axum::Router::new());
-    connection::serve(listener, router, config, shutdown).await
+    let router = routes::router(served, key.clone(), &config, axum::Router::new());
+    connection::serve(listener, router, key, config, shutdown).await
 }

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::io::AsyncWriteExt;
 
-use super::{Client, LONG, Server, head, patient};
+use super::{Client, KEY, LONG, Server, head, patient};
 use crate::{broker, server::http::Config};
 
 const SHORT: Duration = Duration::from_millis(100);
@@ -129,17 +130,21 @@ async fn an_old_connection_closes_with_an_answer() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn one_connection_above_the_limit_waits_for_another_to_end() {
-    let server = server(Config {
-        connections: 2,
+/// A server that takes few connections.
+async fn small(connections: usize) -> Server {
+    server(Config {
+        connections,
         ..patient()
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn one_connection_above_the_limit_waits_where_all_have_presented_the_key() {
+    let server = small(2).await;
     let (mut first, mut second) = (server.connect().await, server.connect().await);
     for client in [&mut first, &mut second] {
-        client.send(HEALTH).await;
-        assert_eq!(client.answer().await.status, 200);
+        assert_eq!(client.post("/v1/announce", BODY).await.status, 200);
     }
     let mut third = server.connect().await;
     third.send(HEALTH).await;
@@ -147,6 +152,83 @@ async fn one_connection_above_the_limit_waits_for_another_to_end() {
     assert!(early.is_err(), "{early:?}");
     drop(first);
     assert_eq!(third.answer().await.status, 200);
+    // A stranger makes room for the next.
+    let mut fourth = server.connect().await;
+    assert_eq!(fourth.post("/v1/announce", BODY).await.status, 200);
+    assert_eq!(third.closed().await, "");
+    assert_eq!(second.post("/v1/announce", BODY).await.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_of_strangers_make_room_for_a_request_with_the_key() {
+    const LIMIT: usize = 8;
+    let wrong = head("/v1/announce", 1000).replace(KEY, "another-key-of-16-bytes");
+    for start in [
+        String::new(),
+        "POST /v1/ann".to_owned(),
+        "POST /v1/announce HTTP/1.1\r\nHost: t\r\nX-Slow: ".to_owned(),
+        HEALTH.to_owned(),
+        // Slow bodies, of whom a wrong key or none does not protect.
+        format!("{wrong}\r\n\r\n{{\"te"),
+        "POST /none HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\n{".to_owned(),
+    ] {
+        let server = small(LIMIT).await;
+        let mut known = server.connect().await;
+        assert_eq!(known.post("/v1/announce", BODY).await.status, 200);
+        let mut slow = in_flight(&server).await;
+        let mut strangers = Vec::new();
+        for _ in 0..4 * LIMIT {
+            let mut stranger = server.connect().await;
+            stranger.send(&start).await;
+            strangers.push(stranger);
+        }
+        let answer = server.post_text("/v1/announce", BODY).await;
+        assert_eq!(answer.status, 200, "{start}");
+        // As many have ended as there were too many, and who presented the key has not.
+        let too_many = 3 + 4 * LIMIT - LIMIT;
+        let mut ends: FuturesUnordered<_> = strangers.iter_mut().map(Client::closed).collect();
+        for _ in 0..too_many {
+            ends.next().await;
+        }
+        drop(ends);
+        assert_eq!(known.post("/v1/announce", BODY).await.status, 200);
+        slow.send(BODY).await;
+        assert_eq!(slow.answer().await.status, 200, "{start}");
+        drop(strangers);
+        drop((known, slow));
+        server.stop().await;
+    }
+}
+
+/// Loopback has many addresses on Linux alone.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn connections_of_one_address_do_not_end_those_of_another() {
+    const LIMIT: usize = 8;
+    let server = small(LIMIT).await;
+    let mut quiet = server.connect().await;
+    quiet.send("GET /hea").await;
+    let mut crowd = Vec::new();
+    for _ in 0..4 * LIMIT {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        let mut stream = socket.connect(server.address).await.unwrap();
+        stream.write_all(HEALTH.as_bytes()).await.unwrap();
+        crowd.push(Client {
+            stream,
+            unread: Vec::new(),
+        });
+    }
+    let too_many = 1 + 4 * LIMIT - LIMIT;
+    let mut ends: FuturesUnordered<_> = crowd.iter_mut().map(Client::closed).collect();
+    for _ in 0..too_many {
+        ends.next().await;
+    }
+    drop(ends);
+    quiet.send("lth HTTP/1.1\r\nHost: t\r\n\r\n").await;
+    assert_eq!(quiet.answer().await.status, 200);
+    drop((quiet, crowd));
     server.stop().await;
 }
 
