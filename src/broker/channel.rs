@@ -1,5 +1,7 @@
 //! One channel: a bounded log with a head to wait on.
 
+mod listeners;
+
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicBool, Ordering},
@@ -24,6 +26,9 @@ use crate::wire::{
     draft::Draft,
 };
 
+pub(super) use listeners::Origin;
+use listeners::Origins;
+
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) name: ChannelName,
@@ -43,6 +48,8 @@ struct State {
     keys: Option<Box<Keys>>,
     /// Shared, so that publishing clones a pointer and calls them without the lock.
     listeners: List<Listener>,
+    /// For listeners; most channels have none.
+    origins: Option<Box<Origins>>,
     /// Those who are told of each other, and those who left and were not told; most channels have none.
     members: Option<Box<Members>>,
     /// When a sweep first found nobody here; publishing and subscribing clear it.
@@ -81,6 +88,8 @@ pub(super) struct Given {
     /// It is stored once.
     pub(super) once: Option<Token>,
     pub(super) mark: Mark,
+    /// Who published, where subscribers are not told all of it.
+    pub(super) origin: Option<Origin>,
 }
 
 /// What became of a publication.
@@ -112,6 +121,13 @@ impl State {
         let (at, recovered) = self.log.begin(epoch, start);
         Begin { at, recovered }
     }
+
+    fn read(&self, cursor: Offset, wanted: Wanted, out: &mut Vec<Bytes>) -> Next {
+        match self.log.read(cursor, wanted, out) {
+            Read::AtHead if self.life == Life::Ended => Next::Ended,
+            read => Next::Read(read),
+        }
+    }
 }
 
 impl Channel {
@@ -125,6 +141,7 @@ impl Channel {
                 sections: List::new(),
                 keys: None,
                 listeners: List::new(),
+                origins: None,
                 members: None,
                 idle_since: None,
                 life: Life::Open,
@@ -144,7 +161,7 @@ impl Channel {
     ///
     /// `closed` is read under the lock: whoever finds a reader at the head after `closed` was set knows that nothing follows.
     pub(super) fn publish(
-        &self,
+        self: &Arc<Self>,
         now: Now,
         draft: Draft,
         given: Given,
@@ -170,6 +187,7 @@ impl Channel {
             let offset = state
                 .log
                 .append(now, given.mark, |offset, time| draft.seal(offset, time));
+            state.note_origin(offset, given.origin);
             if let Some(token) = given.once {
                 let keys = state.keys.get_or_insert_default();
                 keys.insert(now.uptime, token, offset);
@@ -256,24 +274,6 @@ impl Channel {
         }
     }
 
-    pub(super) fn add_listener(
-        &self,
-        make: impl FnOnce(Offset) -> Arc<Listener>,
-    ) -> Result<Arc<Listener>, Evicted> {
-        let mut state = self.lock();
-        if state.life != Life::Open {
-            return Err(Evicted);
-        }
-        state.idle_since = None;
-        let listener = make(state.log.head());
-        state.listeners.add(&listener);
-        Ok(listener)
-    }
-
-    pub(super) fn remove_listener(&self, listener: &Arc<Listener>) {
-        self.lock().listeners.remove(listener);
-    }
-
     /// A session is in the channel, which it reads; whether the next round is to be told, and is not to come here yet.
     pub(super) fn enter(&self, shown: Shown, session: u64, user: Option<&UserId>) -> bool {
         let mut state = self.lock();
@@ -295,7 +295,7 @@ impl Channel {
     }
 
     /// Publishes who came and went since the last time; whether that was anybody, and whether there are more, for the next round.
-    pub(super) fn tell_presence(&self, now: Now, closed: &AtomicBool) -> (bool, bool) {
+    pub(super) fn tell_presence(self: &Arc<Self>, now: Now, closed: &AtomicBool) -> (bool, bool) {
         let (sections, listeners, more) = {
             let mut state = self.lock();
             let Some(members) = &mut state.members else {
@@ -341,11 +341,7 @@ impl Channel {
     }
 
     pub(super) fn read(&self, cursor: Offset, wanted: Wanted, out: &mut Vec<Bytes>) -> Next {
-        let state = self.lock();
-        match state.log.read(cursor, wanted, out) {
-            Read::AtHead if state.life == Life::Ended => Next::Ended,
-            read => Next::Read(read),
-        }
+        self.lock().read(cursor, wanted, out)
     }
 
     /// How many publications stand behind this one.
@@ -377,7 +373,7 @@ impl Channel {
             state.idle_since = None;
             return false;
         }
-        if state.subscribers > 0 || !state.listeners.is_empty() || state.members.is_some() {
+        if state.subscribers > 0 || state.is_listened_to() || state.members.is_some() {
             return false;
         }
         let since = *state.idle_since.get_or_insert(now);
@@ -395,10 +391,10 @@ impl Channel {
         }
     }
 
-    /// Subscribers and listeners.
+    /// Subscribers, and listeners but for those of patterns.
     pub(super) fn readers(&self) -> usize {
         let state = self.lock();
-        state.subscribers + state.listeners.len()
+        state.subscribers + state.own_listeners()
     }
 
     /// Bytes of the frames held.
@@ -415,7 +411,7 @@ impl Channel {
                 epoch: self.epoch,
                 offset: state.log.head(),
             },
-            readers: state.subscribers + state.listeners.len(),
+            readers: state.subscribers + state.own_listeners(),
             publications: state.log.len(),
             bytes: state.log.bytes(),
         }

@@ -94,6 +94,14 @@ impl Hub {
         evicted
     }
 
+    /// Every channel, one shard after the other, whose lock is held meanwhile.
+    pub(super) fn for_each(&self, mut call: impl FnMut(&Channel)) {
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.iter().for_each(|channel| call(channel));
+        }
+    }
+
     /// The first `limit` channels behind `after`, by name. It looks at all of them, one shard after the other.
     pub(super) fn page(&self, after: Option<&ChannelName>, limit: usize) -> Vec<Arc<Channel>> {
         // The last of those found so far on top.

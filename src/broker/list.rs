@@ -20,16 +20,19 @@ impl<T> List<T> {
         self.0.iter().flat_map(|items| items.iter())
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |items| items.len())
-    }
-
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
     pub(super) fn add(&mut self, item: &Arc<T>) {
         *self = Self::of(self.iter().chain([item]).cloned());
+    }
+
+    /// Keeps what `keep` says; nothing is allocated where that is all.
+    pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        if self.iter().any(|item| !keep(item)) {
+            *self = Self::of(self.iter().filter(|item| keep(item)).cloned());
+        }
     }
 
     pub(super) fn remove(&mut self, item: &Arc<T>) {

@@ -155,6 +155,11 @@ impl Log {
         self.first + self.entries.len() as Offset - 1
     }
 
+    /// Offset of the oldest publication held; of the next one where there is none.
+    pub(super) const fn first(&self) -> Offset {
+        self.first
+    }
+
     /// Publications held.
     pub(super) fn len(&self) -> usize {
         self.entries.len()

@@ -12,12 +12,14 @@ mod hub;
 mod keys;
 mod list;
 mod listener;
+mod listening;
 mod log;
 mod marks;
 mod poster;
 mod presence;
 mod publishing;
 mod reader;
+mod receiver;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -42,17 +44,18 @@ use self::{
     clock::Now,
     hub::{Counters, Hub},
     keys::Tokens,
-    listener::Listener,
+    listener::Patterns,
     presence::Changed,
     reader::Cursor,
 };
 pub use self::{
     config::Config,
     error::{PublishError, TooManyChannels},
-    listener::ListenerGuard,
+    listener::{ListenerGuard, PatternGuard, Received},
     log::Retention,
     presence::{Shown, Shows},
     publishing::{Published, Terms},
+    receiver::Receiver,
     subscription::{Delivery, Subscription},
 };
 
@@ -68,6 +71,8 @@ struct Inner {
     hub: Hub,
     counters: Arc<Counters>,
     tokens: Tokens,
+    /// Listeners of channels that are made later.
+    patterns: Arc<Patterns>,
     /// Channels whose members are to be told.
     changed: Arc<Changed>,
     config: Config,
@@ -115,6 +120,7 @@ impl Broker {
                 hub: Hub::new(config.max_channels),
                 counters: Arc::default(),
                 tokens: Tokens::default(),
+                patterns: Arc::default(),
                 changed: Arc::default(),
                 config,
                 closed: AtomicBool::new(false),
@@ -172,32 +178,6 @@ impl Broker {
 
     fn cursor(&self, channel: Arc<Channel>, start: Begin) -> Cursor {
         Cursor::new(channel, start, Arc::clone(&self.inner.counters))
-    }
-
-    /// Calls `call` for each publication from now on, in order, one at a time, on the thread that publishes: so it should
-    /// be short. It may publish, to its own channel too. A panic is caught and logged; later publications are still given.
-    ///
-    /// # Errors
-    /// [`TooManyChannels`].
-    pub fn add_listener(
-        &self,
-        channel: &ChannelName,
-        call: impl Fn(Delivery) + Send + Sync + 'static,
-    ) -> Result<ListenerGuard, TooManyChannels> {
-        let mut call: Option<Box<dyn Fn(Delivery) + Send + Sync>> = Some(Box::new(call));
-        loop {
-            let found = self.channel(channel)?;
-            let added = found.add_listener(|cursor| {
-                let call = call.take().unwrap_or_else(|| Box::new(drop));
-                Arc::new(Listener::new(cursor, call))
-            });
-            if let Ok(listener) = added {
-                return Ok(ListenerGuard {
-                    channel: found,
-                    listener,
-                });
-            }
-        }
     }
 
     /// A log of its own for one reader, outside the hub: what user code writes to a stream of one client. `name` need not
@@ -319,6 +299,7 @@ impl Broker {
             .hub
             .find_or_insert(name, || {
                 Channel::new(name.clone(), (config.epochs)(), (config.retention)(name))
+                    .heard_by(self.inner.patterns.fitting(name).into_iter())
             })
             .map_err(|hub::Full| TooManyChannels {
                 max: config.max_channels,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Broker, PublishError, TooManyChannels,
-    channel::{Accepted, Given, Refused},
+    channel::{Accepted, Given, Origin, Refused},
     keys,
     marks::Mark,
 };
@@ -198,7 +198,24 @@ impl Broker {
         message: &Message,
         terms: Terms<'_>,
     ) -> Result<Published, PublishError> {
-        let given = self.given(owner, message, terms)?;
+        self.publish_from(None, channel, publisher, owner, message, terms)
+    }
+
+    /// The same for a session, which listeners are told.
+    pub(crate) fn publish_from(
+        &self,
+        session: Option<u64>,
+        channel: &ChannelName,
+        publisher: Option<&UserId>,
+        owner: Option<&UserId>,
+        message: &Message,
+        terms: Terms<'_>,
+    ) -> Result<Published, PublishError> {
+        let mut given = self.given(owner, message, terms)?;
+        if session.is_some() || publisher != owner {
+            let user = owner.cloned();
+            given.origin = Some(Origin { session, user });
+        }
         self.append(channel, publisher, message, given)
     }
 
@@ -226,6 +243,7 @@ impl Broker {
                 exclude: terms.exclude,
                 conflation_key: terms.conflation_key.map(Arc::from),
             },
+            origin: None,
         })
     }
 

@@ -11,6 +11,7 @@ use super::*;
 use crate::wire::{Code, Epoch, Message, UserId};
 
 mod audience;
+mod listening;
 mod simulation;
 
 fn name(text: &str) -> ChannelName {

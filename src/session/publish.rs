@@ -11,11 +11,12 @@ use crate::{
 
 pub(super) fn publish(inner: &Inner, publish: Publish) -> Result<Frame, Refusal> {
     let channel = permitted(inner, &publish.channel)?;
-    let published =
-        inner
-            .context
-            .broker
-            .publish(&channel, shown(inner, &channel), &publish.message);
+    let (publisher, owner) = (shown(inner, &channel), inner.user.as_ref());
+    let (session, message) = (Some(inner.id), &publish.message);
+    let broker = &inner.context.broker;
+    let published = broker
+        .publish_from(session, &channel, publisher, owner, message, Terms::new())
+        .map(|published| published.position);
     Ok(Published {
         request: publish.request,
         position: published.map_err(refusal)?,
@@ -50,7 +51,7 @@ fn on_terms(
     let (publisher, owner) = (shown(inner, &channel), inner.user.as_ref());
     let broker = &inner.context.broker;
     let published = broker
-        .publish_as(&channel, publisher, owner, message, terms)
+        .publish_from(Some(inner.id), &channel, publisher, owner, message, terms)
         .map_err(refusal)?;
     Ok(PublishedOnce {
         request,

@@ -101,6 +101,12 @@ impl Sessions {
         self.lock().open.get(&id).cloned()
     }
 
+    /// The session with this number, as [`Session::number`] gives it.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<Session> {
+        self.lock().open.get(&number).cloned()
+    }
+
     /// Every session of a user.
     #[must_use]
     pub fn of_user(&self, user: &UserId) -> Vec<Session> {
