@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use super::padding;
 use bytes::BytesMut;
 use quinn_proto::{
     ConnectionId, Side, TransportError, TransportErrorCode,
@@ -119,7 +120,7 @@ macro_rules! packet_key {
     ($of:ident, $key:ident) => {
         impl PacketKey for $of {
             fn encrypt(&self, packet: u64, buffer: &mut [u8], header: usize) {
-                PacketKey::encrypt(&self.0.derived().keys.$key, packet, buffer, header);
+                padding::encrypt(&self.0.derived().keys.$key, packet, buffer, header);
             }
 
             fn decrypt(
@@ -144,6 +145,36 @@ macro_rules! packet_key {
             }
         }
     };
+}
+
+/// The key of the packets that we send, after the handshake.
+struct Sealing(Box<dyn rustls::quic::PacketKey>);
+
+impl PacketKey for Sealing {
+    fn encrypt(&self, packet: u64, buffer: &mut [u8], header: usize) {
+        padding::encrypt(&self.0, packet, buffer, header);
+    }
+
+    fn decrypt(
+        &self,
+        packet: u64,
+        header: &[u8],
+        payload: &mut BytesMut,
+    ) -> Result<(), CryptoError> {
+        PacketKey::decrypt(&self.0, packet, header, payload)
+    }
+
+    fn tag_len(&self) -> usize {
+        PacketKey::tag_len(&self.0)
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        PacketKey::confidentiality_limit(&self.0)
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        PacketKey::integrity_limit(&self.0)
+    }
 }
 
 packet_key!(Local, local);
@@ -240,7 +271,7 @@ impl crypto::Session for Session {
                 remote: Box::new(keys.remote.header),
             },
             packet: KeyPair {
-                local: Box::new(keys.local.packet),
+                local: Box::new(Sealing(keys.local.packet)),
                 remote: Box::new(keys.remote.packet),
             },
         })

@@ -9,6 +9,7 @@ mod datagram;
 mod ids;
 mod outbox;
 mod pace;
+mod paths;
 mod port;
 mod socket;
 mod source;
@@ -42,6 +43,7 @@ use super::{
 use crate::wire::Code;
 use connection::Shared;
 use outbox::Outbox;
+use paths::Paths;
 use port::{Datagram, Orders};
 #[cfg(all(test, feature = "client"))]
 pub(super) use socket::faults::Faults;
@@ -75,8 +77,8 @@ pub(super) struct Driver {
     slots: Vec<Option<Arc<Shared>>>,
     open: usize,
     timers: Timers,
-    /// Newcomers that were not looked at yet; quinn-proto bounds them (`max_incoming`).
-    incoming: VecDeque<Incoming>,
+    /// Newcomers that were not looked at yet, with the bytes of their first datagram; quinn-proto bounds them (`max_incoming`).
+    incoming: VecDeque<(Incoming, usize)>,
     arrivals: VecDeque<Arrived>,
     /// Taken from the port, to be driven.
     ready: VecDeque<Arc<Shared>>,
@@ -237,6 +239,7 @@ impl Driver {
             ecn,
             data,
         } = datagram;
+        let size = data.len();
         self.out.clear();
         let handled = self
             .endpoint
@@ -244,30 +247,34 @@ impl Driver {
         match handled {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(Some(shared)) = self.slots.get(handle.0) {
-                    shared.lock().heard(event);
+                    shared.lock().heard(event, remote, size);
                     if !shared.queued.swap(true, Ordering::SeqCst) {
                         self.ready.push_back(Arc::clone(shared));
                     }
                 }
             }
-            Some(DatagramEvent::NewConnection(incoming)) => self.incoming.push_back(incoming),
-            // An answer to somebody who is no connection is worth no second try.
-            Some(DatagramEvent::Response(transmit)) => {
-                let _ = self.socket.send(&transmit, &self.out);
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                self.incoming.push_back((incoming, size))
             }
+            Some(DatagramEvent::Response(transmit)) => self.respond(&transmit, size),
             None => {}
         }
     }
 
-    fn respond(&mut self, transmit: &Transmit) {
+    /// Answers a datagram of so many bytes from an address that is not validated. An answer to somebody who is no connection is worth no
+    /// second try.
+    fn respond(&mut self, transmit: &Transmit, received: usize) {
+        if transmit.size as u64 > paths::FACTOR * received as u64 {
+            return;
+        }
         let _ = self.socket.send(transmit, &self.out);
     }
 
     fn incoming_refused(&mut self) {
-        while let Some(incoming) = self.incoming.pop_front() {
+        while let Some((incoming, size)) = self.incoming.pop_front() {
             self.out.clear();
             let transmit = self.endpoint.refuse(incoming, &mut self.out);
-            self.respond(&transmit);
+            self.respond(&transmit, size);
         }
     }
 
@@ -275,7 +282,7 @@ impl Driver {
     /// which costs us no memory; above the hard one nobody.
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_PER_POLL {
-            let Some(incoming) = self.incoming.pop_front() else {
+            let Some((incoming, size)) = self.incoming.pop_front() else {
                 return;
             };
             self.out.clear();
@@ -287,27 +294,30 @@ impl Driver {
                     throttled!(FULL, info, %remote, "refused: too many handshakes are in progress");
                 }
                 let transmit = self.endpoint.refuse(incoming, &mut self.out);
-                self.respond(&transmit);
+                self.respond(&transmit, size);
             } else if in_flight >= admission.soft && incoming.may_retry() {
                 // It may retry, so this does not fail.
                 if let Ok(transmit) = self.endpoint.retry(incoming, &mut self.out) {
-                    self.respond(&transmit);
+                    self.respond(&transmit, size);
                 }
             } else {
                 let permit = admission.permit();
+                let remote = incoming.remote_address();
+                let validated = incoming.remote_address_validated();
+                let paths = (!validated).then(|| Paths::unvalidated(remote, size));
                 match self
                     .endpoint
                     .accept(incoming, Instant::now(), &mut self.out, None)
                 {
                     Ok((handle, proto)) => {
-                        let connection = self.insert(handle, proto);
+                        let connection = self.insert(handle, proto, paths);
                         self.arrivals.push_back(Arrived { connection, permit });
                     }
                     Err(error) => {
                         let cause = error.cause.to_string();
                         throttled!(INITIALS, info, %remote, error = %Excerpt(&cause), "no connection: its first packet is refused");
                         if let Some(transmit) = error.response {
-                            self.respond(&transmit);
+                            self.respond(&transmit, size);
                         }
                     }
                 }
@@ -315,8 +325,13 @@ impl Driver {
         }
     }
 
-    fn insert(&mut self, handle: ConnectionHandle, proto: quinn_proto::Connection) -> Connection {
-        let shared = Shared::new(Arc::clone(&self.port), handle, proto);
+    fn insert(
+        &mut self,
+        handle: ConnectionHandle,
+        proto: quinn_proto::Connection,
+        paths: Option<Box<Paths>>,
+    ) -> Connection {
+        let shared = Shared::new(Arc::clone(&self.port), handle, proto, paths);
         if self.slots.len() <= handle.0 {
             self.slots.resize(handle.0 + 1, None);
         }
@@ -391,7 +406,7 @@ impl Driver {
             while sent < DATAGRAMS_PER_TURN && !self.outbox.is_blocked() {
                 // The system may find out later that the network card does not split.
                 let segments = self.socket.max_segments().min(MAX_SEGMENTS);
-                let poll = |out: &mut Vec<u8>| state.proto.poll_transmit(now, segments, out);
+                let poll = |out: &mut Vec<u8>| state.transmit(now, segments, out);
                 let Some(datagrams) = self.outbox.write(&mut self.socket, poll) else {
                     break;
                 };
@@ -434,7 +449,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        for incoming in self.incoming.drain(..) {
+        for (incoming, _) in self.incoming.drain(..) {
             self.endpoint.ignore(incoming);
         }
         for shared in self.slots.iter().flatten() {

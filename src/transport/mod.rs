@@ -19,6 +19,8 @@ mod http3;
 mod mux;
 #[cfg(feature = "server")]
 mod origin;
+#[cfg(feature = "server")]
+mod padding;
 pub(crate) mod peer_log;
 #[cfg(feature = "server")]
 mod served;

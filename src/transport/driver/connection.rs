@@ -6,6 +6,7 @@
 mod handle;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,13 +17,14 @@ use std::{
 
 use bytes::Bytes;
 use quinn_proto::{
-    ConnectionError, ConnectionHandle, Dir, Event, Side, StreamEvent, StreamId, VarInt,
+    ConnectionError, ConnectionHandle, Dir, Event, Side, StreamEvent, StreamId, Transmit, VarInt,
 };
 
 pub(in crate::transport) use handle::Connection;
 pub(in crate::transport) use handle::Prompt;
 
 use super::{
+    paths::{self, Paths},
     port::Port,
     source::{Hurry, Streams},
 };
@@ -69,6 +71,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) proto: quinn_proto::Connection,
     connected: bool,
+    /// Absent where the client's only address is validated.
+    paths: Option<Box<Paths>>,
     /// A task was told that this stream takes more, and has not tried yet: its source, which could take all there is first, waits
     /// for that. Answers to requests so pass what subscriptions have waiting.
     pub(super) reserved: Option<StreamId>,
@@ -87,12 +91,32 @@ impl State {
 
     /// What came from the peer. Where its address is another one, a PING asks it to say what arrived: what was lost on the way before would
     /// otherwise be found when the next packet is due, however late that is.
-    pub(super) fn heard(&mut self, event: quinn_proto::ConnectionEvent) {
+    pub(super) fn heard(
+        &mut self,
+        event: quinn_proto::ConnectionEvent,
+        from: SocketAddr,
+        bytes: usize,
+    ) {
         let before = self.proto.remote_address();
         self.proto.handle_event(event);
         if self.proto.remote_address() != before {
             self.proto.ping();
         }
+        if self.paths.is_some() || from != before {
+            let paths = self.paths.get_or_insert_with(|| Paths::validated(before));
+            paths.received(from, bytes);
+        }
+    }
+
+    /// Makes what one call of the system sends.
+    pub(super) fn transmit(
+        &mut self,
+        now: Instant,
+        segments: usize,
+        out: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let Self { paths, proto, .. } = self;
+        paths::transmit(paths, proto, self.connected, now, segments, out)
     }
 
     /// When something is to be done without anything having happened.
@@ -144,6 +168,7 @@ impl Shared {
         port: Arc<Port>,
         handle: ConnectionHandle,
         proto: quinn_proto::Connection,
+        paths: Option<Box<Paths>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             port,
@@ -157,6 +182,7 @@ impl Shared {
             state: Mutex::new(State {
                 proto,
                 connected: false,
+                paths,
                 reserved: None,
                 hurry: Hurry::default(),
                 error: None,

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod amplification;
+
 use std::{
     future::poll_fn,
     io,
@@ -32,6 +34,18 @@ const USUAL: Class = Class {
     fresh: false,
 };
 
+fn config() -> Config {
+    Config {
+        origins: Allowed::Any,
+        soft_handshakes: 8,
+        hard_handshakes: 8,
+        deadline: Duration::from_secs(20),
+        idle: Duration::from_secs(20),
+        websockets: false,
+        plain: None,
+    }
+}
+
 /// One worker that serves nobody: who arrives is the test's.
 struct Server {
     address: SocketAddr,
@@ -46,19 +60,15 @@ struct Server {
 
 impl Server {
     fn start(plant: impl FnOnce(&mut Faults)) -> Self {
+        Self::start_with(&["localhost"], config(), plant)
+    }
+
+    /// With these names in its certificate.
+    fn start_with(names: &[&str], config: Config, plant: impl FnOnce(&mut Faults)) -> Self {
         let now = std::time::SystemTime::now();
         let hour = Duration::from_secs(3600);
-        let (certificate, ..) = Certificate::self_signed(&["localhost"], now, hour).unwrap();
+        let (certificate, ..) = Certificate::self_signed(names, now, hour).unwrap();
         let hash = certificate.sha256();
-        let config = Config {
-            origins: Allowed::Any,
-            soft_handshakes: 8,
-            hard_handshakes: 8,
-            deadline: Duration::from_secs(20),
-            idle: Duration::from_secs(20),
-            websockets: false,
-            plain: None,
-        };
         let local = (Ipv4Addr::LOCALHOST, 0).into();
         let (listener, bindings) = Listener::bind(local, certificate, config, 1).unwrap();
         let mut worker = bindings.into_iter().next().unwrap().start().unwrap();
@@ -93,11 +103,14 @@ impl Server {
         }
     }
 
-    async fn connect(&self, endpoint: &quinn::Endpoint, alpn: &str) -> quinn::Connection {
+    fn crypto(&self, alpn: &str) -> quinn::crypto::rustls::QuicClientConfig {
         let trust = Trust::Hashes(vec![self.hash]);
         let crypto = client_crypto(&trust, alpn.as_bytes()).unwrap();
-        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(crypto).unwrap();
-        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        crypto.try_into().unwrap()
+    }
+
+    async fn connect(&self, endpoint: &quinn::Endpoint, alpn: &str) -> quinn::Connection {
+        let config = quinn::ClientConfig::new(Arc::new(self.crypto(alpn)));
         let connecting = endpoint.connect_with(config, self.address, "localhost");
         connecting.unwrap().await.unwrap()
     }
