@@ -28,7 +28,8 @@ pub(super) struct Arguments {
     /// Trust the server that has the certificate with this SHA-256, in hexadecimal; may be repeated.
     #[arg(long, value_name = "HEX", value_parser = sha256, conflicts_with = "ca")]
     pub(super) cert_hash: Vec<Sha256>,
-    /// Trust servers with a certificate of the authorities in this PEM file, instead of the system's.
+    /// Trust servers with a certificate of the authorities in this PEM file, or with a certificate that is in it itself, instead of
+    /// those that the system trusts.
     #[arg(long, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
 }
@@ -93,10 +94,12 @@ impl Arguments {
             places.any(|place| is_same(&url, place))
         });
         let trust = self.trust(running.as_ref())?;
+        let ca = self.ca.clone();
         let credentials = self.credentials(context)?;
         Ok(Access {
             url,
             trust,
+            ca,
             running,
             credentials,
         })
@@ -137,6 +140,8 @@ impl Arguments {
 pub(super) struct Access {
     pub(super) url: String,
     trust: Trust,
+    /// The file that the trust comes from.
+    ca: Option<PathBuf>,
     /// Where it is the server that is noted in the development directory.
     pub(super) running: Option<Running>,
     credentials: Credentials,
@@ -185,6 +190,12 @@ impl Access {
                 "; pass --token, or --user ID where `tidings serve --dev` runs"
             }
             ClientError::Dial(Dial::Url { .. }) => return Failure::usage(error),
+            ClientError::Dial(Dial::Tls(wrong)) => {
+                return Failure::usage(match &self.ca {
+                    Some(path) => format!("{}: {wrong}", path.display()),
+                    None => wrong.to_string(),
+                });
+            }
             ClientError::Dial(Dial::Untrusted { .. }) if matches!(self.trust, Trust::System) => {
                 "; pass --ca FILE or --cert-hash HEX (`tidings cert --hash` prints it)"
             }

@@ -28,9 +28,37 @@ pub enum InvalidTls {
         "no private key in the PEM text: it has no PKCS#8, SEC1 or PKCS#1 block that can be read"
     )]
     NoKey,
+    /// A certificate or a private key in PEM text that cannot be read.
+    #[error("the {what} cannot be read: {reason}")]
+    Unreadable {
+        /// `certificate` or `private key`.
+        what: &'static str,
+        /// What is wrong with the text, and what to do.
+        reason: String,
+    },
+    /// The private key is encrypted.
+    #[error(
+        "the private key is encrypted, which is not supported: decrypt it (openssl pkey -in encrypted.pem -out key.pem)"
+    )]
+    Encrypted,
+    /// The chain holds the private key, and the key's text the certificate.
+    #[error(
+        "certificate and private key are swapped: the chain holds a private key, and the key's file a certificate"
+    )]
+    Swapped,
+    /// A private key of a kind or size that TLS 1.3 does not sign with here.
+    #[error(
+        "the private key cannot be used: RSA of 2048 to 8192 bits, ECDSA over P-256, P-384 or P-521, or Ed25519 is needed"
+    )]
+    UnsupportedKey,
     /// Certificate and key are no pair.
     #[error("the private key does not belong to the certificate")]
     Mismatch,
+    /// The private key belongs to another certificate of the chain than the first. The number is its place, counted from 1.
+    #[error(
+        "the private key belongs to certificate {0} of the chain: the server's own certificate comes first, then those of its authorities"
+    )]
+    LeafNotFirst(usize),
     /// The TLS library refuses it.
     #[error("{0}")]
     Rustls(#[from] rustls::Error),
@@ -115,14 +143,14 @@ mod server {
 
     use ::aws_lc_rs::hmac;
     use rustls::{
-        ServerConfig,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        InconsistentKeys, ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer},
         server::{ClientHello, ResolvesServerCert},
         sign::CertifiedKey,
     };
 
     use super::HTTP;
-    use super::{InvalidTls, Sha256, provider};
+    use super::{InvalidTls, Sha256, pem, provider};
     use crate::wire::ALPN;
 
     /// A certificate chain with its private key, ready to be shown. `Debug` shows only the hash.
@@ -137,25 +165,27 @@ mod server {
         /// Reads a chain (leaf first) and a private key from PEM text.
         ///
         /// # Errors
-        /// [`InvalidTls`]: nothing readable, or certificate and key are no pair.
+        /// [`InvalidTls`]: nothing readable, encrypted or swapped files, or certificate and key are no pair.
         pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, InvalidTls> {
-            let chain: Vec<_> = CertificateDer::pem_slice_iter(chain)
-                .collect::<Result<_, _>>()
-                .map_err(|_| InvalidTls::NoCertificate)?;
-            if chain.is_empty() {
-                return Err(InvalidTls::NoCertificate);
+            if !pem::has_certificate(chain) && pem::has_key(chain) && pem::has_certificate(key) {
+                return Err(InvalidTls::Swapped);
             }
-            let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| InvalidTls::NoKey)?;
-            let resets = keyed_hash(key.secret_der(), b"tidings stateless reset");
-            let key =
-                CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-                    rustls::Error::InconsistentKeys(_) => InvalidTls::Mismatch,
-                    other => InvalidTls::Rustls(other),
-                })?;
-            Ok(Self {
-                key: Arc::new(key),
-                resets,
-            })
+            let chain = pem::certificates(chain)?;
+            let mut misfit = InvalidTls::NoKey;
+            // A file may hold several keys, of which one belongs to the certificate.
+            for key in pem::private_keys(key)? {
+                let resets = keyed_hash(key.secret_der(), b"tidings stateless reset");
+                match pair(&chain, key) {
+                    Ok(key) => {
+                        return Ok(Self {
+                            key: Arc::new(key),
+                            resets,
+                        });
+                    }
+                    Err(error) => misfit = error,
+                }
+            }
+            Err(misfit)
         }
 
         /// Makes a self-signed P-256 certificate for `names` (host names or IP addresses), valid from one hour before `now`, for
@@ -213,6 +243,39 @@ mod server {
                 .collect();
             Sha256::of(&CertificateDer::from(chain))
         }
+    }
+
+    /// A chain with its key, or the reason why they are no pair.
+    fn pair(
+        chain: &[CertificateDer<'static>],
+        key: PrivateKeyDer<'static>,
+    ) -> Result<CertifiedKey, InvalidTls> {
+        let signer = provider()
+            .key_provider
+            .load_private_key(key)
+            .map_err(|_| InvalidTls::UnsupportedKey)?;
+        let matches = |leaf: &CertificateDer<'static>| {
+            let alone = CertifiedKey::new(vec![leaf.clone()], Arc::clone(&signer));
+            match alone.keys_match() {
+                Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+                    Ok(true)
+                }
+                Err(rustls::Error::InconsistentKeys(_)) => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        let [leaf, rest @ ..] = chain else {
+            return Err(InvalidTls::NoCertificate);
+        };
+        let damaged = |_| InvalidTls::Unreadable {
+            what: "certificate",
+            reason: "its content is damaged, or of a version before 3".to_owned(),
+        };
+        if matches(leaf).map_err(damaged)? {
+            return Ok(CertifiedKey::new(chain.to_vec(), signer));
+        }
+        let other = rest.iter().position(|one| matches(one).unwrap_or(false));
+        Err(other.map_or(InvalidTls::Mismatch, |at| InvalidTls::LeafNotFirst(at + 2)))
     }
 
     /// HMAC with SHA-256.
@@ -288,139 +351,11 @@ mod server {
 pub use client::Trust;
 #[cfg(feature = "client")]
 pub(super) use client::client_crypto;
+#[cfg(feature = "client")]
+pub(super) use explain::plain;
 
 #[cfg(feature = "client")]
-mod client {
-    use std::sync::Arc;
-
-    use rustls::{
-        CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-        client::{
-            Resumption,
-            danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        },
-        crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-        pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
-    };
-
-    use super::{InvalidTls, Sha256, provider};
-
-    /// Which servers a client believes.
-    #[derive(Debug, Clone, Default)]
-    #[non_exhaustive]
-    pub enum Trust {
-        /// Those with a certificate of an authority that the system trusts.
-        #[default]
-        System,
-        /// Those with a certificate of an authority in this PEM text, or with a self-signed certificate that stands in it.
-        Pem(Vec<u8>),
-        /// Those that show a certificate with one of these hashes; its names and dates do not matter.
-        Hashes(Vec<Sha256>),
-    }
-
-    /// Session tickets that a client keeps: those of one server, of which the TLS library keeps 8.
-    const TICKETS: usize = 8;
-
-    /// A configuration for connections to one server. Who keeps it resumes TLS sessions; a certificate is judged in full
-    /// handshakes only, and a resumed one is with a server that held a trusted key before.
-    pub(in crate::transport) fn client_crypto(
-        trust: &Trust,
-        alpn: &[u8],
-    ) -> Result<ClientConfig, InvalidTls> {
-        let builder = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?;
-        let mut crypto = match trust {
-            Trust::System => builder
-                .with_root_certificates(system_roots()?)
-                .with_no_client_auth(),
-            Trust::Pem(pem) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in CertificateDer::pem_slice_iter(pem) {
-                    roots.add(certificate.map_err(|_| InvalidTls::NoCertificate)?)?;
-                }
-                if roots.is_empty() {
-                    return Err(InvalidTls::NoCertificate);
-                }
-                builder.with_root_certificates(roots).with_no_client_auth()
-            }
-            Trust::Hashes(hashes) => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Pinned {
-                    hashes: hashes.clone(),
-                    provider: provider(),
-                }))
-                .with_no_client_auth(),
-        };
-        crypto.alpn_protocols = vec![alpn.to_vec()];
-        crypto.resumption = Resumption::in_memory_sessions(TICKETS);
-        Ok(crypto)
-    }
-
-    fn system_roots() -> Result<RootCertStore, InvalidTls> {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            let reasons: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-            return Err(InvalidTls::NoRoots(reasons.join("; ")));
-        }
-        Ok(roots)
-    }
-
-    /// Believes a certificate by its hash. The handshake's signature is still checked: the peer must hold the key.
-    #[derive(Debug)]
-    struct Pinned {
-        hashes: Vec<Sha256>,
-        provider: Arc<CryptoProvider>,
-    }
-
-    impl ServerCertVerifier for Pinned {
-        fn verify_server_cert(
-            &self,
-            end_entity: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, rustls::Error> {
-            if self.hashes.contains(&Sha256::of(end_entity)) {
-                return Ok(ServerCertVerified::assertion());
-            }
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            verify_tls12_signature(
-                message,
-                cert,
-                dss,
-                &self.provider.signature_verification_algorithms,
-            )
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            verify_tls13_signature(
-                message,
-                cert,
-                dss,
-                &self.provider.signature_verification_algorithms,
-            )
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.provider
-                .signature_verification_algorithms
-                .supported_schemes()
-        }
-    }
-}
+mod client;
+#[cfg(feature = "client")]
+mod explain;
+mod pem;

@@ -104,3 +104,57 @@ fn a_certificate_for_development_is_replaced_when_it_is_of_no_use() {
     std::fs::remove_dir_all(place.path("certs/dev")).unwrap();
     made("there was none");
 }
+
+#[test]
+fn trusted_file_that_holds_no_certificate_is_named() {
+    let place = Place::new();
+    place.write("empty.pem", "");
+    place.write("text.pem", "hello");
+    for (file, wanted) in [
+        (
+            "empty.pem",
+            "empty.pem: the certificate cannot be read: it is empty",
+        ),
+        ("text.pem", "text.pem: no certificate in the PEM text"),
+    ] {
+        let args = [
+            "sub",
+            "--url",
+            "quic://127.0.0.1:9",
+            "--token",
+            "x",
+            "--ca",
+            file,
+        ];
+        place.run(&args).failed(2, &[wanted]);
+    }
+}
+
+#[test]
+fn configured_pair_that_is_swapped_or_encrypted_is_named() {
+    let place = Place::new();
+    place.run(&["cert", "--out", "tls"]).ok();
+    place.write(
+        "encrypted.pem",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    for (chain, key, wanted) in [
+        (
+            "tls/key.pem",
+            "tls/cert.pem",
+            "certificate and private key are swapped",
+        ),
+        (
+            "tls/cert.pem",
+            "encrypted.pem",
+            "the private key is encrypted",
+        ),
+    ] {
+        let text =
+            format!("[tls]\nchain = \"{chain}\"\nkey = \"{key}\"\n[auth]\nanonymous = true\n");
+        place.write("tidings.toml", &text);
+        let check = place.run(&["config", "check", "--config", "tidings.toml"]);
+        let file = format!("{chain} and ");
+        check.failed(2, &["tidings.toml: tls: ", &file, key, wanted]);
+    }
+}

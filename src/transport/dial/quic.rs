@@ -20,7 +20,7 @@ use super::{DialError, Dialer, IDLE, STREAM_RECEIVE_WINDOW, Target};
 use crate::{
     transport::{
         Connection, Kind, Transport,
-        tls::{InvalidTls, Trust, client_crypto},
+        tls::{InvalidTls, Trust, client_crypto, plain},
     },
     wire::{ALPN, SUBPROTOCOL},
 };
@@ -199,7 +199,7 @@ fn judge(target: &Target, error: quinn::ConnectionError) -> DialError {
         {
             DialError::Untrusted {
                 host,
-                reason: error.reason,
+                reason: plain(&error.reason).to_owned(),
             }
         }
         quinn::ConnectionError::ConnectionClosed(close)
