@@ -7,6 +7,11 @@
 mod assets;
 mod builder;
 mod certificates;
+#[cfg_attr(
+    not(feature = "http"),
+    allow(dead_code, reason = "the HTTP API alone checks heartbeats")
+)]
+mod heartbeat;
 mod host;
 #[cfg(feature = "http")]
 pub mod http;
@@ -178,6 +183,7 @@ impl Server {
                 broker: context.broker.clone(),
                 sessions: context.sessions.clone(),
                 rules: context.rules.clone(),
+                heartbeats: workers.heartbeats(),
             };
             tasks.spawn(http.run(served, stop.clone()));
         }

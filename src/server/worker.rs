@@ -21,7 +21,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::tcp;
+use super::{
+    heartbeat::{Heartbeat, Heartbeats},
+    tcp,
+};
 use crate::{
     broker::Audience,
     session::{self, Context, Home},
@@ -60,6 +63,7 @@ pub(super) struct Common {
 pub(super) struct Workers {
     common: Common,
     threads: Vec<JoinHandle<()>>,
+    heartbeats: Vec<Arc<Heartbeat>>,
     ends: FuturesUnordered<oneshot::Receiver<()>>,
 }
 
@@ -69,6 +73,7 @@ impl Workers {
         let mut workers = Self {
             common,
             threads: Vec::new(),
+            heartbeats: Vec::new(),
             ends: FuturesUnordered::new(),
         };
         for (number, binding) in bindings.into_iter().enumerate() {
@@ -79,6 +84,8 @@ impl Workers {
             let common = workers.common.clone();
             let (ready, started) = std::sync::mpsc::channel();
             let (done, ended) = oneshot::channel::<()>();
+            let heartbeat = Arc::new(Heartbeat::default());
+            workers.heartbeats.push(Arc::clone(&heartbeat));
             let runtime = runtime?;
             let thread = std::thread::Builder::new()
                 .name(format!("tidings-{number}"))
@@ -87,7 +94,7 @@ impl Workers {
                         match binding.start() {
                             Ok(worker) => {
                                 let _ = ready.send(Ok(()));
-                                run(worker, common).await;
+                                run(worker, common, &heartbeat).await;
                             }
                             Err(error) => drop(ready.send(Err(error))),
                         }
@@ -102,6 +109,15 @@ impl Workers {
             started.recv().map_err(|_| lost())??;
         }
         Ok(workers)
+    }
+
+    /// The heartbeats of the workers.
+    #[cfg_attr(
+        not(feature = "http"),
+        allow(dead_code, reason = "the HTTP API alone checks heartbeats")
+    )]
+    pub(super) fn heartbeats(&self) -> Heartbeats {
+        self.heartbeats.iter().cloned().collect()
     }
 
     /// Waits for the end of one; returns at once where there is none.
@@ -132,7 +148,7 @@ impl Drop for Workers {
     }
 }
 
-async fn run(mut worker: listener::Worker, common: Common) {
+async fn run(mut worker: listener::Worker, common: Common, heartbeat: &Heartbeat) {
     let home = Arc::new(Home {
         audience: Audience::new(),
         drain: common.context.drain.child_token(),
@@ -141,7 +157,7 @@ async fn run(mut worker: listener::Worker, common: Common) {
     let mut tasks = Tasks::default();
     let serve = async {
         common.begin.cancelled().await;
-        serve(&mut worker, &mut tasks, &home, &common).await;
+        serve(&mut worker, &mut tasks, &home, &common, heartbeat).await;
     };
     let aborted = common.abort.run_until_cancelled(serve).await.is_none();
     // What is left is cut off, and told so. Before its session is dropped, which would close it as if all were well.
@@ -208,9 +224,11 @@ async fn serve(
     tasks: &mut Tasks,
     home: &Arc<Home>,
     common: &Common,
+    heartbeat: &Heartbeat,
 ) {
     // A task of its own would be one more queue for each message: readers are told and connections driven in one turn.
     let turn = |cx: &mut Task<'_>, worker: &mut listener::Worker, tasks: &mut Tasks| {
+        heartbeat.beat(cx);
         home.audience.poll(cx);
         worker.poll(cx);
         while let Some(arrival) = worker.next_arrival() {

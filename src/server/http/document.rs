@@ -15,7 +15,7 @@ use utoipa::{
 use super::{
     Config,
     body::{Shape, parse},
-    channels, history, presence,
+    channels, health, history, presence,
     rejection::{ErrorBody, ErrorDetail, Rejection},
     routes, sessions,
 };
@@ -46,7 +46,7 @@ use crate::{
         sessions::unsubscribe,
         sessions::disconnect,
         sessions::revoke,
-        routes::health,
+        health::health,
         routes::openapi
     ),
     components(schemas(ErrorBody, ErrorDetail)),

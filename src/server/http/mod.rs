@@ -11,7 +11,7 @@
 //! | `POST /v1/sessions` | the API key | lists who is connected, to what, and how far behind |
 //! | `POST /v1/subscribe`, `/v1/unsubscribe` | the API key | changes what live sessions are subscribed to |
 //! | `POST /v1/disconnect`, `/v1/revoke` | the API key | ends live sessions, and refuses a user's tokens |
-//! | `GET /health` | anybody | says that the server is up, and how much there is |
+//! | `GET /health` | anybody | says whether the server works, and how much there is |
 //! | `GET /openapi.json` | anybody | describes all this, generated from the code |
 //!
 //! The [`ApiKey`] is the server's own authority: whoever has it publishes in the server's name to any channel, and no rule
@@ -23,6 +23,7 @@ mod body;
 mod channels;
 mod connection;
 mod document;
+mod health;
 mod history;
 mod key;
 #[cfg(feature = "web")]
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::key::{ApiKey, InvalidApiKey};
 
+use super::heartbeat::Heartbeats;
 use crate::{auth::Rules, broker::Broker, session::Sessions};
 
 /// Bounds of the API. Each time is total, not idle, so that a peer gains nothing by sending a byte now and then.
@@ -87,10 +89,11 @@ impl Config {
 
 /// What the API speaks for.
 #[derive(Debug)]
-pub(crate) struct Served {
-    pub(crate) broker: Broker,
-    pub(crate) sessions: Sessions,
-    pub(crate) rules: Rules,
+pub(super) struct Served {
+    pub(super) broker: Broker,
+    pub(super) sessions: Sessions,
+    pub(super) rules: Rules,
+    pub(super) heartbeats: Heartbeats,
 }
 
 /// Serves the API until `shutdown`; requests in flight are then answered within 5 s.
@@ -100,7 +103,7 @@ pub(crate) struct Served {
 ///
 /// # Errors
 /// The listener has no address. A connection that could not be accepted is no error: it is logged, and tried again.
-pub(crate) async fn serve(
+pub(super) async fn serve(
     listener: TcpListener,
     served: Served,
     key: ApiKey,

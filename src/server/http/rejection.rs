@@ -94,7 +94,7 @@ pub(super) struct ErrorDetail {
 }
 
 /// Seconds that `Retry-After` asks for: a restart takes about that, and so does a sweep that frees channels.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+pub(super) const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 impl Rejection {
     pub(super) fn status(&self) -> StatusCode {

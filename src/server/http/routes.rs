@@ -22,13 +22,14 @@ use super::{
     body::{Authorized, Shape, discard},
     channels::channels,
     document::{self, AnnounceErrors, NotifyErrors, PublishErrors},
+    health::health,
     history::history,
     key::ApiKey,
     presence::presence,
     rejection::Rejection,
     sessions,
 };
-use crate::server::host;
+use crate::server::{heartbeat::Heartbeats, host};
 use crate::{
     auth::Rules,
     broker::{self, Broker, Terms},
@@ -43,6 +44,7 @@ pub(super) struct Api {
     pub(super) body_limit: usize,
     pub(super) broker: Broker,
     pub(super) sessions: Sessions,
+    pub(super) heartbeats: Heartbeats,
     rules: Rules,
     document: Bytes,
 }
@@ -56,12 +58,14 @@ pub(super) fn router(served: Served, key: ApiKey, config: &Config, pages: Router
         broker,
         sessions: live,
         rules,
+        heartbeats,
     } = served;
     let api = Api {
         key,
         body_limit: config.body_limit,
         broker,
         sessions: live,
+        heartbeats,
         rules,
         document: document::render().into(),
     };
@@ -254,20 +258,6 @@ impl Published {
     }
 }
 
-/// How the server is.
-#[derive(Serialize, ToSchema)]
-#[schema(example = json!({"status": "ok", "version": "0.1.0", "channels": 12, "subscriptions": 340}))]
-pub(super) struct Health {
-    /// Always `ok`.
-    status: &'static str,
-    /// Version of the server.
-    version: &'static str,
-    /// Channels now.
-    channels: usize,
-    /// Subscriptions now.
-    subscriptions: usize,
-}
-
 /// Notify a user
 ///
 /// Posts a notification to `user-{user}`: every connected device of the user gets it.
@@ -347,21 +337,6 @@ fn session_id(text: &str) -> Result<u64, Rejection> {
     let id = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
     id.ok_or_else(|| {
         Publish::unfit("`exclude_session` is no id of a session: 16 hexadecimal digits")
-    })
-}
-
-/// Health
-///
-/// Says that the server is up, and how much there is. Needs no key.
-#[utoipa::path(get, path = "/health", tag = "operation", security(()),
-    responses((status = 200, description = "The server is up.", body = Health)))]
-pub(super) async fn health(State(api): State<Arc<Api>>) -> Json<Health> {
-    let stats = api.broker.stats();
-    Json(Health {
-        status: "ok",
-        version: env!("CARGO_PKG_VERSION"),
-        channels: stats.channels,
-        subscriptions: stats.subscriptions,
     })
 }
 

@@ -21,6 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{ApiKey, Config, Served, serve_with};
+use crate::server::heartbeat::Heartbeats;
 use crate::{
     auth::Rules,
     broker::{self, Broker},
@@ -56,6 +57,7 @@ impl Server {
             broker: broker.clone(),
             sessions: Sessions::default(),
             rules,
+            heartbeats: Heartbeats::default(),
         };
         let serving = serve_with(listener, served, key, config, shutdown.clone());
         Self {
