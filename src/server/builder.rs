@@ -33,8 +33,15 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Sessions, and connections on their way to one. Default 100,000. Above: `too_many_sessions`.
+    /// Sessions. Default 100,000. At the limit a newcomer takes the place of the newest session of the user or address that has the
+    /// most, where that has more than the newcomer's; otherwise it is refused. Both are told `too_many_sessions`. An address is an
+    /// IPv4 address or the /64 of an IPv6 address; connections of [`Builder::plain_websockets`] have none, as theirs is the proxy's.
     pub sessions: usize,
+    /// Sessions of one user. Default: no limit but the share of [`sessions`](Self::sessions). Above: `too_many_sessions`.
+    pub sessions_per_user: Option<usize>,
+    /// Sessions of one address. Default: no limit but the share of [`sessions`](Self::sessions), as many users may share an address.
+    /// Above: `too_many_sessions`.
+    pub sessions_per_address: Option<usize>,
     /// Subscriptions of one session. Default 512. Above: `too_many_subscriptions`.
     pub subscriptions: u64,
     /// Bytes of one message (PROTOCOL §3.4). Default 64 KiB. Above: `message_too_large`; 64 KiB further up the frame closes
@@ -44,7 +51,9 @@ pub struct Limits {
     pub channels: usize,
     /// Handshakes in flight above which a client must first prove its address, by a QUIC Retry. Default 256.
     pub soft_handshakes: usize,
-    /// Handshakes in flight above which a client is refused. Default 1024.
+    /// Handshakes in flight, over UDP and over each TCP port. Default 1024. At the limit a newcomer takes the place of the oldest one
+    /// of the address, or of the UDP socket, that has the most, where that has more than the newcomer's; otherwise it is refused, and
+    /// over TCP takes the place of the oldest one of its address.
     pub hard_handshakes: usize,
 }
 
@@ -52,6 +61,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sessions: 100_000,
+            sessions_per_user: None,
+            sessions_per_address: None,
             subscriptions: 512,
             message: 64 * 1024,
             channels: 1_000_000,
@@ -365,15 +376,17 @@ impl Builder {
                     Box::pin(async move { endpoint.session_opened(&session).await })
                 })
             }),
-            sessions: session::Sessions::default(),
+            sessions: session::Sessions::new(session::SessionLimits {
+                total: self.limits.sessions,
+                per_user: self.limits.sessions_per_user,
+                per_address: self.limits.sessions_per_address,
+            }),
             drain: CancellationToken::new(),
         };
         let context = Arc::new(context);
         let begin = CancellationToken::new();
         let common = worker::Common {
             context: Arc::clone(&context),
-            open: Arc::default(),
-            max_sessions: self.limits.sessions,
             tcp: Arc::new(tcp::Config {
                 origins,
                 deadline: self.deadline,

@@ -48,6 +48,7 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + S
 /// From the first byte to the last.
 pub(super) async fn one(caller: Caller, common: Common, home: Arc<Home>, over: CancellationToken) {
     let peer = caller.peer;
+    let prefix = caller.prefix();
     let tcp = Arc::clone(&common.tcp);
     let open = async {
         let (socket, permit) = match caller.secure(tcp.deadline).await {
@@ -69,7 +70,7 @@ pub(super) async fn one(caller: Caller, common: Common, home: Arc<Home>, over: C
     let (connection, pump) = websocket::accept(socket, already, peer, tcp.idle).await;
     let session = async {
         let last = connection.clone();
-        let served = serve_one(connection, permit, Some(upgrade), common, home);
+        let served = serve_one(connection, permit, Some(upgrade), prefix, common, home);
         if over.run_until_cancelled(served).await.is_none() {
             last.close_and_linger(Code::GOING_AWAY, SHUTTING_DOWN).await;
         }

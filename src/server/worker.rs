@@ -3,10 +3,7 @@
 
 use std::{
     future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context as Task, Poll},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -29,7 +26,7 @@ use crate::{
     broker::Audience,
     session::{self, Context, Home},
     transport::{
-        Connection, Permit, Upgrade,
+        Connection, Permit, Prefix, Upgrade,
         listener::{self, Arrival, Binding},
         peer_log::{Excerpt, Throttle, throttled},
     },
@@ -39,6 +36,8 @@ use crate::{
 /// Polls of tasks between two looks at what the system has for us. The runtime's own 61 would let a socket's buffer run over while
 /// thousands of connections are served.
 const EVENT_INTERVAL: u32 = 16;
+/// TCP connections accepted in one turn, before connections and sessions have theirs.
+const CALLERS_PER_TURN: usize = 32;
 /// What is told to who is cut off.
 pub(super) const SHUTTING_DOWN: &str = "the server is shutting down";
 /// Beyond the grace: for last words on the way.
@@ -48,8 +47,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(super) struct Common {
     pub(super) context: Arc<Context>,
-    pub(super) open: Arc<AtomicUsize>,
-    pub(super) max_sessions: usize,
     /// Bounds of clients that come over TCP.
     pub(super) tcp: Arc<tcp::Config>,
     /// Lets the workers begin.
@@ -235,10 +232,18 @@ async fn serve(
             let session = one(arrival, common.clone(), Arc::clone(home));
             tasks.sessions.spawn(session);
         }
+        let mut accepted = 0;
         while let Some(caller) = worker.next_caller(cx) {
             let over = tasks.over.clone();
+            let eviction = caller.eviction();
             let session = tcp::one(caller, common.clone(), Arc::clone(home), over);
-            tasks.callers.spawn(session);
+            let task = tasks.callers.spawn(session);
+            eviction.set(move || task.abort());
+            accepted += 1;
+            if accepted == CALLERS_PER_TURN {
+                cx.waker().wake_by_ref();
+                break;
+            }
         }
         tasks.poll(cx);
     };
@@ -288,7 +293,8 @@ async fn one(arrival: Arrival, common: Common, home: Arc<Home>) {
     };
     match handshake {
         Ok((connection, permit, upgrade)) => {
-            serve_one(connection, permit, upgrade, common, home).await;
+            let prefix = Some(remote.into());
+            serve_one(connection, permit, upgrade, prefix, common, home).await;
         }
         Err(error) => {
             let error = error.to_string();
@@ -297,55 +303,21 @@ async fn one(arrival: Arrival, common: Common, home: Arc<Home>) {
     }
 }
 
-/// A session, where there is a place for it.
+/// A session, where there is a place for it. `prefix` is the network address that its place counts for.
 pub(super) async fn serve_one(
     connection: Connection,
     permit: Permit,
     upgrade: Option<Upgrade>,
+    prefix: Option<Prefix>,
     common: Common,
     home: Arc<Home>,
 ) {
-    let Some(_open) = Open::take(common.open, common.max_sessions) else {
-        let max = common.max_sessions;
-        let reason = format!("this server takes {max} sessions");
+    let context = common.context;
+    if let Err(close) = context.sessions.may_enter(prefix) {
         let remote = connection.remote_address();
-        throttled!(FULL, warn, %remote, reason, "no place for a session");
-        let refusal = connection.close_and_linger(Code::TOO_MANY_SESSIONS, &reason);
+        throttled!(FULL, warn, %remote, reason = close.reason, "no place for a session");
+        let refusal = connection.close_and_linger(close.code, &close.reason);
         return Box::pin(refusal).await;
-    };
-    session::serve(connection, permit, upgrade, common.context, home).await;
-}
-
-/// A place for one session, until it is dropped. Whoever is refused takes none, however long it lingers.
-#[derive(Debug)]
-struct Open(Arc<AtomicUsize>);
-
-impl Open {
-    fn take(open: Arc<AtomicUsize>, max: usize) -> Option<Self> {
-        let more = |count| (count < max).then_some(count + 1);
-        open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .ok()?;
-        Some(Self(open))
     }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_is_refused_takes_no_place() {
-        let open = Arc::new(AtomicUsize::new(0));
-        let take = || Open::take(Arc::clone(&open), 1);
-        let first = take().expect("a place");
-        assert!(take().is_none() && take().is_none());
-        drop(first);
-        assert!(take().is_some(), "the place is free again");
-    }
+    session::serve(connection, permit, upgrade, prefix, context, home).await;
 }

@@ -3,6 +3,7 @@
 //! [`serve`] is a session from its first byte to its last. It owns every task of the session: when it returns, none is left.
 
 mod bell;
+mod capacity;
 mod control;
 mod datagram;
 mod handle;
@@ -37,7 +38,7 @@ use crate::{
     auth::{Authenticator, Rules},
     broker::{Audience, Broker},
     transport::{
-        Connection, Permit, Upgrade,
+        Connection, Permit, Prefix, Upgrade,
         peer_log::{Excerpt, Throttle, throttled},
     },
     wire::{
@@ -47,6 +48,7 @@ use crate::{
     },
 };
 
+pub(crate) use capacity::SessionLimits;
 pub use handle::{PostStream, Progress, Session};
 pub use roster::{Revocation, Sessions, TooManyRevocations};
 pub use subscribe::SubscribeError;
@@ -147,16 +149,18 @@ impl Close {
     }
 }
 
-/// Runs a session until it is over. `permit` counts it among the handshakes in flight and is dropped with `Welcome`.
+/// Runs a session until it is over. `permit` counts it among the handshakes in flight and is dropped with `Welcome`;
+/// `prefix` is the network address that its place counts for.
 pub(crate) async fn serve(
     connection: Connection,
     permit: Permit,
     upgrade: Option<Upgrade>,
+    prefix: Option<Prefix>,
     context: Arc<Context>,
     home: Arc<Home>,
 ) {
     // Apart, so that what the beginning needs is given back before the long rest.
-    let opened = Box::pin(open(&connection, upgrade, &context, &home, permit)).await;
+    let opened = Box::pin(open(&connection, upgrade, prefix, &context, &home, permit)).await;
     let close = match opened {
         Ok((mut control, session, _entry)) => {
             let span = tracing::info_span!(
@@ -213,6 +217,7 @@ async fn finish(session: &Session, close: &Close) {
 async fn open(
     connection: &Connection,
     upgrade: Option<Upgrade>,
+    prefix: Option<Prefix>,
     context: &Arc<Context>,
     home: &Arc<Home>,
     permit: Permit,
@@ -253,7 +258,7 @@ async fn open(
         datagrams,
     ));
     let welcomed = async {
-        let entry = context.sessions.enter(&session)?;
+        let entry = context.sessions.enter(&session, prefix)?;
         let refused = auto_subscribe(&session);
         call_user_code(&session).await?;
         let welcome = Welcome {

@@ -7,9 +7,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Close, Session};
+use super::{
+    Close, Session,
+    capacity::{Capacity, Place, SessionLimits},
+};
 use crate::{
     auth::Grant,
+    transport::Prefix,
     wire::{Code, UserId},
 };
 
@@ -25,7 +29,7 @@ pub struct Sessions(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     open: BTreeMap<u64, Session>,
-    users: HashMap<UserId, Vec<u64>>,
+    capacity: Capacity,
     revoked: HashMap<UserId, Revoked>,
 }
 
@@ -81,9 +85,17 @@ pub struct TooManyRevocations;
 pub(super) struct Entry {
     sessions: Sessions,
     id: u64,
+    place: Place,
 }
 
 impl Sessions {
+    pub(crate) fn new(limits: SessionLimits) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            capacity: Capacity::new(limits),
+            ..State::default()
+        })))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,28 +205,43 @@ impl Sessions {
         self.lock().check(grant)
     }
 
-    /// Puts a session on the list, unless its credentials were revoked.
-    pub(super) fn enter(&self, session: &Session) -> Result<Entry, Close> {
+    /// Whether there may be a place for a client of this address, before it is known which user it is.
+    pub(crate) fn may_enter(&self, prefix: Option<Prefix>) -> Result<(), Close> {
+        self.lock().capacity.may_take(prefix)
+    }
+
+    /// Puts a session on the list, unless its credentials were revoked or there is no place for it.
+    pub(super) fn enter(&self, session: &Session, prefix: Option<Prefix>) -> Result<Entry, Close> {
         let id = session.inner().id;
-        let mut state = self.lock();
-        state.check(&session.grant())?;
-        if let Some(user) = session.user() {
-            state.users.entry(user.clone()).or_default().push(id);
+        let (place, evicted) = {
+            let mut state = self.lock();
+            state.check(&session.grant())?;
+            let taken = state.capacity.take(id, prefix, session.user())?;
+            state.open.insert(id, session.clone());
+            (
+                taken.place,
+                taken.evicted.and_then(|id| state.open.get(&id).cloned()),
+            )
+        };
+        if let Some(evicted) = evicted {
+            evicted.close(Code::TOO_MANY_SESSIONS, EVICTED);
         }
-        state.open.insert(id, session.clone());
         Ok(Entry {
             sessions: self.clone(),
             id,
+            place,
         })
     }
 }
 
+const EVICTED: &str =
+    "the server is full, and this session's user or address has the most of its sessions";
 const REVOKED: &str = "the credentials of this session were revoked";
 
 impl State {
     fn of_user(&self, user: &UserId) -> Vec<Session> {
-        let ids = self.users.get(user).map_or(&[][..], Vec::as_slice);
-        let sessions = ids.iter().filter_map(|id| self.open.get(id));
+        let ids = self.capacity.of_user(user);
+        let sessions = ids.filter_map(|id| self.open.get(&id));
         sessions.cloned().collect()
     }
 
@@ -255,17 +282,10 @@ fn parse_id(id: &str) -> Option<u64> {
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut state = self.sessions.lock();
+        state.capacity.release(&self.place);
         let Some(session) = state.open.remove(&self.id) else {
             return;
         };
-        if let Some(user) = session.user()
-            && let Some(ids) = state.users.get_mut(user)
-        {
-            ids.retain(|id| *id != self.id);
-            if ids.is_empty() {
-                state.users.remove(user);
-            }
-        }
         drop(state);
         // Outside of the lock: it may be the last that holds the session.
         drop(session);

@@ -4,6 +4,7 @@
 //! connection and sends it at once, while the connection is in the cache: a fifth less time for each small delivery and a
 //! third less memory for each idle connection (ARCHITECTURE.md, "Decisions"). The protocol itself is quinn-proto's.
 
+mod accept;
 mod connection;
 mod datagram;
 mod ids;
@@ -15,6 +16,7 @@ mod socket;
 mod source;
 mod stream;
 mod timers;
+mod waiting;
 
 use std::{
     collections::VecDeque,
@@ -25,21 +27,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn_proto::{ConnectionHandle, DatagramEvent, Endpoint, Incoming, ServerConfig, Transmit};
+use quinn_proto::{
+    ConnectionHandle, DatagramEvent, Endpoint, EndpointEvent, ServerConfig, Transmit,
+};
 
 pub(super) use connection::Connection;
 pub(super) use connection::Prompt;
 pub(super) use datagram::SEND_BUFFER;
 pub(crate) use pace::Class;
-pub(crate) use port::Permit;
-pub(super) use port::{Admission, Port};
+pub(super) use port::Port;
 pub(super) use source::Streams;
 pub(super) use stream::{ReadError, RecvStream, SendStream, WriteError};
 
-use super::{
-    peer_log::{Excerpt, Throttle, throttled},
-    tcp::FULL,
-};
+use super::{admission::Permit, peer_log::Throttle};
 use crate::wire::Code;
 use connection::Shared;
 use outbox::Outbox;
@@ -49,6 +49,7 @@ use port::{Datagram, Orders};
 pub(super) use socket::faults::Faults;
 use socket::{Received, Socket};
 use timers::Timers;
+use waiting::Waiting;
 
 /// Limit of the log lines about first packets that begin no connection.
 static INITIALS: Throttle = Throttle::new("refused first packets");
@@ -60,8 +61,6 @@ const CONNECTIONS_PER_POLL: usize = 128;
 const CONNECTIONS_PER_TURN: usize = 32;
 /// System calls in one look at the socket.
 const RECEIVES: usize = 4;
-/// Handshakes begun in one poll. Each costs a signature, about 0.2 ms.
-const ACCEPTS_PER_POLL: usize = 4;
 /// Datagrams that one connection may send before others have their turn.
 const DATAGRAMS_PER_TURN: usize = 32;
 /// Datagrams in one system call, where the system splits them (GSO). More makes bursts that queues on the way drop.
@@ -77,8 +76,7 @@ pub(super) struct Driver {
     slots: Vec<Option<Arc<Shared>>>,
     open: usize,
     timers: Timers,
-    /// Newcomers that were not looked at yet, with the bytes of their first datagram; quinn-proto bounds them (`max_incoming`).
-    incoming: VecDeque<(Incoming, usize)>,
+    incoming: Waiting,
     arrivals: VecDeque<Arrived>,
     /// Taken from the port, to be driven.
     ready: VecDeque<Arc<Shared>>,
@@ -119,7 +117,7 @@ impl Driver {
             slots: Vec::new(),
             open: 0,
             timers: Timers::new(),
-            incoming: VecDeque::new(),
+            incoming: Waiting::default(),
             arrivals: VecDeque::new(),
             ready: VecDeque::new(),
             outbox: Outbox::new(),
@@ -254,7 +252,7 @@ impl Driver {
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => {
-                self.incoming.push_back((incoming, size))
+                self.incoming.push((incoming, size), &mut self.endpoint);
             }
             Some(DatagramEvent::Response(transmit)) => self.respond(&transmit, size),
             None => {}
@@ -268,61 +266,6 @@ impl Driver {
             return;
         }
         let _ = self.socket.send(transmit, &self.out);
-    }
-
-    fn incoming_refused(&mut self) {
-        while let Some((incoming, size)) = self.incoming.pop_front() {
-            self.out.clear();
-            let transmit = self.endpoint.refuse(incoming, &mut self.out);
-            self.respond(&transmit, size);
-        }
-    }
-
-    /// The ladder: below the soft limit everybody; above it only who has proved its address, the others are sent a Retry,
-    /// which costs us no memory; above the hard one nobody.
-    fn accept(&mut self) {
-        for _ in 0..ACCEPTS_PER_POLL {
-            let Some((incoming, size)) = self.incoming.pop_front() else {
-                return;
-            };
-            self.out.clear();
-            let remote = incoming.remote_address();
-            let admission = &self.port.admission;
-            let in_flight = admission.in_flight();
-            if in_flight >= admission.hard || self.closing {
-                if !self.closing {
-                    throttled!(FULL, info, %remote, "refused: too many handshakes are in progress");
-                }
-                let transmit = self.endpoint.refuse(incoming, &mut self.out);
-                self.respond(&transmit, size);
-            } else if in_flight >= admission.soft && incoming.may_retry() {
-                // It may retry, so this does not fail.
-                if let Ok(transmit) = self.endpoint.retry(incoming, &mut self.out) {
-                    self.respond(&transmit, size);
-                }
-            } else {
-                let permit = admission.permit();
-                let remote = incoming.remote_address();
-                let validated = incoming.remote_address_validated();
-                let paths = (!validated).then(|| Paths::unvalidated(remote, size));
-                match self
-                    .endpoint
-                    .accept(incoming, Instant::now(), &mut self.out, None)
-                {
-                    Ok((handle, proto)) => {
-                        let connection = self.insert(handle, proto, paths);
-                        self.arrivals.push_back(Arrived { connection, permit });
-                    }
-                    Err(error) => {
-                        let cause = error.cause.to_string();
-                        throttled!(INITIALS, info, %remote, error = %Excerpt(&cause), "no connection: its first packet is refused");
-                        if let Some(transmit) = error.response {
-                            self.respond(&transmit, size);
-                        }
-                    }
-                }
-            }
-        }
     }
 
     fn insert(
@@ -429,6 +372,11 @@ impl Driver {
                 break;
             }
         }
+        if state.abandoned && !self.outbox.is_blocked() {
+            drop(state);
+            self.endpoint.handle_event(handle, EndpointEvent::drained());
+            return self.forget(handle);
+        }
         again |= state.may_resume();
         self.timers.set(handle.0, state.timeout());
         drop(state);
@@ -449,7 +397,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        for (incoming, _) in self.incoming.drain(..) {
+        for (incoming, _) in self.incoming.drain() {
             self.endpoint.ignore(incoming);
         }
         for shared in self.slots.iter().flatten() {

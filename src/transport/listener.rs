@@ -13,9 +13,11 @@ use quinn_proto::{IdleTimeout, TransportConfig};
 use tokio::time::timeout;
 
 use super::{
-    Connection, Kind, Upgrade, congestion, connect,
+    Connection, Kind, Upgrade,
+    admission::{Admission, Permit},
+    congestion, connect,
     crypto::{QUIC_V1, ServerCrypto},
-    driver::{self, Admission, Arrived, Driver, Permit, Port},
+    driver::{self, Arrived, Driver, Port},
     origin::Allowed,
     tcp::{self, Caller, Door},
     tls::{Certificate, CertificateStore, InvalidTls, server_crypto},
@@ -30,7 +32,7 @@ pub(crate) struct Config {
     pub(crate) origins: Allowed,
     /// Handshakes in flight above which a client must first prove its address (Retry).
     pub(crate) soft_handshakes: usize,
-    /// Handshakes in flight above which a client is refused.
+    /// Handshakes in flight above which a client takes the place of another, or is refused.
     pub(crate) hard_handshakes: usize,
     /// Total time for the QUIC handshake, and again for the WebTransport CONNECT.
     pub(crate) deadline: Duration,

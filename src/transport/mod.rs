@@ -4,6 +4,8 @@
 //! handshake nothing above can tell them apart, and nothing needs to.
 
 #[cfg(feature = "server")]
+mod admission;
+#[cfg(feature = "server")]
 mod capsules;
 #[cfg(feature = "server")]
 mod congestion;
@@ -25,6 +27,8 @@ pub(crate) mod peer_log;
 #[cfg(feature = "server")]
 mod served;
 #[cfg(feature = "server")]
+mod shares;
+#[cfg(feature = "server")]
 mod source;
 mod stream;
 #[cfg(feature = "server")]
@@ -40,13 +44,17 @@ pub(crate) mod listener;
 pub(crate) mod websocket;
 
 #[cfg(feature = "server")]
-pub(crate) use driver::{Class, Permit};
+pub(crate) use admission::Permit;
+#[cfg(feature = "server")]
+pub(crate) use driver::Class;
 #[cfg(feature = "server")]
 pub use listener::BindError;
 #[cfg(feature = "server")]
 pub(crate) use origin::Allowed;
 #[cfg(feature = "server")]
 pub use origin::{InvalidOrigin, Origins};
+#[cfg(feature = "server")]
+pub(crate) use shares::{Prefix, Shares};
 #[cfg(feature = "server")]
 pub(crate) use source::{Gone, Prompt, Source, Streams, UniStream, Written};
 

@@ -17,9 +17,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
 
 use super::{
-    driver::{Admission, Permit},
+    admission::{Admission, Eviction, Permit, Tie},
     listener::HandshakeError,
     peer_log::{Throttle, throttled},
+    shares::Prefix,
     tls::{CertificateStore, InvalidTls, https_crypto},
 };
 
@@ -132,9 +133,9 @@ impl Door {
             }
             match std::task::ready!(self.listener.poll_accept(cx)) {
                 Ok((stream, peer)) => {
-                    let Some(permit) = self.port.admission.enter() else {
-                        // It comes back; over UDP there may be room.
-                        throttled!(FULL, info, %peer, "refused: too many handshakes are in progress");
+                    let Some(permit) = self.port.admission.enter(peer, Tie::EndOldest) else {
+                        // With a limit of 0.
+                        throttled!(FULL, info, %peer, "refused: no TCP connection may be in its handshake");
                         continue;
                     };
                     adjust(&stream);
@@ -167,6 +168,16 @@ pub(super) fn adjust(stream: &TcpStream) {
 }
 
 impl Caller {
+    /// A handle that sets what ends the connection when its place is taken before there is a session.
+    pub(crate) fn eviction(&self) -> Eviction {
+        self.permit.eviction()
+    }
+
+    /// Network address that limits count it by; `None` behind a proxy, which has one for all its clients.
+    pub(crate) fn prefix(&self) -> Option<Prefix> {
+        self.acceptor.is_some().then(|| self.peer.into())
+    }
+
     /// The TLS handshake, where there is to be one. The permit is to be kept until the client is authenticated.
     pub(crate) async fn secure(
         self,

@@ -6,6 +6,7 @@
     reason = "each test binary uses a part"
 )]
 
+pub(crate) mod flood;
 pub(crate) mod gate;
 pub(crate) mod raw;
 pub(crate) mod relay;

@@ -21,19 +21,32 @@ pub(crate) const PROTOCOL: &str = "qmux-02.tidings.v1";
 
 pub(crate) async fn secure(address: SocketAddr) -> TlsStream<TcpStream> {
     let socket = TcpStream::connect(address).await.unwrap();
+    secure_on(socket).await.unwrap()
+}
+
+async fn secure_on(socket: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
     let connector = TlsConnector::from(Arc::new(client_crypto(&["http/1.1"])));
     let name = ServerName::try_from("localhost").unwrap();
-    connector.connect(name, socket).await.unwrap()
+    connector.connect(name, socket).await
 }
 
 pub(crate) async fn open(address: SocketAddr) -> WebSocketStream<TlsStream<TcpStream>> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    open_on(socket, address).await.unwrap()
+}
+
+/// The same over a connection of the caller's, to a server that may say no.
+pub(crate) async fn open_on(
+    socket: TcpStream,
+    address: SocketAddr,
+) -> Result<WebSocketStream<TlsStream<TcpStream>>, tungstenite::Error> {
     let url = format!("wss://{address}/tidings");
     let mut request = url.into_client_request().unwrap();
     let headers = request.headers_mut();
     headers.insert("sec-websocket-protocol", PROTOCOL.parse().unwrap());
-    let (socket, response) = client_async(request, secure(address).await).await.unwrap();
+    let (socket, response) = client_async(request, secure_on(socket).await?).await?;
     assert_eq!(response.headers()["sec-websocket-protocol"], PROTOCOL);
-    socket
+    Ok(socket)
 }
 
 /// The record with which a connection begins.

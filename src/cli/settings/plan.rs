@@ -10,6 +10,7 @@ use super::{
     delivery,
     read::Sources,
     schema::{Http, Retention, Rule, RuleRetention, Tls},
+    values::Count,
 };
 use crate::{
     auth::{self, Authenticator, Rules},
@@ -227,6 +228,8 @@ fn limits(settings: &Settings, sources: &Sources, problems: &mut Vec<String>) ->
     }
     Limits {
         sessions: limits.sessions.size(),
+        sessions_per_user: limits.sessions_per_user.map(Count::size),
+        sessions_per_address: limits.sessions_per_address.map(Count::size),
         subscriptions: limits.subscriptions.0,
         message: limits.message.size(),
         channels: limits.channels.size(),

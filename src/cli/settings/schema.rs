@@ -72,6 +72,9 @@ pub(super) struct Http {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) sessions: Count,
+    /// A share of all alone where it is absent, as that of one address.
+    pub(super) sessions_per_user: Option<Count>,
+    pub(super) sessions_per_address: Option<Count>,
     pub(super) subscriptions: Count,
     pub(super) message: Count,
     pub(super) channels: Count,
@@ -165,6 +168,8 @@ impl Default for Limits {
         let limits = server::Limits::default();
         Self {
             sessions: Count(limits.sessions as u64),
+            sessions_per_user: limits.sessions_per_user.map(|limit| Count(limit as u64)),
+            sessions_per_address: limits.sessions_per_address.map(|limit| Count(limit as u64)),
             subscriptions: Count(limits.subscriptions),
             message: Count(limits.message as u64),
             channels: Count(limits.channels as u64),
@@ -342,6 +347,11 @@ impl Settings {
                 listen,
                 api_key_file: path(),
             }),
+            limits: Limits {
+                sessions_per_user: count,
+                sessions_per_address: count,
+                ..Limits::default()
+            },
             rules: Some(vec![Rule {
                 pattern: "text".to_owned(),
                 subscribe: Who::Nobody,

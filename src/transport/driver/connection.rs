@@ -73,6 +73,8 @@ pub(super) struct State {
     connected: bool,
     /// Absent where the client's only address is validated.
     paths: Option<Box<Paths>>,
+    /// It ended before there was a session, and is forgotten as soon as its peer was sent the reason.
+    pub(super) abandoned: bool,
     /// A task was told that this stream takes more, and has not tried yet: its source, which could take all there is first, waits
     /// for that. Answers to requests so pass what subscriptions have waiting.
     pub(super) reserved: Option<StreamId>,
@@ -183,6 +185,7 @@ impl Shared {
                 proto,
                 connected: false,
                 paths,
+                abandoned: false,
                 reserved: None,
                 hurry: Hurry::default(),
                 error: None,

@@ -3,10 +3,7 @@
 use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     task::Waker,
 };
 
@@ -14,6 +11,7 @@ use bytes::BytesMut;
 use quinn_proto::EcnCodepoint;
 
 use super::{connection::Shared, ids::Ids};
+use crate::transport::admission::Admission;
 
 /// Datagrams for a worker that reached another and were not fetched yet. Above it they are lost, as on any way.
 const MAX_FORWARDED: usize = 1024;
@@ -50,48 +48,6 @@ pub(super) struct Orders {
     pub(super) forwarded: Vec<Datagram>,
     /// Let nobody in any more.
     pub(super) refuse: bool,
-}
-
-/// Bounds the handshakes in flight, of all workers together.
-#[derive(Debug, Clone)]
-pub(in crate::transport) struct Admission {
-    pub(in crate::transport) soft: usize,
-    pub(in crate::transport) hard: usize,
-    in_flight: Arc<AtomicUsize>,
-}
-
-/// Counts one handshake in flight, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Permit(Arc<AtomicUsize>);
-
-impl Admission {
-    pub(in crate::transport) fn new(soft: usize, hard: usize) -> Self {
-        Self {
-            soft,
-            hard,
-            in_flight: Arc::default(),
-        }
-    }
-
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// A permit, where the hard limit leaves one.
-    pub(in crate::transport) fn enter(&self) -> Option<Permit> {
-        (self.in_flight() < self.hard).then(|| self.permit())
-    }
-
-    pub(super) fn permit(&self) -> Permit {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Permit(Arc::clone(&self.in_flight))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Port {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{BindError, Config};
 use crate::transport::{
-    driver::Admission,
+    admission::Admission,
     tcp::{self, PortError},
     tls::CertificateStore,
 };

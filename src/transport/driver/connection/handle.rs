@@ -31,6 +31,28 @@ impl Prompt {
     }
 }
 
+/// Ends a handshake whose place another client took. It does not keep the connection.
+pub(in crate::transport::driver) struct Evicted(Weak<Shared>);
+
+impl Evicted {
+    /// Closes the connection, and forgets it without the time that QUIC gives one to drain (RFC 9000 §10.2): a flood would fill memory
+    /// with those.
+    pub(in crate::transport::driver) fn abandon(&self) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        {
+            let mut state = shared.lock();
+            if state.error.is_some() {
+                return;
+            }
+            state.abandoned = true;
+        }
+        let reason = Bytes::from_static(b"too many handshakes are in flight");
+        shared.close(shared.code(Code::OVERLOADED), reason);
+    }
+}
+
 /// A handle of a connection. When the last one and the last stream that is held are dropped, it is closed.
 pub(in crate::transport) struct Connection(Arc<Shared>);
 
@@ -42,6 +64,10 @@ impl Connection {
 
     pub(in crate::transport::driver) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock()
+    }
+
+    pub(in crate::transport::driver) fn downgrade(&self) -> Evicted {
+        Evicted(Arc::downgrade(&self.0))
     }
 
     pub(in crate::transport::driver) fn drive(&self) {
