@@ -1,8 +1,19 @@
 //! What user code holds of a session.
 
-use std::{any::Any, fmt, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::FutureExt;
+use tokio::time::timeout;
 
 use super::{
     Close, FORWARDERS,
@@ -19,6 +30,11 @@ use crate::{
         ChannelName, Code, Message, Position, Publication, Start, UserId, draft, frame::Source,
     },
 };
+
+tokio::task_local! {
+    /// Set in a task of [`Session::spawn`] when [`Session::closed`] completes in it.
+    static SAW_THE_END: Arc<AtomicBool>;
+}
 
 /// How far a subscription of a session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +151,11 @@ impl Session {
     /// Subscribes the client to a channel, whatever its grant says. The client sees a stream like any other; what is subscribed in
     /// [`session_opened`](crate::endpoint::Endpoint::session_opened) stands in its `Welcome`.
     ///
+    /// From then on the session may ask for the channel by itself, and so may other sessions of the same user while this one is open and
+    /// for two minutes after it was lost: a client that comes back goes on where it was. That ends with
+    /// [`unsubscribe`](Self::unsubscribe), with [`close`](Self::close), and where the grant of the session denies the channel. A session
+    /// without a user has nobody to inherit it: subscribe that in `session_opened`.
+    ///
     /// # Errors
     /// [`SubscribeError`].
     pub fn subscribe(&self, channel: &ChannelName) -> Result<Position, SubscribeError> {
@@ -142,7 +163,7 @@ impl Session {
     }
 
     /// Ends the client's subscription to a channel with [`Code::ENDED`]; whether there was one. It may subscribe again where its grant or
-    /// a rule lets it.
+    /// a rule lets it: what [`subscribe`](Self::subscribe) gave is taken back from every session of the user, whose subscriptions go on.
     pub fn unsubscribe(&self, channel: &ChannelName) -> bool {
         self.inner.take_back(channel);
         let found = self.inner.writers.find_channel(channel);
@@ -251,20 +272,34 @@ impl Session {
         Ok(poster)
     }
 
-    /// Runs a future as a part of the session, on the worker that serves it: it is dropped when the session ends, and should not
-    /// block. A panic is logged.
+    /// Runs a future as a part of the session, on the worker that serves it; it should not block. A panic is logged.
+    ///
+    /// At the end of the session, in this order: [`closed`](Self::closed) completes; a future that waited for it runs on and has 5 s
+    /// (`Builder::deadline`) to finish; any other is dropped at once. So a task that has something to do at the end waits for `closed`
+    /// beside its work, as with `select!`. It is not waited for where the server itself ends at once.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let ended = self.inner.ended.clone();
+        let cut_off = self.inner.cut_off.clone();
+        let grace = self.inner.context.config.deadline;
+        let waits = Arc::new(AtomicBool::new(false));
+        let saw_the_end = Arc::clone(&waits);
         let task = async move {
-            tokio::select! {
-                () = ended.cancelled() => {}
-                done = AssertUnwindSafe(future).catch_unwind() => {
-                    if done.is_err() {
-                        tracing::error!("a task of user code panicked");
-                    }
-                }
+            let future = AssertUnwindSafe(future).catch_unwind();
+            let mut future = std::pin::pin!(future);
+            let done = tokio::select! {
+                // It is polled after `closed` has woken it, before it is cut off.
+                biased;
+                done = &mut future => Some(done),
+                () = cut_off.cancelled() => None,
+            };
+            let done = match done {
+                None if saw_the_end.load(Ordering::Relaxed) => timeout(grace, future).await.ok(),
+                done => done,
+            };
+            if let Some(Err(_)) = done {
+                tracing::error!("a task of user code panicked");
             }
         };
+        let task = SAW_THE_END.scope(waits, task);
         self.inner.tasks.spawn_on(task, &self.inner.home.runtime);
     }
 
@@ -274,9 +309,11 @@ impl Session {
         self.inner.end(&Close::new(code, reason));
     }
 
-    /// Waits until the session is over or is about to be. Cancel safe.
+    /// Waits until the session is over or is about to be, however it ends: the client leaves or vanishes, its token expires, or the server
+    /// ends it. A client that vanished is noticed after the idle timeout. Cancel safe.
     pub async fn closed(&self) {
         self.inner.ended.cancelled().await;
+        let _ = SAW_THE_END.try_with(|saw| saw.store(true, Ordering::Relaxed));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the parts of a session share.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -32,6 +32,8 @@ pub(super) struct Inner {
     pub(super) writers: Arc<Writers>,
     /// The session is over or is to end; why stands in `close`.
     pub(super) ended: CancellationToken,
+    /// Set after `ended`: tasks of user code that do not wait for the end are dropped.
+    pub(super) cut_off: CancellationToken,
     close: OnceLock<Close>,
     /// Channels that user code or an order subscribed the session to.
     given: Mutex<Vec<ChannelName>>,
@@ -67,6 +69,7 @@ impl Inner {
             tasks: TaskTracker::new(),
             writers,
             ended: CancellationToken::new(),
+            cut_off: CancellationToken::new(),
             close: OnceLock::new(),
             given: Mutex::default(),
         }
@@ -85,7 +88,7 @@ impl Inner {
     /// The server subscribed the session to a channel by itself: it may ask for that again, whatever its grant says, as long as no more
     /// others were given since than it may have subscriptions.
     pub(super) fn give(&self, channel: &ChannelName) {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut given = self.lock_given();
         if !given.contains(channel) {
             if given.len() as u64 >= self.context.config.limits.subscriptions {
                 given.remove(0);
@@ -95,20 +98,53 @@ impl Inner {
     }
 
     pub(super) fn may_subscribe(&self, channel: &ChannelName) -> bool {
-        let given = || self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        self.context.rules.may_subscribe(&self.grant(), channel) || given().contains(channel)
+        self.context.rules.may_subscribe(&self.grant(), channel)
+            || self.was_given(channel)
+            || self.inherits(channel)
     }
 
-    /// What the server gave by itself it takes back.
+    pub(super) fn was_given(&self, channel: &ChannelName) -> bool {
+        self.lock_given().contains(channel)
+    }
+
+    /// Another session of the same user was given the channel, which is open or was just lost: a client that comes back, often before its
+    /// old connection is found to be dead, goes on with what it had. What the grant denies by itself stays denied.
+    fn inherits(&self, channel: &ChannelName) -> bool {
+        let denied = self.grant().subscribe.decide(channel) == Some(false);
+        let user = self.user.as_ref().filter(|_| !denied);
+        user.is_some_and(|user| self.context.sessions.has_given(user, channel))
+    }
+
+    /// What the server gave by itself it takes back, from every session of the user.
     pub(super) fn take_back(&self, channel: &ChannelName) {
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        given.retain(|known| known != channel);
+        self.forget_given(channel);
+        if let Some(user) = &self.user {
+            self.context.sessions.take_back(user, channel);
+        }
+    }
+
+    pub(super) fn forget_given(&self, channel: &ChannelName) {
+        self.lock_given().retain(|known| known != channel);
+    }
+
+    /// The session is lost, and not by an order of the server: the user's next may have what this one was given.
+    pub(super) fn leave_given(&self) {
+        if let Some(user) = &self.user {
+            let given = self.lock_given().clone();
+            self.context.sessions.keep_given(user, given);
+        }
+    }
+
+    fn lock_given(&self) -> MutexGuard<'_, Vec<ChannelName>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Orders the end. The first reason stays.
     pub(super) fn end(&self, close: &Close) {
         let _ = self.close.set(close.clone());
         self.ended.cancel();
+        // In this order: a task that waits for the end is woken before it is cut off.
+        self.cut_off.cancel();
     }
 
     pub(super) fn close_order(&self) -> Option<Close> {

@@ -6,6 +6,7 @@ mod bell;
 mod capacity;
 mod control;
 mod datagram;
+mod given;
 mod handle;
 mod handshake;
 mod history;
@@ -162,7 +163,7 @@ pub(crate) async fn serve(
     // Apart, so that what the beginning needs is given back before the long rest.
     let opened = Box::pin(open(&connection, upgrade, prefix, &context, &home, permit)).await;
     let close = match opened {
-        Ok((mut control, session, _entry)) => {
+        Ok((mut control, session, entry, cut_off)) => {
             let span = tracing::info_span!(
                 "session",
                 id = %session.id(),
@@ -170,11 +171,17 @@ pub(crate) async fn serve(
                 transport = %session.transport(),
                 remote = %session.remote_address(),
             );
-            let _cut_off = EndOnDrop(Arc::clone(session.inner()));
             async {
                 throttled!(OPENED, info, "opened");
                 let close = run(&mut control, &session).await;
+                if !session.inner().ended.is_cancelled() {
+                    session.inner().leave_given();
+                }
                 finish(&session, &close).await;
+                // What user code still does at the end needs no place on the list.
+                drop(entry);
+                join(&session).await;
+                drop(cut_off);
                 throttled!(CLOSED, info, code = %close.code, reason = %Excerpt(&close.reason), "closed");
             }
             .instrument(span)
@@ -209,8 +216,13 @@ async fn finish(session: &Session, close: &Close) {
     inner.end(close);
     inner.end_streams();
     Box::pin(inner.connection.close_and_linger(close.code, &close.reason)).await;
-    inner.tasks.close();
-    inner.tasks.wait().await;
+}
+
+/// Waits for the tasks of user code.
+async fn join(session: &Session) {
+    let tasks = &session.inner().tasks;
+    tasks.close();
+    tasks.wait().await;
 }
 
 /// From the connection to `Welcome`.
@@ -221,7 +233,7 @@ async fn open(
     context: &Arc<Context>,
     home: &Arc<Home>,
     permit: Permit,
-) -> Result<(Control, Session, roster::Entry), Close> {
+) -> Result<(Control, Session, roster::Entry, EndOnDrop), Close> {
     let greeting = tokio::select! {
         biased;
         greeting = handshake::greet(connection, upgrade, context) => greeting?,
@@ -257,6 +269,8 @@ async fn open(
         lanes,
         datagrams,
     ));
+    // Also where this is cut off before `Welcome`.
+    let cut_off = EndOnDrop(Arc::clone(session.inner()));
     let welcomed = async {
         let entry = context.sessions.enter(&session, prefix)?;
         let refused = auto_subscribe(&session);
@@ -294,9 +308,10 @@ async fn open(
     let welcomed = welcomed.await;
     drop(permit);
     match welcomed {
-        Ok(entry) => Ok((Control::new(reader, writer), session, entry)),
+        Ok(entry) => Ok((Control::new(reader, writer), session, entry, cut_off)),
         Err(close) => {
             finish(&session, &close).await;
+            join(&session).await;
             Err(close)
         }
     }

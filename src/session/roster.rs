@@ -4,17 +4,18 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
     Close, Session,
     capacity::{Capacity, Place, SessionLimits},
+    given::Lost,
 };
 use crate::{
     auth::Grant,
     transport::Prefix,
-    wire::{Code, UserId},
+    wire::{ChannelName, Code, UserId},
 };
 
 /// Users whose credentials are refused at a time: 1,000,000 of 100 bytes.
@@ -31,6 +32,7 @@ struct State {
     open: BTreeMap<u64, Session>,
     capacity: Capacity,
     revoked: HashMap<UserId, Revoked>,
+    lost: Lost,
 }
 
 /// Credentials of a user that are refused.
@@ -186,6 +188,7 @@ impl Sessions {
                 used,
                 until,
             };
+            state.lost.forget_all(user);
             // Who comes from here on is checked before it is on the list.
             state.revoked.insert(user.clone(), revoked);
             (sessions, until)
@@ -198,6 +201,39 @@ impl Sessions {
             issued_before: now,
             expires,
         })
+    }
+
+    /// A session was lost: the one of the same user that follows may ask for what this one was given.
+    pub(super) fn keep_given(&self, user: &UserId, channels: Vec<ChannelName>) {
+        self.lock().lost.keep(user, channels, Instant::now());
+    }
+
+    /// Whether the server gave the channel to another session of the user, which is open or was just lost.
+    pub(super) fn has_given(&self, user: &UserId, channel: &ChannelName) -> bool {
+        let sessions = {
+            let state = self.lock();
+            if state.lost.has(user, channel, Instant::now()) {
+                return true;
+            }
+            state.of_user(user)
+        };
+        let mut sessions = sessions.iter();
+        sessions.any(|session| {
+            let inner = session.inner();
+            !inner.ended.is_cancelled() && inner.was_given(channel)
+        })
+    }
+
+    /// No session of the user was given the channel any more.
+    pub(super) fn take_back(&self, user: &UserId, channel: &ChannelName) {
+        let sessions = {
+            let mut state = self.lock();
+            state.lost.forget(user, channel);
+            state.of_user(user)
+        };
+        for session in &sessions {
+            session.inner().forget_given(channel);
+        }
     }
 
     /// Whether the credentials of `grant` were revoked.

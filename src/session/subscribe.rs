@@ -84,6 +84,10 @@ pub(super) fn request(
         end(inner, made.0, Code::PERMISSION_DENIED);
         return Err(Refusal::new(Code::PERMISSION_DENIED, reason()));
     }
+    if !inner.context.rules.may_subscribe(&inner.grant(), &channel) {
+        // It outlives the session that was given it first.
+        inner.give(&channel);
+    }
     Ok(made)
 }
 
