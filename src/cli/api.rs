@@ -17,7 +17,7 @@ use super::{
 #[command(next_help_heading = "HTTP API")]
 #[group(skip)]
 pub(super) struct Arguments {
-    /// The HTTP API: http://HOST:PORT [env: TIDINGS_HTTP_URL]
+    /// The HTTP API: http://HOST:PORT, with the path of a proxy in front of it, if any [env: TIDINGS_HTTP_URL]
     #[arg(long, value_name = "URL")]
     pub(super) http: Option<String>,
     /// The file with the API key [env: TIDINGS_API_KEY has the key itself]
@@ -126,6 +126,14 @@ fn parse(url: &str) -> Result<Url, Failure> {
     let fail =
         |reason: &str| Failure::usage(format!("{url:?} is no address of an HTTP API: {reason}"));
     let parsed = Url::parse(url).map_err(|error| fail(&error.to_string()))?;
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(fail(
+            "it has user info; the API key comes from --api-key-file",
+        ));
+    }
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(fail("it has a query or a fragment"));
+    }
     match parsed.scheme() {
         "http" => Ok(parsed),
         "https" => Err(fail(
@@ -148,10 +156,7 @@ impl Api {
                 self.base.as_str().trim_end_matches('/')
             ))
         };
-        let url = self
-            .base
-            .join(path)
-            .map_err(|error| fail(error.to_string()))?;
+        let url = below(&self.base, path);
         let request = self
             .client
             .post(url)
@@ -190,6 +195,13 @@ impl Api {
     }
 }
 
+/// A path of the API below the path of its address, which a proxy may have added.
+fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
+    url
+}
+
 /// The innermost reason: the outer ones say where it was met.
 fn root(error: &dyn Error) -> String {
     let mut inner = error;
@@ -197,4 +209,32 @@ fn root(error: &dyn Error) -> String {
         inner = source;
     }
     inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_of_the_address_stays() {
+        for (base, wanted) in [
+            ("http://localhost:8080", "http://localhost:8080/v1/publish"),
+            ("http://localhost:8080/", "http://localhost:8080/v1/publish"),
+            ("http://proxy/tidings", "http://proxy/tidings/v1/publish"),
+            ("http://proxy/tidings/", "http://proxy/tidings/v1/publish"),
+            ("http://proxy/a%20b/c//", "http://proxy/a%20b/c/v1/publish"),
+        ] {
+            assert_eq!(below(&parse(base).unwrap(), "/v1/publish").as_str(), wanted);
+        }
+        for bad in [
+            "http://user@localhost",
+            "http://user:secret@localhost",
+            "http://localhost/?a=b",
+            "http://localhost/#a",
+            "https://localhost",
+            "localhost:8080",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
 }
