@@ -20,7 +20,8 @@ enum Action {
     Check(Choice),
     /// Print the configuration as TOML, with every default
     ///
-    /// What is printed can be used as a configuration file. No secret is in it: the files that hold secrets are named.
+    /// What is printed can be used as a configuration file. No secret is in it: the files that hold secrets are named, by absolute
+    /// paths.
     Print(Choice),
 }
 
@@ -38,7 +39,7 @@ pub(super) fn run(arguments: Arguments, context: &Context) -> Result<(), Failure
         }
         Action::Print(choice) => {
             let settings = choice.load(&context.env).map_err(wrong)?.settings;
-            let text = toml::to_string(&settings.effective()).map_err(Failure::new)?;
+            let text = toml::to_string(&settings.effective().absolute()).map_err(Failure::new)?;
             context.console.print(text.trim_end())
         }
     }

@@ -175,6 +175,43 @@ fn a_flag_goes_before_the_environment_and_that_before_the_file() {
 }
 
 #[test]
+fn configuration_in_another_directory_names_files_beside_it() {
+    let place = configured();
+    let away = place.path("away");
+    std::fs::create_dir(&away).unwrap();
+    for name in ["tls", "token.secret", "api.key", "tidings.toml"] {
+        std::fs::rename(place.path(name), away.join(name)).unwrap();
+    }
+    let absolute = away.join("tidings.toml");
+    for file in [
+        "away/tidings.toml",
+        "./away/../away/tidings.toml",
+        absolute.to_str().unwrap(),
+    ] {
+        let check = ["config", "check", "--config", file];
+        assert_eq!(place.run(&check).ok(), "OK\n", "{file}");
+        let env = [("TIDINGS_CONFIG", file)];
+        assert_eq!(
+            place.run_with(&env, &["config", "check"]).ok(),
+            "OK\n",
+            "{file}"
+        );
+    }
+    // What is printed means the same in every directory.
+    let printed = place.run(&["config", "print", "--config", "away/tidings.toml"]);
+    place.write("other/printed.toml", &printed.ok());
+    let check = ["config", "check", "--config", "other/printed.toml"];
+    assert_eq!(place.run(&check).ok(), "OK\n");
+    // The environment is relative to the working directory.
+    let env = [("TIDINGS_TLS__CHAIN", "tls/cert.pem")];
+    let check = ["config", "check", "--config", "away/tidings.toml"];
+    let failed = place.run_with(&env, &check);
+    failed.failed(2, &["cannot read tls/cert.pem"]);
+    let env = [("TIDINGS_TLS__CHAIN", "away/tls/cert.pem")];
+    assert_eq!(place.run_with(&env, &check).ok(), "OK\n");
+}
+
+#[test]
 fn what_is_printed_can_be_used() {
     let place = configured();
     for choice in [&[][..], &["--config", "tidings.toml"], &["--dev"]] {

@@ -21,7 +21,10 @@ pub(super) use values::Address;
 #[derive(Debug, Default, clap::Args)]
 #[group(skip)]
 pub(super) struct Choice {
-    /// The configuration: a TOML file. `tidings config print` shows every key with its default.
+    /// The configuration: a TOML file in UTF-8. `tidings config print` shows every key with its default.
+    ///
+    /// Relative paths in the file are relative to the directory that the file is in, and those in the environment and in flags to the
+    /// working directory.
     ///
     /// Every key can also come from the environment, in capitals, with TIDINGS_ before it and __ between its parts:
     /// TIDINGS_LISTEN, TIDINGS_HTTP__LISTEN, TIDINGS_LIMITS__SESSIONS. A list of texts is written with commas. A flag goes
@@ -40,6 +43,7 @@ impl Choice {
         let file = self.config.clone().or_else(|| named.map(PathBuf::from));
         let mut loaded = read::load(file, env)?;
         if self.dev {
+            loaded.dev = true;
             loaded.settings.fill_for_development();
         }
         Ok(loaded)

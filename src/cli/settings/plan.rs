@@ -9,7 +9,7 @@ use super::{
     auth::authenticator,
     delivery,
     read::Sources,
-    schema::{Http, Retention, Rule, RuleRetention, Tls},
+    schema::{Http, Retention, Rule, RuleRetention, Timeouts, Tls},
     values::Count,
 };
 use crate::{
@@ -51,6 +51,7 @@ impl Loaded {
     pub(in crate::cli) fn plan(self) -> Result<Plan, Vec<String>> {
         let Self {
             settings,
+            dev,
             api_key,
             sources,
         } = self;
@@ -64,6 +65,13 @@ impl Loaded {
         let http = http(settings.http.take(), api_key, &sources, problem);
         let workers = workers(&settings, &sources, problem);
         let limits = limits(&settings, &sources, problem);
+        timeouts(&settings.timeouts, dev, &sources, problem);
+        addresses(
+            &settings,
+            http.as_ref().map(|(address, _)| *address),
+            &sources,
+            problem,
+        );
         let log = EnvFilter::builder().parse(&settings.log.level);
         if let Err(error) = &log {
             let what = format!(
@@ -215,6 +223,58 @@ fn origins(list: &[String], sources: &Sources, problems: &mut Vec<String>) -> Or
         }
     }
     Origins::List(list.to_vec())
+}
+
+fn timeouts(timeouts: &Timeouts, dev: bool, sources: &Sources, problems: &mut Vec<String>) {
+    let idle = timeouts.idle.0;
+    let (least, most) = Timeouts::IDLE.into_inner();
+    // On one machine a second is enough, as for tests.
+    let least = if dev { 1 } else { least };
+    if !(least..=most).contains(&idle) {
+        let what = format!(
+            "{idle} s cannot work: {least} to {most} are allowed, since a client has to be heard several times within it"
+        );
+        problems.push(sources.complain("timeouts.idle", what));
+    }
+}
+
+/// Refuses one TCP port for two purposes.
+fn addresses(
+    settings: &Settings,
+    http: Option<SocketAddr>,
+    sources: &Sources,
+    problems: &mut Vec<String>,
+) {
+    let websockets = settings.websockets.unwrap_or(true);
+    let listen = settings.listen.filter(|_| websockets);
+    let used = [
+        ("listen", listen.map(|address| address.0)),
+        (
+            "plain_websockets",
+            settings.plain_websockets.map(|address| address.0),
+        ),
+        ("http.listen", http),
+    ];
+    for (index, (key, address)) in used.iter().enumerate() {
+        for (other, taken) in &used[..index] {
+            if let (Some(address), Some(taken)) = (address, taken)
+                && overlap(*address, *taken)
+            {
+                let what = format!(
+                    "{address} is the TCP port of {other} ({taken}): each needs one of its own"
+                );
+                problems.push(sources.complain(key, what));
+            }
+        }
+    }
+}
+
+/// Whether one socket takes connections that the other is for.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let every = |address: SocketAddr, other: SocketAddr| {
+        address.ip().is_unspecified() && (address.is_ipv6() || other.is_ipv4())
+    };
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || every(a, b) || every(b, a))
 }
 
 fn limits(settings: &Settings, sources: &Sources, problems: &mut Vec<String>) -> Limits {

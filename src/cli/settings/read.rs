@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
@@ -28,6 +28,8 @@ const API_KEY: &str = "TIDINGS_HTTP__API_KEY";
 #[derive(Debug)]
 pub(in crate::cli) struct Loaded {
     pub(in crate::cli) settings: Settings,
+    /// Whether they are for development.
+    pub(super) dev: bool,
     /// The API key itself.
     pub(super) api_key: Option<String>,
     pub(super) sources: Sources,
@@ -62,7 +64,13 @@ pub(super) fn load(
     env: &HashMap<String, String>,
 ) -> Result<Loaded, Vec<String>> {
     let mut table = match &file {
-        Some(path) => read_file(path).map_err(|problem| vec![problem])?,
+        Some(path) => {
+            let mut table = read_file(path).map_err(|problem| vec![problem])?;
+            if let Some(directory) = path.parent() {
+                rebase_paths(&mut table, directory);
+            }
+            table
+        }
         None => Table::new(),
     };
     let mut sources = Sources {
@@ -103,12 +111,13 @@ pub(super) fn load(
     })?;
     Ok(Loaded {
         settings,
+        dev: false,
         api_key,
         sources,
     })
 }
 
-fn read_file(path: &std::path::Path) -> Result<Table, String> {
+fn read_file(path: &Path) -> Result<Table, String> {
     let text = files::read_text(path)?;
     text.parse::<Table>().map_err(|error| {
         let line = error.span().map_or(1, |span| {
@@ -121,6 +130,38 @@ fn read_file(path: &std::path::Path) -> Result<Table, String> {
         )
     })
 }
+
+/// Makes relative paths of a file relative to the directory that the file is in. Paths of the environment and of flags are
+/// relative to the working directory.
+fn rebase_paths(table: &mut Table, directory: &Path) {
+    for (name, value) in table {
+        match value {
+            Value::String(text) if PATHS.contains(&name.as_str()) => {
+                // A path that is absolute stays as it is.
+                *text = directory.join(&text).to_string_lossy().into_owned();
+            }
+            Value::Table(inner) => rebase_paths(inner, directory),
+            Value::Array(items) => {
+                for item in items {
+                    if let Value::Table(inner) = item {
+                        rebase_paths(inner, directory);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Last parts of the keys that name files.
+pub(super) const PATHS: &[&str] = &[
+    "chain",
+    "key",
+    "jwks_file",
+    "secret_file",
+    "public_key_file",
+    "api_key_file",
+];
 
 /// The key that a variable sets; `None` for one that sets none.
 fn setting(name: &str) -> Option<String> {

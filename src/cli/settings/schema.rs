@@ -191,6 +191,12 @@ impl Default for Timeouts {
     }
 }
 
+impl Timeouts {
+    /// Seconds of the shortest and the longest idle timeout. A client sends a PING several times within the shortest, and has room
+    /// for one that is lost; a peer that vanished is in presence for as long as the timeout.
+    pub(super) const IDLE: std::ops::RangeInclusive<u64> = 2..=86_400;
+}
+
 impl Default for Retention {
     fn default() -> Self {
         let retention = broker::Retention::default();
@@ -312,6 +318,24 @@ impl Settings {
         self.websockets.get_or_insert(true);
         self.rules
             .get_or_insert_with(|| auth::Rules::default().iter().map(Rule::from).collect());
+        self
+    }
+
+    /// Every relative path made absolute, so that the settings mean the same wherever they are written.
+    pub(in crate::cli) fn absolute(mut self) -> Self {
+        let files = [
+            &mut self.tls.chain,
+            &mut self.tls.key,
+            &mut self.auth.jwks_file,
+        ];
+        let keys = self.auth.keys.iter_mut();
+        let keys = keys.flat_map(|key| [&mut key.secret_file, &mut key.public_key_file]);
+        let http = self.http.iter_mut().map(|http| &mut http.api_key_file);
+        for path in files.into_iter().chain(keys).chain(http).flatten() {
+            if let Ok(absolute) = std::path::absolute(&path) {
+                *path = absolute;
+            }
+        }
         self
     }
 
