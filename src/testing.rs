@@ -15,25 +15,45 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 
 use crate::{
     auth::{JwtAuthenticator, TokenIssuer, VerifyingKey},
     broker::Broker,
     client::{self, Client, ClientError, Sha256, Transport, Trust},
-    server::{Builder, Server, Sessions},
+    server::{Builder, Certificate, Server, Sessions},
     wire::UserId,
 };
+
+/// Validity of the certificate: a day less than browsers allow for one that is pinned.
+const VALIDITY: Duration = Duration::from_secs(13 * 24 * 3600);
 
 /// A server on a free port of 127.0.0.1, with a self-signed certificate of its own, that takes the tokens of
 /// [`token`](Self::token). Dropping it ends the server at once; [`stop`](Self::stop) lets it drain.
 ///
 /// Its methods panic where a test cannot go on.
+///
+/// ```
+/// use tidings::{Message, client::{Event, Transport}, testing::TestServer};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut server = TestServer::start_with(|builder| builder.idle(std::time::Duration::from_secs(5))).await;
+/// let client = server.client("ann", Transport::WebTransport).await?;
+/// let mut global = client.subscribe("global").await?;
+/// // The same ports and certificate, with empty channels: the client comes back by itself.
+/// server.restart().await;
+/// let Some(Event::Break { .. }) = global.next().await else { panic!("no break") };
+/// server.broker().post(&"global".parse()?, Message::text("again"))?;
+/// let publication = global.next_publication().await.ok_or("it ended")?;
+/// assert_eq!(publication.message.as_text(), Some("again"));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct TestServer {
+    builder: Builder,
     address: SocketAddr,
     plain_websocket: Option<SocketAddr>,
     #[cfg(feature = "http")]
@@ -43,7 +63,8 @@ pub struct TestServer {
     sessions: Sessions,
     issuer: TokenIssuer,
     stop: Option<oneshot::Sender<()>>,
-    running: JoinHandle<()>,
+    /// None while it is down.
+    running: Option<JoinHandle<()>>,
 }
 
 impl TestServer {
@@ -67,14 +88,25 @@ impl TestServer {
         let authenticator = JwtAuthenticator::new(vec![key])
             .expect(fail)
             .leeway(Duration::ZERO);
+        let names = ["localhost", "127.0.0.1", "::1"];
+        let (certificate, ..) = Certificate::self_signed(&names, SystemTime::now(), VALIDITY)
+            .expect("a self-signed certificate");
         let builder = Server::builder()
             .listen((Ipv4Addr::LOCALHOST, 0).into())
-            .self_signed()
+            .certificate(certificate)
             .authenticator(authenticator)
             .grace(Duration::from_secs(5));
-        let server = change(builder).bind().await.expect("the test server binds");
+        let builder = change(builder);
+        let server = builder.clone().bind().await;
+        let server = server.expect("the test server binds");
+        let builder = builder.at(&server);
+        Self::run(builder, issuer, server)
+    }
+
+    fn run(builder: Builder, issuer: TokenIssuer, server: Server) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self {
+            builder,
             address: server.local_address(),
             plain_websocket: server.plain_websocket_address(),
             #[cfg(feature = "http")]
@@ -84,9 +116,75 @@ impl TestServer {
             sessions: server.sessions().clone(),
             issuer,
             stop: Some(stop),
-            running: tokio::spawn(server.run(async {
+            running: Some(tokio::spawn(server.run(async {
                 let _ = stopped.await;
-            })),
+            }))),
+        }
+    }
+
+    /// Drains, waits for the end, and starts again: see [`shut_down`](Self::shut_down) and [`start_again`](Self::start_again).
+    ///
+    /// # Panics
+    /// Where the server panicked, or cannot be bound again.
+    pub async fn restart(&mut self) {
+        self.shut_down().await;
+        self.start_again().await;
+    }
+
+    /// Drains and waits for the end. [`start_again`](Self::start_again) may follow. Without effect on a server that is down.
+    ///
+    /// # Panics
+    /// Where the server panicked.
+    pub async fn shut_down(&mut self) {
+        self.begin_stop();
+        self.ended().await;
+    }
+
+    /// Ends the server at once, as a crash does as far as its process can say: sessions are cut off. [`start_again`](Self::start_again) may
+    /// follow. Without effect on a server that is down.
+    ///
+    /// # Panics
+    /// Where the server panicked.
+    pub async fn kill(&mut self) {
+        if let Some(running) = &self.running {
+            running.abort();
+        }
+        self.ended().await;
+        self.stop = None;
+    }
+
+    /// Starts the server anew: on the same ports, with the same certificate, keys, rules and user code. Nothing else is left: channels are
+    /// empty, with other epochs, and [`broker`](Self::broker) and [`sessions`](Self::sessions) are new. Clients that reconnect find it.
+    /// Without effect on a server that runs.
+    ///
+    /// # Panics
+    /// Where the ports cannot be bound again: another process may have taken them.
+    pub async fn start_again(&mut self) {
+        if self.running.is_some() {
+            return;
+        }
+        let mut tries = 0;
+        let server = loop {
+            match self.builder.clone().bind().await {
+                Ok(server) => break server,
+                // The system may not have freed the ports yet.
+                Err(error) if tries == 100 => {
+                    panic!("the test server does not bind again: {error}")
+                }
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+            tries += 1;
+        };
+        *self = Self::run(self.builder.clone(), self.issuer.clone(), server);
+    }
+
+    async fn ended(&mut self) {
+        if let Some(running) = &mut self.running {
+            match running.await {
+                Ok(()) => {}
+                Err(error) => assert!(error.is_cancelled(), "the server ends without a panic"),
+            }
+            self.running = None;
         }
     }
 
@@ -190,15 +288,14 @@ impl TestServer {
     /// # Panics
     /// Where the server panicked.
     pub async fn stop(mut self) {
-        self.begin_stop();
-        (&mut self.running)
-            .await
-            .expect("the server ends without a panic");
+        self.shut_down().await;
     }
 }
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        self.running.abort();
+        if let Some(running) = &self.running {
+            running.abort();
+        }
     }
 }

@@ -13,6 +13,7 @@ use tidings::{
     auth::{JwtAuthenticator, TokenIssuer, VerifyingKey},
     client::{Builder, Client, Event, State, Transport, Trust},
     server::Server,
+    testing::TestServer,
     transport::Certificate,
 };
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
@@ -156,4 +157,51 @@ async fn who_sends_to_a_restarted_server_is_told_so(transport: Transport) {
     pinged.expect("it is told at once").unwrap_err();
     assert!(matches!(room.next().await, Some(Event::Break { .. })));
     assert_eq!(text(&publication(&mut room).await), "1");
+}
+
+each!(a_test_server_starts_again_in_the_same_place);
+async fn a_test_server_starts_again_in_the_same_place(transport: Transport) {
+    let mut server =
+        TestServer::start_with(|builder| builder.plain_websockets((Ipv4Addr::LOCALHOST, 0).into()))
+            .await;
+    let (address, plain) = (server.address(), server.plain_websocket_address());
+    let (hash, token) = (server.certificate_sha256(), server.token("1"));
+    let client = server.client_builder(transport).token(&token);
+    let client = client.connect().await.unwrap();
+    let mut room = client.subscribe("chat-room-1").await.unwrap();
+    let name = ChannelName::parse("chat-room-1").unwrap();
+    for round in ["restart", "kill", "shut down"] {
+        match round {
+            "restart" => server.restart().await,
+            "kill" => {
+                server.kill().await;
+                server.start_again().await;
+            }
+            _ => {
+                server.shut_down().await;
+                server.shut_down().await;
+                server.start_again().await;
+                server.start_again().await;
+            }
+        }
+        assert_eq!(
+            (server.address(), server.plain_websocket_address()),
+            (address, plain)
+        );
+        assert_eq!(server.certificate_sha256(), hash);
+        let event = room.next().await.unwrap();
+        assert!(matches!(event, Event::Break { .. }), "{round}: {event:?}");
+        let posted = server.broker().post(&name, Message::text(round)).unwrap();
+        let received = publication(&mut room).await;
+        assert_eq!(text(&received), round);
+        assert_eq!(room.reached(), Some(posted), "the position of the new log");
+    }
+    // A token of before is taken, and so is a new client.
+    let again = server
+        .client_builder(transport)
+        .token(token)
+        .connect()
+        .await;
+    again.unwrap().ping().await.unwrap();
+    server.stop().await;
 }

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    both,
+    both, each,
     raw::{Dial, Raw, assert_refusal},
 };
 use tidings::{
@@ -310,4 +310,33 @@ async fn what_falls_off_before_it_was_written_is_told(transport: Transport) {
         }
     }
     assert!(lagged > 0, "{COUNT} messages were not too many");
+}
+
+each!(a_subscription_says_where_its_reader_is);
+async fn a_subscription_says_where_its_reader_is(transport: Transport) {
+    let server = TestServer::start().await;
+    let before = post(server.broker(), 1..=2);
+    let client = server.client("1", transport).await.unwrap();
+    let mut first = client.subscribe(ROOM).await.unwrap();
+    assert_eq!(
+        (first.reached(), first.position()),
+        (Some(before), Some(before))
+    );
+    let last = post(server.broker(), 3..=5);
+    for offset in 3..=4 {
+        first.next_publication().await.unwrap();
+        let position = Position { offset, ..last };
+        assert_eq!(first.reached(), Some(position));
+    }
+    assert_eq!(first.position(), Some(before), "where it began stays");
+    // Another client goes on behind it.
+    let reached = first.reached().unwrap();
+    let other = server.client("2", transport).await.unwrap();
+    let mut other = other
+        .subscribe_from(ROOM, Start::After(reached))
+        .await
+        .unwrap();
+    let publication = other.next_publication().await.unwrap();
+    assert_eq!(publication.offset, last.offset);
+    assert_eq!(other.reached(), Some(last));
 }

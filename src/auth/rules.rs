@@ -224,6 +224,34 @@ pub enum InvalidRule {
 /// fits none is closed to every session.
 ///
 /// What a grant allows or denies by itself ([`Permissions`]) comes before every rule. Cloning is cheap: the list is shared.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidings::{
+///     auth::{Grant, OnLag, Rule, Rules, Who},
+///     testing::TestServer,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let rules = Rules::new(vec![
+///     // Each user has an inbox, and is subscribed to it from the beginning.
+///     Rule::new("user-{user}".parse()?, Who::Owner, Who::Nobody).auto_subscribe(),
+///     // Whoever has a user may chat, and sees who else is there.
+///     Rule::new("chat-*".parse()?, Who::Authenticated, Who::Authenticated).presence(),
+///     // Prices are worthless when they are old.
+///     Rule::new("price-*".parse()?, Who::Everyone, Who::Nobody)
+///         .on_lag(OnLag::Latest)
+///         .max_age(Duration::from_secs(5)),
+/// ])?;
+/// let ann = Grant::user("ann".parse()?);
+/// assert!(rules.may_subscribe(&ann, &"user-ann".parse()?));
+/// assert!(!rules.may_subscribe(&ann, &"user-bob".parse()?));
+/// assert!(rules.may_publish(&ann, &"chat-1".parse()?));
+/// assert!(!rules.may_publish(&Grant::anonymous(), &"chat-1".parse()?));
+/// assert!(!rules.may_subscribe(&ann, &"other".parse()?), "no rule fits");
+/// let server = TestServer::start_with(|builder| builder.rules(rules)).await;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules(Arc<[Rule]>);
 

@@ -62,6 +62,34 @@ pub use self::{
 use crate::wire::{ChannelName, History, HistoryQuery, Position, Start, Timestamp, draft};
 
 /// The local front door: publish, subscribe, listen. Cloning shares it.
+///
+/// ```
+/// use futures_util::StreamExt;
+/// use tidings::{
+///     Message,
+///     broker::{Broker, Config, Delivery},
+///     wire::HistoryQuery,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // That of a server is `Server::broker`.
+/// let broker = Broker::new(Config::default());
+/// let room = "chat-1".parse()?;
+/// let mut subscription = broker.subscribe(&room)?;
+/// // Every room, on the thread that publishes; in a task of its own with `pattern_receiver`.
+/// let guard = broker.listen_pattern(&"chat-*".parse()?, |received| {
+///     println!("{:?} in {}", received.user, received.channel);
+/// });
+/// let position = broker.post(&room, Message::json(&["e2", "e4"])?)?;
+/// let Some(Delivery::Publication(publication)) = subscription.next().await else {
+///     panic!("nothing came")
+/// };
+/// assert_eq!(publication.message.as_json::<[String; 2]>()?, ["e2", "e4"]);
+/// assert_eq!(publication.offset, position.offset);
+/// assert_eq!(broker.history(&room, &HistoryQuery::newest(10)).publications.len(), 1);
+/// drop(guard);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Broker {
     inner: Arc<Inner>,

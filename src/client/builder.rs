@@ -23,6 +23,35 @@ use crate::transport::{
 };
 
 /// A [`Client`] in the making.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidings::{
+///     Message,
+///     client::{Client, TokenError, Transport, Trust},
+///     testing::TestServer,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = TestServer::start().await;
+/// # let issued = server.token("ann");
+/// let client = Client::builder(server.url(Transport::Quic))
+///     .trust(Trust::Hashes(vec![server.certificate_sha256()]))
+///     // Asked for each connection, and before a token ends.
+///     .token_provider(move || {
+///         let signed_in = Some(issued.clone());
+///         async move { signed_in.ok_or(TokenError::SignedOut) }
+///     })
+///     .deadline(Duration::from_secs(5))
+///     .connect()
+///     .await?;
+/// let mut room = client.subscribe("chat-room-1").await?;
+/// client.publish("chat-room-1", Message::text("hello")).await?;
+/// let publication = room.next_publication().await.ok_or("it ended")?;
+/// assert_eq!(publication.publisher.as_deref(), Some("ann"));
+/// client.close().await;
+/// # Ok(()) }
+/// ```
 #[must_use = "a builder does nothing until it connects"]
 #[derive(Debug)]
 pub struct Builder {

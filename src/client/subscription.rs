@@ -87,6 +87,7 @@ pub struct Subscription {
     name: ChannelName,
     events: Pin<Box<dyn Stream<Item = Event> + Send>>,
     position: Arc<std::sync::Mutex<Option<Position>>>,
+    given: Arc<std::sync::Mutex<Option<Position>>>,
     /// Keeps the client's task while somebody reads.
     _client: Arc<Shared>,
 }
@@ -99,6 +100,8 @@ struct Reading {
     /// Last position given.
     at: Option<Position>,
     start: Arc<std::sync::Mutex<Option<Position>>>,
+    /// Position of the last event that was given.
+    given: Arc<std::sync::Mutex<Option<Position>>>,
     /// What follows the gap that was told last.
     after_gap: Option<Publication>,
 }
@@ -106,22 +109,25 @@ struct Reading {
 impl Subscription {
     pub(super) fn new(claim: Claim, client: Arc<Shared>) -> Self {
         let name = claim.name().clone();
-        let position = Arc::default();
+        let (position, given) = (Arc::default(), Arc::default());
         let reading = Reading {
             claim: Some(claim),
             current: None,
             at: None,
             start: Arc::clone(&position),
+            given: Arc::clone(&given),
             after_gap: None,
         };
         let events = stream::unfold(reading, |mut reading| async move {
             let event = reading.next().await?;
+            reading.note(&event);
             Some((event, reading))
         });
         Self {
             name,
             events: Box::pin(events),
             position,
+            given,
             _client: client,
         }
     }
@@ -141,6 +147,15 @@ impl Subscription {
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         *self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Position of the last event that was given: of the publication, of the last publication that a gap left out, or where the subscription
+    /// goes on after a break. Before the first event it is [`position`](Self::position). A later subscription continues there, in another
+    /// process, too: `Start::After(position)`.
+    #[must_use]
+    pub fn reached(&self) -> Option<Position> {
+        let given = *self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        given.or_else(|| self.position())
     }
 
     /// The next event; `None` after [`Event::End`].
@@ -176,6 +191,19 @@ impl fmt::Debug for Subscription {
 }
 
 impl Reading {
+    fn note(&self, event: &Event) {
+        let offset = match event {
+            Event::Publication(publication) => publication.offset,
+            Event::Lagged { to, .. } | Event::Skipped { to, .. } => *to,
+            Event::Break { after, .. } => after.offset,
+            Event::End { .. } => return,
+        };
+        if let Some(Position { epoch, .. }) = self.at {
+            let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+            *given = Some(Position { epoch, offset });
+        }
+    }
+
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(publication) = self.after_gap.take() {

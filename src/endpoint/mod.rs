@@ -5,22 +5,44 @@ pub use crate::session::{PostStream, Progress, Session, SubscribeError};
 /// User code for each session.
 ///
 /// ```
-/// use tidings::{ChannelName, Code, endpoint::{Endpoint, Session}};
+/// use tidings::{
+///     Code, async_trait,
+///     client::Transport,
+///     endpoint::{Endpoint, Session},
+///     testing::TestServer,
+/// };
 ///
 /// struct Greeter;
 ///
-/// #[async_trait::async_trait]
+/// #[async_trait]
 /// impl Endpoint for Greeter {
 ///     async fn session_opened(&self, session: &Session) {
 ///         let Some(user) = session.user() else {
 ///             return session.close(Code::PERMISSION_DENIED, "log in first");
 ///         };
-///         let notifications = ChannelName::parse("notification").unwrap();
-///         if let Err(error) = session.forward(&ChannelName::of_user(user), &notifications) {
+///         let (Ok(own), Ok(stream)) = (format!("user-{user}").parse(), "notification".parse()) else {
+///             return session.close(Code::INTERNAL, "no such channel");
+///         };
+///         if let Err(error) = session.forward(&own, &stream) {
 ///             eprintln!("{error}");
 ///         }
+///         // However it ends, also where the client vanished.
+///         let ended = session.clone();
+///         session.spawn(async move {
+///             ended.closed().await;
+///             println!("{} left", ended.id());
+///         });
 ///     }
 /// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = TestServer::start_with(|builder| builder.endpoint(Greeter)).await;
+/// let client = server.client("ann", Transport::WebSocket).await?;
+/// let mut notifications = client.stream("notification")?;
+/// server.broker().notify(&"ann".parse()?, "your order shipped")?;
+/// let publication = notifications.next_publication().await.ok_or("it ended")?;
+/// assert_eq!(publication.message.as_text(), Some("your order shipped"));
+/// # Ok(()) }
 /// ```
 #[async_trait::async_trait]
 pub trait Endpoint: Send + Sync + 'static {

@@ -76,7 +76,8 @@ impl Default for Limits {
 /// be answered instead of closing the connection.
 const FRAME_OVERHEAD: usize = 64 * 1024;
 
-/// A [`Server`] in the making.
+/// A [`Server`] in the making. A clone makes another server of the same parts.
+#[derive(Clone)]
 #[must_use = "a builder does nothing until it is bound"]
 pub struct Builder {
     listen: SocketAddr,
@@ -100,6 +101,7 @@ pub struct Builder {
     development: Option<(crate::auth::TokenIssuer, String)>,
 }
 
+#[derive(Clone)]
 enum Source {
     Fixed(Certificate),
     Files(CertificateFiles),
@@ -288,6 +290,18 @@ impl Builder {
     #[cfg(feature = "web")]
     pub fn development(mut self, issuer: crate::auth::TokenIssuer, key: impl Into<String>) -> Self {
         self.development = Some((issuer, key.into()));
+        self
+    }
+
+    /// The addresses that a server of these parts was bound to, in place of those that were asked for.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn at(mut self, server: &Server) -> Self {
+        self.listen = server.local_address();
+        self.plain_websockets = server.plain_websocket_address();
+        #[cfg(feature = "http")]
+        if let (Some((address, _)), Some(bound)) = (&mut self.http, server.http_address()) {
+            *address = bound;
+        }
         self
     }
 

@@ -51,7 +51,7 @@ pub enum DecodeError {
 /// A value whose own `Serialize` failed, or one that bincode cannot write (a sequence of unknown length, say).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the value cannot be encoded: {0}")]
-pub struct EncodeError(String);
+pub struct EncodeError(pub(super) String);
 
 /// A frame as it stands: type and body.
 #[derive(Debug, Clone, PartialEq, Eq)]

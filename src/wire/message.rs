@@ -87,7 +87,38 @@ impl Message {
         Self::data(TEXT, text.into())
     }
 
-    /// Any serde type as [`Data`]: its bincode, with content type [`BINCODE`]. [`Message::decode`] gives it back.
+    /// Any serde type as [`Data`]: its JSON, with content type [`JSON`], which browsers, the HTTP API and every language read.
+    /// [`Message::as_json`] gives it back. Needs the feature `server` or `client`.
+    ///
+    /// # Errors
+    /// [`EncodeError`](codec::EncodeError) where the type's own `Serialize` fails, or a map has keys that are no strings.
+    #[cfg(feature = "_net")]
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, codec::EncodeError> {
+        let bytes = serde_json::to_vec(value);
+        let bytes = bytes.map_err(|error| codec::EncodeError(error.to_string()))?;
+        Ok(Self::data(JSON, bytes))
+    }
+
+    /// The value in [`Data`] whose content type is [`JSON`] or ends with `+json`, with or without parameters.
+    ///
+    /// # Errors
+    /// [`DecodeError::Body`] where this is another kind of message, or not the JSON of this type.
+    #[cfg(feature = "_net")]
+    pub fn as_json<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
+        let body = |reason| DecodeError::Body {
+            frame: "message",
+            reason,
+        };
+        match self {
+            Self::Data(data) if is_json(&data.content_type) => {
+                serde_json::from_slice(&data.bytes).map_err(|error| body(error.to_string()))
+            }
+            _ => Err(body(format!("not of content type {JSON}"))),
+        }
+    }
+
+    /// Any serde type as [`Data`]: its bincode, with content type [`BINCODE`]. [`Message::decode`] gives it back. It is smaller than JSON,
+    /// and read by Rust alone: for browsers use [`Message::json`].
     ///
     /// # Errors
     /// [`EncodeError`](codec::EncodeError) where the type's own `Serialize` fails.
@@ -149,6 +180,14 @@ impl Message {
     }
 }
 
+/// Whether a media type says that the bytes are JSON (RFC 6839 §3.1).
+#[cfg(feature = "_net")]
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    essence == JSON || essence.ends_with("+json")
+}
+
 /// One message in a channel: the body of frame `Publication` (PROTOCOL §5.2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publication {
@@ -160,4 +199,72 @@ pub struct Publication {
     pub publisher: Option<String>,
     /// The message.
     pub message: Message,
+}
+
+#[cfg(all(test, feature = "_net"))]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct Move {
+        from: String,
+        to: (u8, u8),
+        capture: Option<bool>,
+    }
+
+    #[test]
+    fn json_is_what_browsers_read_and_comes_back() {
+        let value = Move {
+            from: "\u{fc}\"e2".to_owned(),
+            to: (5, 4),
+            capture: None,
+        };
+        let message = Message::json(&value).unwrap();
+        let text = message.as_text().unwrap();
+        assert_eq!(text, r#"{"from":"ü\"e2","to":[5,4],"capture":null}"#);
+        assert_eq!(message.as_json::<Move>().unwrap(), value);
+        assert_eq!(
+            Message::json("x").unwrap().as_json::<String>().unwrap(),
+            "x"
+        );
+    }
+
+    #[test]
+    fn json_is_decoded_by_its_content_type_alone() {
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/problem+json",
+        ] {
+            assert_eq!(
+                Message::data(good, "1").as_json::<u8>().unwrap(),
+                1,
+                "{good}"
+            );
+        }
+        for bad in ["", "text/plain", "application/jsonp", "application/bincode"] {
+            Message::data(bad, "1").as_json::<u8>().unwrap_err();
+        }
+        Message::of(&1_u8).unwrap().as_json::<u8>().unwrap_err();
+        Message::notification("1", 0).as_json::<u8>().unwrap_err();
+        Message::json(&1_u8).unwrap().decode::<u8>().unwrap_err();
+    }
+
+    #[test]
+    fn what_is_no_json_is_an_error_and_no_panic() {
+        for bad in ["", "{", "nul", "1 2", "\u{0}", "256", "\"a\""] {
+            Message::data(JSON, bad).as_json::<u8>().unwrap_err();
+        }
+        Message::data(JSON, vec![0xff])
+            .as_json::<String>()
+            .unwrap_err();
+        Message::data(JSON, "[".repeat(100_000))
+            .as_json::<serde_json::Value>()
+            .unwrap_err();
+        let keys = HashMap::from([((1, 2), 3)]);
+        Message::json(&keys).unwrap_err();
+    }
 }
