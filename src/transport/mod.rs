@@ -24,6 +24,7 @@ mod origin;
 #[cfg(feature = "server")]
 mod padding;
 pub(crate) mod peer_log;
+mod quiet;
 #[cfg(feature = "server")]
 mod served;
 #[cfg(feature = "server")]

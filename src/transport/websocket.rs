@@ -9,6 +9,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::WebSocketConfig}
 use super::{
     Connection, Kind,
     mux::{self, Config, RECORD, Times},
+    quiet::quietly,
 };
 
 /// QMux in its second draft, and in it our protocol.
@@ -83,8 +84,13 @@ mod server {
             keep_alive: Some(idle / 3),
         };
         let (role, config) = (Role::Server, Some(config()));
-        let socket =
-            WebSocketStream::from_partially_read(socket, already.into(), role, config).await;
+        let socket = quietly(WebSocketStream::from_partially_read(
+            socket,
+            already.into(),
+            role,
+            config,
+        ))
+        .await;
         run(socket, Side::Server, peer, BOUNDS, times)
     }
 
@@ -184,7 +190,7 @@ mod client {
         request
             .headers_mut()
             .insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
-        let opened = client_async_with_config(request, socket, Some(config())).await;
+        let opened = quietly(client_async_with_config(request, socket, Some(config()))).await;
         let (socket, _) = opened.map_err(|error| match error {
             Error::Http(response) => DialError::Refused(response.status().as_u16()),
             Error::Url(UrlError::NoHostName) => fail("the URL has no host".to_owned()),

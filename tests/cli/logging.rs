@@ -140,3 +140,34 @@ fn a_command_whose_output_is_closed_ends_with_success_and_a_full_one_with_a_fail
         assert_eq!(failed.end().code, Some(2));
     }
 }
+
+#[test]
+fn a_log_at_trace_level_has_neither_tokens_nor_the_api_key() {
+    let place = Place::new();
+    let log = File::create(place.path("log")).unwrap();
+    let server = serve(&place, "trace", Stdio::null(), log);
+    let mut secrets = vec![
+        place.read("certs/dev/api.key"),
+        place.read("certs/dev/token.secret"),
+    ];
+    for name in ["quic", "webtransport", "websocket"] {
+        let token = place.run(&["token", "--user", "42"]).ok();
+        let url = place.address(name);
+        let args = ["--token", token.trim(), "--url", &url, "--count", "1"];
+        let reader = place.sub(&args);
+        place.run(&["notify", "42", "hello"]).ok();
+        assert_eq!(reader.end().code, Some(0));
+        // The header is that of every token, and no secret.
+        let (_, secret) = token.split_once('.').unwrap();
+        secrets.push(secret.to_owned());
+    }
+    server.signal("TERM");
+    assert_eq!(server.end().code, Some(0));
+    let log = place.read("log");
+    assert!(log.contains("TRACE"));
+    for secret in &secrets {
+        let start = &secret[..16];
+        let hex: String = start.bytes().map(|byte| format!("{byte:02x}")).collect();
+        assert!(!log.contains(start) && !log.contains(&hex), "{secret}");
+    }
+}

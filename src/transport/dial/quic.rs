@@ -20,6 +20,7 @@ use super::{DialError, Dialer, IDLE, STREAM_RECEIVE_WINDOW, Target};
 use crate::{
     transport::{
         Connection, Kind, Transport,
+        quiet::quietly,
         tls::{InvalidTls, Trust, client_crypto, plain},
     },
     wire::{ALPN, SUBPROTOCOL},
@@ -63,7 +64,7 @@ impl Dialer {
             Transport::Quic => Session::raw(connection),
             Transport::WebTransport | Transport::WebSocket => {
                 let request = ConnectRequest::new(target.url.clone()).with_protocol(SUBPROTOCOL);
-                match Session::connect(connection, request).await {
+                match quietly(Session::connect(connection, request)).await {
                     Ok(session) => session,
                     Err(ClientError::HttpError(ConnectError::ProtoError(
                         proto::ConnectError::WrongStatus(Some(status)),

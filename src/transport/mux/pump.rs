@@ -23,7 +23,10 @@ use super::{
     Shared,
     state::{Fault, code},
 };
-use crate::transport::{Closed, LINGER, cut_off};
+use crate::transport::{
+    Closed, LINGER, cut_off,
+    quiet::{quiet, quietly},
+};
 
 /// Messages that are read in one turn.
 const MESSAGES: usize = 32;
@@ -72,7 +75,7 @@ pub(in crate::transport) async fn pump<S>(
     }
     let mut socket = pump.socket;
     // The peer's last words are read, and the rest of what cannot be: the system would throw ours away.
-    let _ = timeout(LINGER, async {
+    let farewell = async {
         let _ = socket.close(None).await;
         let mut came = socket.next().await;
         while let Some(Ok(_)) = came {
@@ -83,8 +86,8 @@ pub(in crate::transport) async fn pump<S>(
             let raw = socket.get_mut();
             while raw.read(&mut nobodys).await.is_ok_and(|read| read > 0) {}
         }
-    })
-    .await;
+    };
+    let _ = timeout(LINGER, quietly(farewell)).await;
 }
 
 /// However the pump ends, nobody waits for it.
@@ -199,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
             if self.gone || self.ended {
                 return;
             }
-            match self.socket.poll_next_unpin(cx) {
+            match quiet(|| self.socket.poll_next_unpin(cx)) {
                 Poll::Ready(Some(Ok(message))) => {
                     self.heard = Instant::now();
                     self.take(message);
@@ -253,7 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
     /// Sends a record; whether there may be another. One that has not left holds the next back: what that will say is chosen then.
     fn write(&mut self, cx: &mut Context<'_>) -> bool {
         if self.unflushed {
-            match self.socket.poll_flush_unpin(cx) {
+            match quiet(|| self.socket.poll_flush_unpin(cx)) {
                 Poll::Ready(Ok(())) => (self.unflushed, self.stuck) = (false, None),
                 Poll::Ready(Err(_)) => {
                     self.lose(cut_off().reason);
@@ -269,11 +272,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
         let Some(record) = record else {
             return false;
         };
-        if self
-            .socket
-            .start_send_unpin(Message::Binary(record))
-            .is_err()
-        {
+        let message = Message::Binary(record);
+        if quiet(|| self.socket.start_send_unpin(message)).is_err() {
             self.lose(cut_off().reason);
             return false;
         }
