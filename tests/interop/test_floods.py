@@ -4,6 +4,12 @@ Each test states how much more memory the server may hold; see `misbehaviour.att
 """
 
 import asyncio
+import contextlib
+import resource
+import socket
+from urllib.parse import urlsplit
+
+import pytest
 
 from common import ends_with_transport_error, login, new_room, new_user, run, text, usable
 from misbehaviour import (
@@ -151,5 +157,40 @@ def test_sessions_that_come_and_go(guarded, watch, transport):
                     await login(guarded, client, user)
                     if at % 2:
                         client.vanish()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"",
+        b"POST /v1/announce HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        b"POST /v1/announce HTTP/1.1\r\nHost: x\r\nX-API-Key: wrong\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
+        b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 20,
+    ],
+    ids=["idle", "slow head", "slow body", "unread answers"],
+)
+def test_http_connections_that_go_on(guarded, watch, start):
+    """More connections to the HTTP API than it takes: requests with the key are answered all the same."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    url = urlsplit(guarded.http)
+
+    def connect(stack):
+        connection = stack.enter_context(socket.create_connection((url.hostname, url.port)))
+        connection.setblocking(False)
+        with contextlib.suppress(OSError):
+            connection.send(start)
+
+    async def test():
+        # A connection has a buffer of 32 KiB, and answers that nobody reads fill the system's.
+        async with attack(guarded, watch, 96 * MIB):
+            with contextlib.ExitStack() as stack:
+                for number in range(1_200):
+                    connect(stack)
+                    if number % 100 == 99:
+                        # Before, this took until the deadline of a head, 10 s.
+                        await asyncio.wait_for(guarded.post("/v1/announce", text="still here"), 8)
 
     run(test())

@@ -3,11 +3,13 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio_util::sync::CancellationToken;
+
+use crate::transport::Prefix;
 
 /// The open connections, each until its [`Admitted`] is dropped.
 #[derive(Clone, Default)]
@@ -17,13 +19,13 @@ pub(super) struct Admission(Arc<Mutex<State>>);
 struct State {
     open: BTreeMap<u64, Entry>,
     /// Connections of each address that have not presented the key.
-    strangers: HashMap<IpAddr, usize>,
+    strangers: HashMap<Prefix, usize>,
     /// Number of the next connection, and of the next event.
     next: u64,
 }
 
 struct Entry {
-    address: IpAddr,
+    address: Prefix,
     /// It has presented the key.
     authenticated: bool,
     /// When it was opened, or a request of it began or was answered last, by [`State::next`].
@@ -46,7 +48,7 @@ impl Admission {
 
     /// Takes in a connection; its address is the whole IPv4 address, or the /64 of an IPv6 address.
     pub(super) fn admit(&self, address: IpAddr) -> Admitted {
-        let address = network(address);
+        let address = Prefix::from(address);
         let evicted = CancellationToken::new();
         let mut state = self.lock();
         let number = state.tick();
@@ -108,7 +110,7 @@ impl State {
         Some(entry)
     }
 
-    fn forget_stranger(&mut self, address: IpAddr) {
+    fn forget_stranger(&mut self, address: Prefix) {
         if let Some(count) = self.strangers.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -146,16 +148,6 @@ impl Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.admission.lock().remove(self.number);
-    }
-}
-
-/// What an address's connections are counted by: a customer of a network provider has at least a /64 of IPv6 addresses.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
-        }
-        address => address,
     }
 }
 

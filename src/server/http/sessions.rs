@@ -95,7 +95,7 @@ struct SessionInfo {
     user: Option<String>,
     /// What the client calls itself.
     client: String,
-    /// `quic` or `webtransport`.
+    /// `quic`, `webtransport` or `websocket`.
     transport: String,
     /// Where the client is now.
     address: String,

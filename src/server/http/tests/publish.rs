@@ -2,7 +2,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -10,7 +10,7 @@ use super::{KEY, LONG, Server, patient};
 use crate::{
     auth::{Rule, Rules, Who},
     broker::{self, Delivery, Subscription},
-    wire::{ChannelName, Message, Publication},
+    wire::{ChannelName, Message, Publication, UserId},
 };
 
 async fn next(subscription: &mut Subscription) -> Publication {
@@ -332,6 +332,12 @@ async fn publishing_user_is_shown_unless_the_rule_hides_publishers() {
     // A channel without a rule, too.
     for (channel, shown) in [("room-7", true), ("vote-7", false), ("elsewhere", true)] {
         let mut subscription = subscribe(&server, channel);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let listening = Arc::clone(&heard);
+        let name = ChannelName::parse(channel).unwrap();
+        let _guard = server.broker.listen(&name, move |received| {
+            listening.lock().unwrap().push(received.user.clone());
+        });
         for (user, publisher) in [
             (json!("42"), Some("42")),
             (json!("a@b:c/d"), Some("a@b:c/d")),
@@ -343,6 +349,9 @@ async fn publishing_user_is_shown_unless_the_rule_hides_publishers() {
             let publication = next(&mut subscription).await;
             let wanted = publisher.filter(|_| shown);
             assert_eq!(publication.publisher.as_deref(), wanted, "{channel}");
+            // Code of the server itself learns the user all the same.
+            let user = heard.lock().unwrap().pop().unwrap();
+            assert_eq!(user.as_ref().map(UserId::as_str), publisher, "{channel}");
         }
     }
     for user in ["", "a b", "*", "{user}", "\u{e9}", &"u".repeat(201)] {
