@@ -6,20 +6,27 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Client, ClientError, Shared, State,
+    Client, ClientError, Shared, State, Welcomed, backoff,
     driver::{self, Driver},
     line::Line,
     link::Link,
+    paths::Paths,
     registry::Registry,
     token::{Token, TokenError},
 };
-use crate::transport::{
-    Trust,
-    dial::{Dialer, KEEP_ALIVE, Socket, Target},
+use crate::{
+    transport::{
+        Trust,
+        dial::{DialError, Dialer, KEEP_ALIVE, Socket, Target},
+    },
+    wire::Retry,
 };
 
 /// A [`Client`] in the making.
@@ -60,6 +67,8 @@ pub struct Builder {
     max_streams: u32,
     keep_alive: Duration,
     socket: Option<Socket>,
+    fallback: Option<String>,
+    retry: Option<Duration>,
     settings: Settings,
 }
 
@@ -83,6 +92,8 @@ impl Builder {
             max_streams: 256,
             keep_alive: KEEP_ALIVE,
             socket: None,
+            fallback: None,
+            retry: None,
             settings: Settings {
                 token: Token::None,
                 name: concat!("tidings-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -180,27 +191,48 @@ impl Builder {
         self
     }
 
-    /// Connects. One attempt: only what once worked is made again by itself.
+    /// Second URL of the same server, such as `wss://host`, for networks that let no UDP through. It enters a race half a second after the
+    /// first URL, or when that failed; a server that refuses or is not trusted is not asked again over the other. What won goes first for
+    /// ten minutes of the client's life. Default: none.
+    pub fn fallback(mut self, url: impl Into<String>) -> Self {
+        self.fallback = Some(url.into());
+        self
+    }
+
+    /// Tries the first connection again for so long, with full jitter, where another attempt may help: not after a wrong URL, a
+    /// certificate that is not trusted, or a code that forbids it. Default: one attempt.
+    pub const fn retry_connect(mut self, limit: Duration) -> Self {
+        self.retry = Some(limit);
+        self
+    }
+
+    /// Connects, in one attempt unless [`retry_connect`](Self::retry_connect) asks for more. What once worked is made again by itself.
     ///
     /// # Errors
     /// [`ClientError::Dial`], [`Refused`](ClientError::Refused) with the server's code, [`Token`](ClientError::Token),
     /// [`Protocol`](ClientError::Protocol).
     pub async fn connect(self) -> Result<Client, ClientError> {
-        let target = Target::parse(&self.url)?;
-        let dialer = Dialer::new(
-            target,
-            &self.trust,
-            self.max_streams,
-            self.keep_alive,
-            self.socket,
-        )?;
-        let (link, welcomed) = Link::connect(&dialer, &self.settings).await?;
+        let dialer = |url: &str| {
+            Dialer::new(
+                Target::parse(url)?,
+                &self.trust,
+                self.max_streams,
+                self.keep_alive,
+                self.socket.clone(),
+            )
+        };
+        let fallback = self.fallback.as_deref().map(dialer).transpose()?;
+        let paths = Paths::new(dialer(&self.url)?, fallback);
+        let (link, welcomed) = match self.retry {
+            None => Link::connect(&paths, &self.settings).await?,
+            Some(limit) => connect_within(limit, &paths, &self.settings).await?,
+        };
         let line = Arc::new(Line::default());
         let (state, states) = watch::channel(State::Connected(welcomed));
         let registry = Arc::new(Registry::default());
         let close = CancellationToken::new();
         let driver = Driver {
-            dialer,
+            paths,
             settings: self.settings,
             registry: Arc::clone(&registry),
             line: Arc::clone(&line),
@@ -218,5 +250,46 @@ impl Builder {
                 driver,
             }),
         })
+    }
+}
+
+/// Attempts until one succeeds, another is useless, or the time is over; then the error of the last.
+async fn connect_within(
+    limit: Duration,
+    paths: &Paths,
+    settings: &Settings,
+) -> Result<(Link, Welcomed), ClientError> {
+    // What a clock cannot show is for ever.
+    let end = Instant::now().checked_add(limit);
+    let mut last = None;
+    let attempts = async {
+        for attempt in 1.. {
+            match Link::connect(paths, settings).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) if !settings.may_retry(error.retry_of_first()) => return Err(error),
+                Err(error) => {
+                    tracing::debug!(attempt, %error, "not connected");
+                    last = Some(error);
+                }
+            }
+            sleep(backoff::wait(attempt, rand::random())).await;
+        }
+        unreachable!("attempts have no end")
+    };
+    let connected = match end {
+        Some(end) => timeout_at(end, attempts).await,
+        None => Ok(attempts.await),
+    };
+    let timed_out = || ClientError::Dial(DialError::TimedOut(paths.target().to_string()));
+    connected.unwrap_or_else(|_| Err(last.unwrap_or_else(timed_out)))
+}
+
+impl Settings {
+    pub(super) const fn may_retry(&self, retry: Retry) -> bool {
+        match retry {
+            Retry::No => false,
+            Retry::Backoff => true,
+            Retry::WithNewCredentials => matches!(self.token, Token::Asked(_)),
+        }
     }
 }

@@ -13,11 +13,12 @@ use super::{
     builder::Settings,
     line::Line,
     link::{Link, Over},
+    paths::Paths,
     registry::Registry,
-    token::{self, Token},
+    token,
 };
 use crate::{
-    transport::{dial::Dialer, peer_log::Excerpt},
+    transport::peer_log::Excerpt,
     wire::{
         Attendance, ChannelName, Code, History, HistoryQuery, Message, PublishOptions, Retry,
         Timestamp,
@@ -55,7 +56,7 @@ pub(super) enum Command {
 }
 
 pub(super) struct Driver {
-    pub(super) dialer: Dialer,
+    pub(super) paths: Paths,
     pub(super) settings: Settings,
     pub(super) registry: Arc<Registry>,
     pub(super) line: Arc<Line>,
@@ -110,12 +111,7 @@ impl Driver {
     }
 
     fn may_retry(&self, retry: Retry) -> bool {
-        self.settings.reconnect
-            && match retry {
-                Retry::No => false,
-                Retry::Backoff => true,
-                Retry::WithNewCredentials => matches!(self.settings.token, Token::Asked(_)),
-            }
+        self.settings.reconnect && self.settings.may_retry(retry)
     }
 
     /// Tries until it works, a code forbids it, or user code closes the client.
@@ -124,11 +120,11 @@ impl Driver {
         loop {
             attempt += 1;
             let wait = backoff::wait(attempt, rand::random());
-            let dialer = &self.dialer;
+            let paths = &self.paths;
             let settings = &self.settings;
             let next = async {
                 sleep(wait).await;
-                Link::connect(dialer, settings).await
+                Link::connect(paths, settings).await
             };
             let Some(connected) = self.close.run_until_cancelled(next).await else {
                 return Err(Over::Asked.reason());

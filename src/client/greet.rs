@@ -11,13 +11,11 @@ use super::{
     ClientError, Welcomed,
     builder::Settings,
     link::Link,
+    paths::Paths,
     token::{self, Token},
 };
 use crate::{
-    transport::{
-        Closed, Connection, FrameError, FrameReader,
-        dial::{DialError, Dialer},
-    },
+    transport::{Closed, Connection, FrameError, FrameReader, dial::DialError},
     wire::{
         ChannelName, Code, DecodeError, LANES, UserId, VERSION,
         datagram::FEATURE,
@@ -28,7 +26,7 @@ use crate::{
 impl Link {
     /// Asks for a token, connects and says `Hello`, all within the deadline.
     pub(super) async fn connect(
-        dialer: &Dialer,
+        dialer: &Paths,
         settings: &Settings,
     ) -> Result<(Self, Welcomed), ClientError> {
         let end = tokio::time::Instant::now() + settings.deadline;

@@ -13,6 +13,7 @@ mod lane;
 mod line;
 mod link;
 mod mailbox;
+mod paths;
 mod publish;
 mod registry;
 mod subscription;
@@ -199,6 +200,16 @@ impl ClientError {
         match self {
             Self::Refused { code, .. } | Self::Request { code, .. } => Some(*code),
             _ => None,
+        }
+    }
+
+    /// The same for a client that was never connected: what a person has to put right does not pass by itself.
+    fn retry_of_first(&self) -> Retry {
+        match self {
+            Self::Dial(DialError::Refused(status)) if *status < 500 && *status != 429 => Retry::No,
+            Self::Dial(DialError::Url { .. } | DialError::Tls(_) | DialError::Untrusted { .. })
+            | Self::Protocol(_) => Retry::No,
+            _ => self.retry(),
         }
     }
 
