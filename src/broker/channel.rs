@@ -20,6 +20,7 @@ use super::{
     log::{Log, Page, Read, Retention, Wanted},
     marks::Mark,
     presence::{Members, Shown},
+    quota::{Account, CHANNEL, KEY, Ledger, MEMBER, PUBLICATION, Report},
 };
 use crate::wire::{
     Attendance, ChannelName, Epoch, HistoryQuery, Message, Offset, Position, Start, UserId,
@@ -36,6 +37,9 @@ pub(super) struct Channel {
     state: Mutex<State>,
     /// Wakes readers that wait by themselves, after the lock is released. Made by the first that waits.
     head: OnceLock<Arc<Notify>>,
+    /// The session that created it, if one did: it has one channel more for as long.
+    creator: Option<Arc<Account>>,
+    ledger: Arc<Ledger>,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,7 @@ struct State {
     members: Option<Box<Members>>,
     /// When a sweep first found nobody here; publishing and subscribing clear it.
     idle_since: Option<Uptime>,
+    report: Report,
     life: Life,
 }
 
@@ -80,6 +85,10 @@ pub(super) enum Refused {
     Closed,
     /// Another message was published with this key.
     KeyReused,
+    /// The memory is at its limit.
+    Overloaded,
+    /// What its payer published has as many bytes as it may.
+    MemoryQuota { max: usize },
 }
 
 /// What is said of a publication beside its content.
@@ -87,6 +96,8 @@ pub(super) enum Refused {
 pub(super) struct Given {
     /// It is stored once.
     pub(super) once: Option<Token>,
+    /// The account that it is charged to.
+    pub(super) payer: Option<Arc<Account>>,
     pub(super) mark: Mark,
     /// Who published, where subscribers are not told all of it.
     pub(super) origin: Option<Origin>,
@@ -128,11 +139,32 @@ impl State {
             read => Next::Read(read),
         }
     }
+
+    /// Estimated bytes of the channel.
+    fn size(&self) -> usize {
+        CHANNEL
+            + self.log.size()
+            + self.keys.as_ref().map_or(0, |keys| keys.len() * KEY)
+            + self
+                .members
+                .as_ref()
+                .map_or(0, |members| members.len() * MEMBER)
+    }
 }
 
 impl Channel {
-    pub(super) fn new(name: ChannelName, epoch: Epoch, retention: Retention) -> Self {
+    pub(super) fn new(
+        name: ChannelName,
+        epoch: Epoch,
+        retention: Retention,
+        creator: Option<Arc<Account>>,
+        ledger: &Arc<Ledger>,
+    ) -> Self {
+        let mut report = Report::default();
+        report.settle(ledger, CHANNEL);
         Self {
+            creator,
+            ledger: Arc::clone(ledger),
             name,
             epoch,
             state: Mutex::new(State {
@@ -144,6 +176,7 @@ impl Channel {
                 origins: None,
                 members: None,
                 idle_since: None,
+                report,
                 life: Life::Open,
             }),
             head: OnceLock::new(),
@@ -183,15 +216,19 @@ impl Channel {
                 Some(Known::Other) => return Err(Refused::KeyReused),
                 Some(Known::New) | None => {}
             }
+            self.make_room(&mut state, draft.size(), given.payer.as_ref())?;
             state.idle_since = None;
             let offset = state
                 .log
-                .append(now, given.mark, |offset, time| draft.seal(offset, time));
+                .append(now, given.mark, given.payer, |offset, time| {
+                    draft.seal(offset, time)
+                });
             state.note_origin(offset, given.origin);
             if let Some(token) = given.once {
                 let keys = state.keys.get_or_insert_default();
                 keys.insert(now.uptime, token, offset);
             }
+            self.report(&mut state);
             (offset, state.sections.clone(), state.listeners.clone())
         };
         self.wake(&sections);
@@ -199,6 +236,45 @@ impl Channel {
             listener.pump(self);
         }
         Ok(self.accepted(offset, false))
+    }
+
+    /// Refuses a publication that neither fits into the quota of its payer and the memory, nor can take the place of older ones.
+    fn make_room(
+        &self,
+        state: &mut State,
+        size: usize,
+        payer: Option<&Arc<Account>>,
+    ) -> Result<(), Refused> {
+        let size = size + PUBLICATION;
+        if let Some(payer) = payer
+            && payer.exceeds(size)
+            && !state.log.make_room(size, Some(payer))
+        {
+            let max = payer.max_bytes();
+            return Err(Refused::MemoryQuota { max });
+        }
+        if self.ledger.exceeds(size, payer.is_some()) && !state.log.make_room(size, None) {
+            return Err(Refused::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// Reports what the channel takes, where that changed by much.
+    fn report(&self, state: &mut State) {
+        let size = state.size();
+        state.report.update(&self.ledger, size);
+    }
+
+    /// Trims the log to this many bytes, and to its newest publication at most.
+    pub(super) fn shed(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.log.shed(bytes);
+        let size = state.size();
+        state.report.settle(&self.ledger, size);
+    }
+
+    pub(super) const fn is_of_client(&self) -> bool {
+        self.creator.is_some()
     }
 
     const fn accepted(&self, offset: Offset, duplicate: bool) -> Accepted {
@@ -281,7 +357,9 @@ impl Channel {
             .members
             .get_or_insert_with(|| Box::new(Members::new(shown)));
         members.enter(session, user);
-        !std::mem::replace(&mut members.listed, true)
+        let listed = std::mem::replace(&mut members.listed, true);
+        self.report(&mut state);
+        !listed
     }
 
     /// The same for one that leaves.
@@ -318,6 +396,7 @@ impl Channel {
             state
                 .log
                 .append_presence(now, |offset, time| draft.seal(offset, time));
+            self.report(&mut state);
             (state.sections.clone(), state.listeners.clone(), more)
         };
         self.wake(&sections);
@@ -367,9 +446,7 @@ impl Channel {
     /// holds no message that is younger than its age.
     pub(super) fn sweep(&self, now: Uptime, idle: u64) -> bool {
         let mut state = self.lock();
-        state.log.trim(now);
-        if state.keys.take_if(|keys| !keys.expire(now)).is_none() && state.keys.is_some() {
-            // Its epoch lasts as long as somebody may try again.
+        if self.trim(&mut state, now) {
             state.idle_since = None;
             return false;
         }
@@ -382,6 +459,15 @@ impl Channel {
         }
         state.life = Life::Evicted;
         true
+    }
+
+    /// Trims what is too old. Whether a key is still remembered: the channel's epoch lasts as long as somebody may try again.
+    fn trim(&self, state: &mut State, now: Uptime) -> bool {
+        state.log.trim(now);
+        let forgotten = state.keys.take_if(|keys| !keys.expire(now)).is_some();
+        let size = state.size();
+        state.report.settle(&self.ledger, size);
+        !forgotten && state.keys.is_some()
     }
 
     pub(super) fn position(&self) -> Position {
@@ -414,6 +500,16 @@ impl Channel {
             readers: state.subscribers + state.own_listeners(),
             publications: state.log.len(),
             bytes: state.log.bytes(),
+        }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.report.clear(&self.ledger);
+        if let Some(creator) = &self.creator {
+            creator.close_channel();
         }
     }
 }

@@ -12,8 +12,20 @@ use crate::wire::{ChannelName, Epoch, Timestamp};
 /// Bounds of a [`Broker`](super::Broker), and what it takes from outside so that a test can play it.
 #[derive(Clone)]
 pub struct Config {
-    /// Most channels at a time. Default 1,000,000. An idle one is about 1 KiB.
+    /// Most channels at a time. Default 1,000,000. An idle one is about 1 KiB. A tenth of them, rounded up where the limit is above 1, is
+    /// reserved: no session can create a channel there, but by an automatic subscription.
     pub max_channels: usize,
+    /// Most channels that one session has created and that are still there. Default 10,000.
+    pub session_channels: usize,
+    /// Most channels that all sessions of one user have created and that are still there. Default 20,000.
+    pub user_channels: usize,
+    /// Memory for channels, publications, deduplication keys, presence and sessions, in bytes, as estimated. Default: no limit. At the limit
+    /// nothing grows: a publication makes room by trimming its own channel, or is refused. From seven eighths on, sweeps trim the largest
+    /// logs. The last sixteenth is for channels and publications of the server itself.
+    pub memory: usize,
+    /// Memory of what one user published (without a user: one session) and that is still retained, in bytes. Default 128 MiB. At the limit
+    /// a publication makes room by trimming older ones of the same user from its channel, or is refused.
+    pub user_memory: usize,
     /// Largest message in bytes, as PROTOCOL §3.4 counts them. Default 64 KiB.
     pub max_message: usize,
     /// Idle timeout of a channel: how long it is kept without readers and new publications, at least. A channel that holds publications
@@ -35,6 +47,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_channels: 1_000_000,
+            session_channels: 10_000,
+            user_channels: 20_000,
+            memory: usize::MAX,
+            user_memory: 128 << 20,
             max_message: 64 * 1024,
             idle: Duration::from_secs(60),
             retention: Arc::new(|_| Retention::default()),
@@ -50,6 +66,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("max_channels", &self.max_channels)
+            .field("memory", &self.memory)
             .field("max_message", &self.max_message)
             .field("idle", &self.idle)
             .finish_non_exhaustive()

@@ -20,6 +20,27 @@ pub enum PublishError {
         /// The limit.
         max: usize,
     },
+    /// The channel is new, and the session or its user has created as many as it may:
+    /// [`Config::session_channels`](super::Config::session_channels), [`Config::user_channels`](super::Config::user_channels).
+    #[error(
+        "{max} channels of this session or user are there, and no room for another before one of them is evicted"
+    )]
+    ChannelQuota {
+        /// The limit.
+        max: usize,
+    },
+    /// What the user published and is still retained has [`Config::user_memory`](super::Config::user_memory), and nothing older of the
+    /// same user can make room in this channel.
+    #[error(
+        "{max} bytes that this user published are still retained, and no room for more before some of them expire"
+    )]
+    MemoryQuota {
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The memory is at its limit ([`Config::memory`](super::Config::memory)), and nothing older can make room in this channel.
+    #[error("the memory for channels is used up: try again later")]
+    Overloaded,
     /// The key is empty or too long.
     #[error("the key has {length} bytes: it may have 1 to {max}")]
     InvalidKey {
@@ -48,7 +69,8 @@ impl PublishError {
     pub const fn code(&self) -> Code {
         match self {
             Self::TooLarge { .. } => Code::MESSAGE_TOO_LARGE,
-            Self::TooManyChannels { .. } => Code::TOO_MANY_CHANNELS,
+            Self::TooManyChannels { .. } | Self::ChannelQuota { .. } => Code::TOO_MANY_CHANNELS,
+            Self::MemoryQuota { .. } | Self::Overloaded => Code::OVERLOADED,
             Self::InvalidKey { .. } => Code::INVALID_KEY,
             Self::KeyReused => Code::KEY_REUSED,
             Self::Reserved(_) => Code::RESERVED_MESSAGE,
@@ -58,10 +80,47 @@ impl PublishError {
     }
 }
 
-/// The channel is new and there are [`Config::max_channels`](super::Config::max_channels). Code: [`Code::TOO_MANY_CHANNELS`].
+impl From<NoRoom> for PublishError {
+    fn from(error: NoRoom) -> Self {
+        match error {
+            NoRoom::TooManyChannels { max } => Self::TooManyChannels { max },
+            NoRoom::ChannelQuota { max } => Self::ChannelQuota { max },
+            NoRoom::Overloaded => Self::Overloaded,
+        }
+    }
+}
+
+/// Why there is no room for a channel that does not exist yet, or for a session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there are {max} channels, and no room for another now")]
-pub struct TooManyChannels {
-    /// The limit.
-    pub max: usize,
+#[non_exhaustive]
+pub enum NoRoom {
+    /// There are [`Config::max_channels`](super::Config::max_channels), or, for a client, all but the reserve.
+    #[error("there are {max} channels, and no room for another now")]
+    TooManyChannels {
+        /// The limit.
+        max: usize,
+    },
+    /// The session or its user has created as many channels as it may:
+    /// [`Config::session_channels`](super::Config::session_channels), [`Config::user_channels`](super::Config::user_channels).
+    #[error(
+        "{max} channels of this session or user are there, and no room for another before one of them is evicted"
+    )]
+    ChannelQuota {
+        /// The limit.
+        max: usize,
+    },
+    /// The memory is at its limit ([`Config::memory`](super::Config::memory)).
+    #[error("the memory for channels is used up: try again later")]
+    Overloaded,
+}
+
+impl NoRoom {
+    /// Its code in PROTOCOL §7.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::TooManyChannels { .. } | Self::ChannelQuota { .. } => Code::TOO_MANY_CHANNELS,
+            Self::Overloaded => Code::OVERLOADED,
+        }
+    }
 }

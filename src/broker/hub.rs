@@ -11,7 +11,12 @@ use std::{
 
 use hashbrown::HashTable;
 
-use super::{channel::Channel, clock::Uptime};
+use super::{
+    NoRoom,
+    channel::Channel,
+    clock::Uptime,
+    quota::{Account, CHANNEL, Ledger},
+};
 use crate::wire::ChannelName;
 
 /// Enough that publishers on a few dozen cores seldom meet on one lock, few enough that a sweep of an empty hub is nothing.
@@ -26,11 +31,9 @@ pub(super) struct Hub {
     hasher: RandomState,
     channels: AtomicUsize,
     max_channels: usize,
+    /// Those that sessions created.
+    of_clients: AtomicUsize,
 }
-
-/// The hub holds as many channels as it may.
-#[derive(Debug)]
-pub(super) struct Full;
 
 impl Hub {
     pub(super) fn new(max_channels: usize) -> Self {
@@ -39,6 +42,7 @@ impl Hub {
             hasher: RandomState::new(),
             channels: AtomicUsize::new(0),
             max_channels,
+            of_clients: AtomicUsize::new(0),
         }
     }
 
@@ -62,35 +66,84 @@ impl Hub {
     pub(super) fn find_or_insert(
         &self,
         name: &ChannelName,
+        creator: Option<&Arc<Account>>,
+        ledger: &Ledger,
         make: impl FnOnce() -> Channel,
-    ) -> Result<Arc<Channel>, Full> {
+    ) -> Result<Arc<Channel>, NoRoom> {
         let (hash, mut shard) = self.shard(name);
         if let Some(channel) = shard.find(hash, |channel| channel.name == *name) {
             return Ok(Arc::clone(channel));
         }
-        if self.channels.fetch_add(1, Ordering::Relaxed) >= self.max_channels {
-            self.channels.fetch_sub(1, Ordering::Relaxed);
-            return Err(Full);
-        }
+        self.admit(creator, ledger)?;
         let channel = Arc::new(make());
         shard.insert_unique(hash, Arc::clone(&channel), self.hash());
         Ok(channel)
     }
 
+    /// Counts a channel that `creator`, or the server, is about to create.
+    fn admit(&self, creator: Option<&Arc<Account>>, ledger: &Ledger) -> Result<(), NoRoom> {
+        let max = self.max_channels;
+        // No room of the reserve for clients.
+        let reserve = if max > 1 { max.div_ceil(10) } else { 0 };
+        if ledger.exceeds(CHANNEL, creator.is_some()) {
+            return Err(NoRoom::Overloaded);
+        }
+        if !count_up(&self.channels, max) {
+            return Err(NoRoom::TooManyChannels { max });
+        }
+        let Some(creator) = creator else {
+            return Ok(());
+        };
+        let max = max - reserve;
+        let admitted = if count_up(&self.of_clients, max) {
+            creator.open_channel().inspect_err(|_| {
+                self.of_clients.fetch_sub(1, Ordering::Relaxed);
+            })
+        } else {
+            Err(NoRoom::TooManyChannels { max })
+        };
+        admitted.inspect_err(|_| {
+            self.channels.fetch_sub(1, Ordering::Relaxed);
+        })
+    }
+
+    /// Trims the largest logs where little memory is left: to half of the largest that a log may be by default, and again to half of it.
+    pub(super) fn relieve(&self, ledger: &Ledger) {
+        if ledger.excess() == 0 {
+            return;
+        }
+        let target = ledger.used() - ledger.excess();
+        let mut largest = LARGEST_LOG;
+        while largest >= SMALLEST_LOG && ledger.used() > target {
+            for shard in &self.shards {
+                let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                for channel in shard.iter() {
+                    channel.shed(largest);
+                }
+            }
+            largest /= 2;
+        }
+    }
+
     /// Evicts channels without readers for `idle` milliseconds that hold nothing young enough to be kept. Lock order: shard, then channel; nothing takes them the
     /// other way round.
     pub(super) fn sweep(&self, now: Uptime, idle: u64) -> usize {
-        let mut evicted = 0;
+        let (mut evicted, mut of_clients) = (0, 0);
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let before = shard.len();
-            shard.retain(|channel| !channel.sweep(now, idle));
+            shard.retain(|channel| {
+                let evicted = channel.sweep(now, idle);
+                of_clients += usize::from(evicted && channel.is_of_client());
+                !evicted
+            });
             evicted += before - shard.len();
             if shard.capacity() > 64 && shard.len() < shard.capacity() / 4 {
                 shard.shrink_to_fit(self.hash());
             }
         }
         self.channels.fetch_sub(evicted, Ordering::Relaxed);
+        self.of_clients.fetch_sub(of_clients, Ordering::Relaxed);
         evicted
     }
 
@@ -129,6 +182,19 @@ impl Hub {
     pub(super) fn len(&self) -> usize {
         self.channels.load(Ordering::Relaxed)
     }
+}
+
+/// Bytes of the largest log that is kept when memory is short, at first and at last.
+const LARGEST_LOG: usize = 1 << 20;
+const SMALLEST_LOG: usize = 1 << 10;
+
+/// Counts one more, unless there are `max`.
+fn count_up(counter: &AtomicUsize, max: usize) -> bool {
+    let counted = counter.fetch_add(1, Ordering::Relaxed) < max;
+    if !counted {
+        counter.fetch_sub(1, Ordering::Relaxed);
+    }
+    counted
 }
 
 struct ByName(Arc<Channel>);
@@ -183,13 +249,14 @@ impl Counters {
         self.subscriptions.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self, channels: usize) -> super::Stats {
+    pub(super) fn read(&self, channels: usize, memory: usize) -> super::Stats {
         super::Stats {
             channels,
             subscriptions: self.subscriptions.load(Ordering::Relaxed),
             publications: self.publications.load(Ordering::Relaxed),
             lagged: self.lagged.load(Ordering::Relaxed),
             skipped: self.skipped.load(Ordering::Relaxed),
+            memory,
         }
     }
 }

@@ -91,6 +91,10 @@ impl Keys {
         self.order.push_back((now, token.key));
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Forgets those whose time is over; whether any is left.
     pub(super) fn expire(&mut self, now: Uptime) -> bool {
         while let Some((time, _)) = self.order.front()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Broker, Delivery, ListenerGuard, PatternGuard, Received, Receiver, TooManyChannels,
+    Broker, Delivery, ListenerGuard, NoRoom, PatternGuard, Received, Receiver,
     listener::{Call, Registration},
     receiver::{Guard, Queue},
 };
@@ -16,24 +16,24 @@ impl Broker {
     /// The publisher is given also where the channel's rule hides it from subscribers. [`listen`](Self::listen) gives the session, too.
     ///
     /// # Errors
-    /// [`TooManyChannels`].
+    /// [`NoRoom`].
     pub fn add_listener(
         &self,
         channel: &ChannelName,
         call: impl Fn(Delivery) + Send + Sync + 'static,
-    ) -> Result<ListenerGuard, TooManyChannels> {
+    ) -> Result<ListenerGuard, NoRoom> {
         self.listen(channel, move |received| call(received.delivery))
     }
 
     /// Calls `call` for each publication from now on, with the session that published it: as [`add_listener`](Self::add_listener) does.
     ///
     /// # Errors
-    /// [`TooManyChannels`].
+    /// [`NoRoom`].
     pub fn listen(
         &self,
         channel: &ChannelName,
         call: impl Fn(Received) + Send + Sync + 'static,
-    ) -> Result<ListenerGuard, TooManyChannels> {
+    ) -> Result<ListenerGuard, NoRoom> {
         self.register(channel, Call::Inline(Box::new(call)))
     }
 
@@ -54,8 +54,8 @@ impl Broker {
     /// Listens to a channel from now on in a task of the caller's, for which publishers do not wait.
     ///
     /// # Errors
-    /// [`TooManyChannels`].
-    pub fn receiver(&self, channel: &ChannelName) -> Result<Receiver, TooManyChannels> {
+    /// [`NoRoom`].
+    pub fn receiver(&self, channel: &ChannelName) -> Result<Receiver, NoRoom> {
         let queue = Arc::<Queue>::default();
         let guard = self.register(channel, Call::Queue(Arc::clone(&queue)))?;
         Ok(Receiver::new(queue, Guard::Channel(guard)))
@@ -69,14 +69,10 @@ impl Broker {
         Receiver::new(queue, Guard::Pattern(guard))
     }
 
-    fn register(
-        &self,
-        channel: &ChannelName,
-        call: Call,
-    ) -> Result<ListenerGuard, TooManyChannels> {
+    fn register(&self, channel: &ChannelName, call: Call) -> Result<ListenerGuard, NoRoom> {
         let registration = Arc::new(Registration::new(None, call));
         loop {
-            let found = self.channel(channel)?;
+            let found = self.channel(channel, None)?;
             if let Ok(listener) = found.add_listener(&registration) {
                 return Ok(ListenerGuard {
                     channel: found,

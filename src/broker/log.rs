@@ -1,12 +1,13 @@
 //! The retained part of a channel: pure, the clock is an argument.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use super::{
     clock::{Now, Uptime},
     marks::{Left, Mark, Marks, View},
+    quota::{Account, MARK, PUBLICATION},
 };
 use crate::wire::{Epoch, HistoryQuery, Kept, Offset, Position, Start, Timestamp};
 
@@ -65,6 +66,31 @@ pub(super) struct Log {
 struct Entry {
     at: Uptime,
     frame: Bytes,
+    /// The account that it is charged to.
+    payer: Option<Arc<Account>>,
+}
+
+impl Entry {
+    fn new(at: Uptime, frame: Bytes, payer: Option<Arc<Account>>) -> Self {
+        let entry = Self { at, frame, payer };
+        if let Some(payer) = &entry.payer {
+            payer.charge(entry.size());
+        }
+        entry
+    }
+
+    /// Estimated bytes.
+    const fn size(&self) -> usize {
+        self.frame.len() + PUBLICATION
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(payer) = &self.payer {
+            payer.release(self.size());
+        }
+    }
 }
 
 /// What stands after a cursor.
@@ -170,10 +196,11 @@ impl Log {
         &mut self,
         now: Now,
         mark: Mark,
+        payer: Option<Arc<Account>>,
         seal: impl FnOnce(Offset, Timestamp) -> Bytes,
     ) -> Offset {
         self.message_at = Some(now.uptime);
-        self.push(now, mark, seal)
+        self.push(now, mark, payer, seal)
     }
 
     /// Appends presence: like a message, but it does not keep the channel.
@@ -182,21 +209,21 @@ impl Log {
         now: Now,
         seal: impl FnOnce(Offset, Timestamp) -> Bytes,
     ) -> Offset {
-        self.push(now, Mark::default(), seal)
+        self.push(now, Mark::default(), None, seal)
     }
 
     fn push(
         &mut self,
         now: Now,
         mark: Mark,
+        payer: Option<Arc<Account>>,
         seal: impl FnOnce(Offset, Timestamp) -> Bytes,
     ) -> Offset {
         self.time = self.time.max(now.time);
         let offset = self.head() + 1;
         let frame = seal(offset, self.time);
         self.bytes += frame.len() + mark.bytes();
-        let at = now.uptime;
-        self.entries.push_back(Entry { at, frame });
+        self.entries.push_back(Entry::new(now.uptime, frame, payer));
         if self.marks.is_some() || !mark.is_empty() {
             self.marks.get_or_insert_default().push(offset, mark);
         }
@@ -218,14 +245,63 @@ impl Log {
             if !over {
                 break;
             }
+            self.drop_oldest();
+        }
+        self.shrink();
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.entries.pop_front() {
             self.bytes -= oldest.frame.len();
-            self.entries.pop_front();
             self.first += 1;
             if let Some(marks) = &mut self.marks {
                 self.bytes -= marks.trim(self.first);
             }
         }
+    }
+
+    /// Gives back the room of what was dropped.
+    fn shrink(&mut self) {
         self.marks.take_if(|marks| marks.is_empty());
+        let (length, capacity) = (self.entries.len(), self.entries.capacity());
+        if capacity > 64 && length < capacity / 4 {
+            self.entries.shrink_to(length * 2);
+        }
+    }
+
+    /// Drops the oldest publications of `payer`, or of everybody, so that one of `size` takes their place; false, and nothing is dropped,
+    /// where they are smaller than it.
+    pub(super) fn make_room(&mut self, size: usize, payer: Option<&Arc<Account>>) -> bool {
+        let is_of = |entry: &Entry| {
+            payer.is_none_or(|payer| {
+                let of = entry.payer.as_ref();
+                of.is_some_and(|of| Arc::ptr_eq(of, payer))
+            })
+        };
+        let (mut freed, mut count) = (0, 0);
+        for entry in self.entries.iter().take_while(|entry| is_of(entry)) {
+            freed += entry.size();
+            count += 1;
+            if freed >= size {
+                (0..count).for_each(|_| self.drop_oldest());
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Drops the oldest until the estimate is `bytes`, or one publication is left.
+    pub(super) fn shed(&mut self, bytes: usize) {
+        while self.entries.len() > 1 && self.size() > bytes {
+            self.drop_oldest();
+        }
+        self.shrink();
+    }
+
+    /// Estimated bytes of publications, and of what is remembered of them.
+    pub(super) fn size(&self) -> usize {
+        let marks = self.marks.as_ref().map_or(0, |marks| marks.len() * MARK);
+        self.bytes + self.entries.len() * PUBLICATION + marks
     }
 
     /// Whether the newest message is still within the retention's age.

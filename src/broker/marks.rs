@@ -105,6 +105,10 @@ impl Marks {
         bytes
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.marked.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.marked.is_empty()
     }

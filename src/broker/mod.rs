@@ -18,6 +18,7 @@ mod marks;
 mod poster;
 mod presence;
 mod publishing;
+mod quota;
 mod reader;
 mod receiver;
 mod subscription;
@@ -37,6 +38,8 @@ pub(crate) use self::{
     audience::{Audience, Due},
     log::{Leave, Page},
     poster::Poster,
+    publishing::Publisher,
+    quota::Tenancy,
     reader::{Batch, Reader},
 };
 use self::{
@@ -46,11 +49,12 @@ use self::{
     keys::Tokens,
     listener::Patterns,
     presence::Changed,
+    quota::{Accounts, Ledger, Quotas},
     reader::Cursor,
 };
 pub use self::{
     config::Config,
-    error::{PublishError, TooManyChannels},
+    error::{NoRoom, PublishError},
     listener::{ListenerGuard, PatternGuard, Received},
     log::Retention,
     presence::{Shown, Shows},
@@ -59,7 +63,7 @@ pub use self::{
     subscription::{Delivery, Subscription},
 };
 
-use crate::wire::{ChannelName, History, HistoryQuery, Position, Start, Timestamp, draft};
+use crate::wire::{ChannelName, History, HistoryQuery, Position, Start, Timestamp, UserId, draft};
 
 /// The local front door: publish, subscribe, listen. Cloning shares it.
 ///
@@ -98,6 +102,8 @@ pub struct Broker {
 struct Inner {
     hub: Hub,
     counters: Arc<Counters>,
+    ledger: Arc<Ledger>,
+    accounts: Accounts,
     tokens: Tokens,
     /// Listeners of channels that are made later.
     patterns: Arc<Patterns>,
@@ -121,6 +127,8 @@ pub struct Stats {
     pub lagged: u64,
     /// Publications that subscribers were told were left out for them, by a rule of their channel.
     pub skipped: u64,
+    /// Estimated memory of channels, publications and sessions, in bytes: what [`Config::memory`] limits.
+    pub memory: usize,
 }
 
 /// How a channel is now.
@@ -147,6 +155,8 @@ impl Broker {
             inner: Arc::new(Inner {
                 hub: Hub::new(config.max_channels),
                 counters: Arc::default(),
+                ledger: Arc::new(Ledger::new(config.memory)),
+                accounts: Accounts::default(),
                 tokens: Tokens::default(),
                 patterns: Arc::default(),
                 changed: Arc::default(),
@@ -159,8 +169,8 @@ impl Broker {
     /// Reads a channel from its head on. Whatever is accepted for publication after this returned is delivered.
     ///
     /// # Errors
-    /// [`TooManyChannels`].
-    pub fn subscribe(&self, channel: &ChannelName) -> Result<Subscription, TooManyChannels> {
+    /// [`NoRoom`].
+    pub fn subscribe(&self, channel: &ChannelName) -> Result<Subscription, NoRoom> {
         self.subscribe_from(channel, Start::Head)
     }
 
@@ -168,31 +178,33 @@ impl Broker {
     /// the beginning is given without a hole, or told as [`Delivery::Lagged`].
     ///
     /// # Errors
-    /// [`TooManyChannels`].
+    /// [`NoRoom`].
     pub fn subscribe_from(
         &self,
         channel: &ChannelName,
         start: Start,
-    ) -> Result<Subscription, TooManyChannels> {
+    ) -> Result<Subscription, NoRoom> {
         loop {
-            let found = self.channel(channel)?;
+            let found = self.channel(channel, None)?;
             if let Ok(start) = found.join(start) {
                 return Ok(Subscription::new(self.cursor(found, start)));
             }
         }
     }
 
-    /// The same for a reader that `audience` wakes: `due` is told `key` whenever there may be something to read.
+    /// The same for a reader that `audience` wakes: `due` is told `key` whenever there may be something to read. Where the channel is new it
+    /// is created for `tenancy`, whose quotas hold, or for the server.
     pub(crate) fn read(
         &self,
         channel: &ChannelName,
+        tenancy: Option<&Tenancy>,
         audience: &Audience,
         due: &Arc<dyn Due>,
         key: u32,
         start: Start,
-    ) -> Result<Reader, TooManyChannels> {
+    ) -> Result<Reader, NoRoom> {
         loop {
-            let found = self.channel(channel)?;
+            let found = self.channel(channel, tenancy)?;
             if let Ok((start, seat)) = found.sit(audience, Arc::clone(due), key, start) {
                 return Ok(Reader::new(self.cursor(found, start), seat));
             }
@@ -217,6 +229,8 @@ impl Broker {
                 name.clone(),
                 (self.inner.config.epochs)(),
                 retention,
+                None,
+                &self.inner.ledger,
             )),
             broker: self.clone(),
         }
@@ -292,13 +306,29 @@ impl Broker {
     /// Trims logs by age and evicts idle channels; the number of those. To be called every few seconds: `Server` does.
     pub fn sweep(&self) -> usize {
         let idle = u64::try_from(self.inner.config.idle.as_millis()).unwrap_or(u64::MAX);
-        self.inner.hub.sweep((self.inner.config.uptime)(), idle)
+        let evicted = self.inner.hub.sweep((self.inner.config.uptime)(), idle);
+        self.inner.hub.relieve(&self.inner.ledger);
+        self.inner.accounts.sweep();
+        evicted
+    }
+
+    /// A place for a session of this user, or of none.
+    pub(crate) fn open_tenancy(&self, user: Option<&UserId>) -> Result<Tenancy, NoRoom> {
+        let config = &self.inner.config;
+        let quotas = Quotas {
+            session_channels: config.session_channels,
+            user_channels: config.user_channels,
+            user_memory: config.user_memory,
+        };
+        let account = self.inner.accounts.open(quotas, user);
+        Tenancy::new(account, &self.inner.ledger)
     }
 
     /// How much there is, and what happened since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.counters.read(self.inner.hub.len())
+        let memory = self.inner.ledger.used();
+        self.inner.counters.read(self.inner.hub.len(), memory)
     }
 
     /// Largest message in bytes, as PROTOCOL §3.4 counts them.
@@ -321,17 +351,24 @@ impl Broker {
         }
     }
 
-    fn channel(&self, name: &ChannelName) -> Result<Arc<Channel>, TooManyChannels> {
-        let config = &self.inner.config;
-        self.inner
-            .hub
-            .find_or_insert(name, || {
-                Channel::new(name.clone(), (config.epochs)(), (config.retention)(name))
-                    .heard_by(self.inner.patterns.fitting(name).into_iter())
-            })
-            .map_err(|hub::Full| TooManyChannels {
-                max: config.max_channels,
-            })
+    fn channel(
+        &self,
+        name: &ChannelName,
+        tenancy: Option<&Tenancy>,
+    ) -> Result<Arc<Channel>, NoRoom> {
+        let Inner {
+            config,
+            ledger,
+            hub,
+            patterns,
+            ..
+        } = &*self.inner;
+        let creator = tenancy.map(|tenancy| &tenancy.account);
+        hub.find_or_insert(name, creator, ledger, || {
+            let (epoch, retention) = ((config.epochs)(), (config.retention)(name));
+            Channel::new(name.clone(), epoch, retention, creator.cloned(), ledger)
+                .heard_by(patterns.fitting(name).into_iter())
+        })
     }
 }
 

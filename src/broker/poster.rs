@@ -84,6 +84,8 @@ impl Poster {
             .map(|accepted| accepted.position)
             .map_err(|refused| match refused {
                 Refused::Closed => PublishError::Closed,
+                Refused::Overloaded => PublishError::Overloaded,
+                Refused::MemoryQuota { max } => PublishError::MemoryQuota { max },
                 Refused::Evicted(_) | Refused::KeyReused => PublishError::Ended,
             })
     }

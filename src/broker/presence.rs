@@ -151,6 +151,10 @@ impl Members {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Whether nobody is here, and everybody knows.
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Broker, PublishError, TooManyChannels,
+    Broker, PublishError, Tenancy,
     channel::{Accepted, Given, Origin, Refused},
     keys,
     marks::Mark,
@@ -56,6 +56,31 @@ impl<'a> Terms<'a> {
     pub const fn exclude(mut self, session: u64) -> Self {
         self.exclude = Some(session);
         self
+    }
+}
+
+/// Who publishes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Publisher<'a> {
+    /// The user whom subscribers are told.
+    pub(crate) shown: Option<&'a UserId>,
+    /// The user whose key it is.
+    pub(crate) user: Option<&'a UserId>,
+    /// The session, which listeners are told.
+    pub(crate) session: Option<u64>,
+    /// The session's quotas; `None` for the server, which has none.
+    pub(crate) tenancy: Option<&'a Tenancy>,
+}
+
+impl<'a> Publisher<'a> {
+    /// The server, in its own name or a user's.
+    const fn server(publisher: Option<&'a UserId>) -> Self {
+        Self {
+            shown: publisher,
+            user: publisher,
+            session: None,
+            tenancy: None,
+        }
     }
 }
 
@@ -143,7 +168,7 @@ impl Broker {
         {
             *timestamp = self.now();
         }
-        self.append(channel, None, &message, given)
+        self.append(channel, Publisher::server(None), &message, given)
     }
 
     /// Publishes in a user's name, or in the server's (`None`). Whether the publisher may is the caller's to check.
@@ -156,6 +181,7 @@ impl Broker {
         publisher: Option<&UserId>,
         message: &Message,
     ) -> Result<Position, PublishError> {
+        let publisher = Publisher::server(publisher);
         let published = self.append(channel, publisher, message, Given::default())?;
         Ok(published.position)
     }
@@ -186,35 +212,23 @@ impl Broker {
         message: &Message,
         terms: Terms<'_>,
     ) -> Result<Published, PublishError> {
-        self.publish_as(channel, publisher, publisher, message, terms)
+        self.publish_as(channel, Publisher::server(publisher), message, terms)
     }
 
-    /// The same where subscribers are told another publisher than the key's owner.
+    /// The same for any publisher.
     pub(crate) fn publish_as(
         &self,
         channel: &ChannelName,
-        publisher: Option<&UserId>,
-        owner: Option<&UserId>,
+        publisher: Publisher<'_>,
         message: &Message,
         terms: Terms<'_>,
     ) -> Result<Published, PublishError> {
-        self.publish_from(None, channel, publisher, owner, message, terms)
-    }
-
-    /// The same for a session, which listeners are told.
-    pub(crate) fn publish_from(
-        &self,
-        session: Option<u64>,
-        channel: &ChannelName,
-        publisher: Option<&UserId>,
-        owner: Option<&UserId>,
-        message: &Message,
-        terms: Terms<'_>,
-    ) -> Result<Published, PublishError> {
-        let mut given = self.given(owner, message, terms)?;
-        if session.is_some() || publisher != owner {
-            let user = owner.cloned();
-            given.origin = Some(Origin { session, user });
+        let mut given = self.given(publisher.user, message, terms)?;
+        if publisher.session.is_some() || publisher.shown != publisher.user {
+            given.origin = Some(Origin {
+                session: publisher.session,
+                user: publisher.user.cloned(),
+            });
         }
         self.append(channel, publisher, message, given)
     }
@@ -239,6 +253,7 @@ impl Broker {
         let token = |key| self.inner.tokens.token(owner, key, message);
         Ok(Given {
             once: terms.key.map(token),
+            payer: None,
             mark: Mark {
                 exclude: terms.exclude,
                 conflation_key: terms.conflation_key.map(Arc::from),
@@ -250,17 +265,16 @@ impl Broker {
     fn append(
         &self,
         channel: &ChannelName,
-        publisher: Option<&UserId>,
+        publisher: Publisher<'_>,
         message: &Message,
         mut given: Given,
     ) -> Result<Published, PublishError> {
         refuse_reserved(message)?;
         self.check_size(message)?;
-        let mut draft = Draft::new(publisher.map(UserId::as_str), message);
+        let mut draft = Draft::new(publisher.shown.map(UserId::as_str), message);
+        given.payer = publisher.tenancy.map(|tenancy| tenancy.account.payer());
         loop {
-            let found = self
-                .channel(channel)
-                .map_err(|TooManyChannels { max }| PublishError::TooManyChannels { max })?;
+            let found = self.channel(channel, publisher.tenancy)?;
             match found.publish(self.present(), draft, given, &self.inner.closed) {
                 Ok(Accepted {
                     position,
@@ -278,6 +292,10 @@ impl Broker {
                 Err(Refused::Evicted(back)) => (draft, given) = *back,
                 Err(Refused::Closed) => return Err(PublishError::Closed),
                 Err(Refused::KeyReused) => return Err(PublishError::KeyReused),
+                Err(Refused::Overloaded) => return Err(PublishError::Overloaded),
+                Err(Refused::MemoryQuota { max }) => {
+                    return Err(PublishError::MemoryQuota { max });
+                }
             }
         }
     }

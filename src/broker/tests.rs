@@ -12,6 +12,7 @@ use crate::wire::{Code, Epoch, Message, UserId};
 
 mod audience;
 mod listening;
+mod quota;
 mod simulation;
 
 fn name(text: &str) -> ChannelName {
@@ -225,7 +226,7 @@ fn bounds_refuse_with_a_code() {
     assert_eq!(refused.code(), Code::TOO_MANY_CHANNELS);
     assert_eq!(
         broker.subscribe(&name("b")).unwrap_err(),
-        TooManyChannels { max: 1 }
+        NoRoom::TooManyChannels { max: 1 }
     );
     assert_eq!(broker.stats().channels, 1);
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Server, ServerError,
     certificates::{CertificateFiles, Certificates},
-    tcp,
+    memory, tcp,
     worker::{self, Workers},
 };
 #[cfg(feature = "web")]
@@ -47,8 +47,24 @@ pub struct Limits {
     /// Bytes of one message (PROTOCOL §3.4). Default 64 KiB. Above: `message_too_large`; 64 KiB further up the frame closes
     /// the connection with `frame_too_large`.
     pub message: usize,
-    /// Channels. Default 1,000,000. Above: `too_many_channels`.
+    /// Channels. Default 1,000,000. Above: `too_many_channels`. A tenth of them, rounded up where the limit is above 1, is reserved for
+    /// the server: for automatic subscriptions, the HTTP API and user code.
     pub channels: usize,
+    /// Channels that one session has created, by subscribing or publishing, and that are still there. Default 10,000. Above:
+    /// `too_many_channels`.
+    pub session_channels: usize,
+    /// The same for all sessions of one user. Default 20,000. Above: `too_many_channels`.
+    pub user_channels: usize,
+    /// Bytes of memory for channels, publications, deduplication keys, presence and sessions, as estimated. At the limit nothing grows:
+    /// a publication makes room by trimming its own channel, and is refused with `overloaded` where that does not do; new channels and
+    /// sessions are refused with `overloaded`. From seven eighths on, the largest logs are trimmed every 5 s. The last sixteenth is for
+    /// the server's own channels and publications. Default `None`: half of the smallest of the machine's memory, the limits of this
+    /// process's control groups, and its limits of address space and data.
+    pub memory: Option<usize>,
+    /// Bytes of memory of what one user published and that is still retained; of what one session did where it has no user. At the limit
+    /// a publication makes room by trimming older ones of the same user from its channel, and is refused with `overloaded` where that
+    /// does not do. Default `None`: 128 MiB, and a quarter of `memory` at most.
+    pub user_memory: Option<usize>,
     /// Handshakes in flight above which a client must first prove its address, by a QUIC Retry. Default 256.
     pub soft_handshakes: usize,
     /// Handshakes in flight, over UDP and over each TCP port. Default 1024. At the limit a newcomer takes the place of the oldest one
@@ -66,11 +82,18 @@ impl Default for Limits {
             subscriptions: 512,
             message: 64 * 1024,
             channels: 1_000_000,
+            session_channels: 10_000,
+            user_channels: 20_000,
+            memory: None,
+            user_memory: None,
             soft_handshakes: 256,
             hard_handshakes: 1024,
         }
     }
 }
+
+/// Default of [`Limits::user_memory`], unless that is more than a quarter of the memory.
+const DEFAULT_USER_MEMORY: usize = 128 << 20;
 
 /// What a frame may have beyond the message in it: channel, content type, and room for a message slightly above its limit to
 /// be answered instead of closing the connection.
@@ -362,8 +385,14 @@ impl Builder {
             }),
             None => None,
         };
+        let memory = self.limits.memory.unwrap_or_else(memory::default_limit);
+        let user_memory = self.limits.user_memory;
         let broker = Broker::new(broker::Config {
             max_channels: self.limits.channels,
+            session_channels: self.limits.session_channels,
+            user_channels: self.limits.user_channels,
+            memory,
+            user_memory: user_memory.unwrap_or_else(|| DEFAULT_USER_MEMORY.min(memory / 4)),
             max_message: self.limits.message,
             idle: self.channel_idle,
             retention: retained(self.rules.clone(), self.retention),

@@ -15,6 +15,7 @@ mod heartbeat;
 mod host;
 #[cfg(feature = "http")]
 pub mod http;
+mod memory;
 mod tcp;
 mod worker;
 

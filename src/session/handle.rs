@@ -180,8 +180,15 @@ impl Session {
         channel: &ChannelName,
         stream: &ChannelName,
     ) -> Result<Position, SubscribeError> {
-        subscribe::read(&self.inner, Source::ENDPOINT, stream, channel, Start::Head)
-            .map(|(_, position)| position)
+        subscribe::read(
+            &self.inner,
+            Source::ENDPOINT,
+            stream,
+            channel,
+            Start::Head,
+            None,
+        )
+        .map(|(_, position)| position)
     }
 
     /// Forwards what `transform` makes of each publication of a channel onto a stream of this client; `None` leaves one out. The
@@ -196,10 +203,7 @@ impl Session {
         stream: &ChannelName,
         mut transform: impl FnMut(&Publication) -> Option<Message> + Send + 'static,
     ) -> Result<(), SubscribeError> {
-        let mut source = self
-            .broker()
-            .subscribe(channel)
-            .map_err(|_| SubscribeError::TooManyChannels)?;
+        let mut source = self.broker().subscribe(channel)?;
         let poster = self.open_stream(stream, Until::End)?;
         let home = Arc::clone(&self.inner.home);
         self.spawn(async move {

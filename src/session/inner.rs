@@ -8,9 +8,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{Close, Context, Home, writers::Writers};
 use crate::{
     auth::{Grant, Request},
+    broker::Tenancy,
     transport::{Connection, Source},
     wire::{ChannelName, Code, UserId},
 };
+
+/// Features that both sides know.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Features {
+    pub(super) lanes: bool,
+    pub(super) datagrams: bool,
+}
 
 pub(super) struct Inner {
     pub(super) id: u64,
@@ -27,6 +35,8 @@ pub(super) struct Inner {
     pub(super) request: Option<Box<Request>>,
     /// The client takes publications as datagrams (PROTOCOL §5.6).
     pub(super) datagrams: bool,
+    /// The session's quotas, and its part of the memory.
+    pub(super) tenancy: Tenancy,
     /// Every task of the session but its own.
     pub(super) tasks: TaskTracker,
     pub(super) writers: Arc<Writers>,
@@ -48,9 +58,10 @@ impl Inner {
         grant: Grant,
         client: String,
         request: Option<Box<Request>>,
-        lanes: bool,
-        datagrams: bool,
+        features: Features,
+        tenancy: Tenancy,
     ) -> Self {
+        let Features { lanes, datagrams } = features;
         let max = context.config.limits.subscriptions;
         let writers = Arc::new(Writers::new(connection.prompt(), max, lanes));
         let source: Arc<dyn Source> = Arc::clone(&writers) as _;
@@ -66,6 +77,7 @@ impl Inner {
             client,
             request,
             datagrams,
+            tenancy,
             tasks: TaskTracker::new(),
             writers,
             ended: CancellationToken::new(),

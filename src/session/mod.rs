@@ -55,7 +55,7 @@ pub use roster::{Revocation, Sessions, TooManyRevocations};
 pub use subscribe::SubscribeError;
 
 use control::Control;
-use inner::Inner;
+use inner::{Features, Inner};
 
 /// What every session of a server shares.
 pub(crate) struct Context {
@@ -259,6 +259,10 @@ async fn open(
     let lanes = hello.features.iter().any(|known| known == LANES);
     let datagrams =
         hello.features.iter().any(|known| known == FEATURE) && connection.takes_datagrams();
+    let tenancy = context
+        .broker
+        .open_tenancy(grant.user.as_ref())
+        .map_err(|error| Close::new(error.code(), error.to_string()))?;
     let session = Session::new(Inner::new(
         connection.clone(),
         Arc::clone(context),
@@ -266,8 +270,8 @@ async fn open(
         grant,
         hello.client,
         request,
-        lanes,
-        datagrams,
+        Features { lanes, datagrams },
+        tenancy,
     ));
     // Also where this is cut off before `Welcome`.
     let cut_off = EndOnDrop(Arc::clone(session.inner()));

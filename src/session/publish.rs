@@ -2,24 +2,28 @@
 
 use super::{control::Refusal, inner::Inner};
 use crate::{
-    broker::{PublishError, Terms},
+    broker::{PublishError, Publisher, Terms},
     wire::{
-        ChannelName, Code, Message, UserId,
+        ChannelName, Code, Message,
         frame::{Frame, Level, Publish, PublishOnce, PublishWith, Published, PublishedOnce},
     },
 };
 
 pub(super) fn publish(inner: &Inner, publish: Publish) -> Result<Frame, Refusal> {
     let channel = permitted(inner, &publish.channel)?;
-    let (publisher, owner) = (shown(inner, &channel), inner.user.as_ref());
-    let (session, message) = (Some(inner.id), &publish.message);
-    let broker = &inner.context.broker;
-    let published = broker
-        .publish_from(session, &channel, publisher, owner, message, Terms::new())
-        .map(|published| published.position);
+    let published = inner
+        .context
+        .broker
+        .publish_as(
+            &channel,
+            publisher(inner, &channel),
+            &publish.message,
+            Terms::new(),
+        )
+        .map_err(refusal)?;
     Ok(Published {
         request: publish.request,
-        position: published.map_err(refusal)?,
+        position: published.position,
         level: Level::MEMORY,
     }
     .into())
@@ -48,10 +52,9 @@ fn on_terms(
     message: &Message,
 ) -> Result<Frame, Refusal> {
     let channel = permitted(inner, channel)?;
-    let (publisher, owner) = (shown(inner, &channel), inner.user.as_ref());
     let broker = &inner.context.broker;
     let published = broker
-        .publish_from(Some(inner.id), &channel, publisher, owner, message, terms)
+        .publish_as(&channel, publisher(inner, &channel), message, terms)
         .map_err(refusal)?;
     Ok(PublishedOnce {
         request,
@@ -62,12 +65,14 @@ fn on_terms(
     .into())
 }
 
-/// Whom subscribers are told as the publisher.
-fn shown<'a>(inner: &'a Inner, channel: &ChannelName) -> Option<&'a UserId> {
-    inner
-        .user
-        .as_ref()
-        .filter(|_| !inner.context.rules.hides_publisher(channel))
+fn publisher<'a>(inner: &'a Inner, channel: &ChannelName) -> Publisher<'a> {
+    let owner = inner.user.as_ref();
+    Publisher {
+        shown: owner.filter(|_| !inner.context.rules.hides_publisher(channel)),
+        user: owner,
+        session: Some(inner.id),
+        tenancy: Some(&inner.tenancy),
+    }
 }
 
 fn permitted(inner: &Inner, channel: &str) -> Result<ChannelName, Refusal> {

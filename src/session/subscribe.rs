@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     auth::Delivery,
-    broker::{Due, Reader},
+    broker::{Due, NoRoom, Reader, Tenancy},
     transport::OpenError,
     wire::{
         ChannelName, Code, Position, Start,
@@ -35,9 +35,9 @@ pub enum SubscribeError {
     /// The client permits no further stream, and knows no lanes (PROTOCOL §5.7) or permits none for one, either.
     #[error("the client permits no further stream from the server")]
     NoStreamLeft,
-    /// The server has as many channels as it may have.
-    #[error("the server has no room for another channel now")]
-    TooManyChannels,
+    /// The channel is new, and there is no room for it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The server is shutting down.
     #[error("the server is shutting down")]
     GoingAway,
@@ -54,7 +54,7 @@ impl SubscribeError {
             Self::AlreadySubscribed(_) => Code::ALREADY_SUBSCRIBED,
             Self::TooManySubscriptions(_) => Code::TOO_MANY_SUBSCRIPTIONS,
             Self::NoStreamLeft => Code::NO_STREAM_LEFT,
-            Self::TooManyChannels => Code::TOO_MANY_CHANNELS,
+            Self::NoRoom(error) => error.code(),
             Self::GoingAway => Code::GOING_AWAY,
             Self::Closed => Code::ENDED,
         }
@@ -77,7 +77,8 @@ pub(super) fn request(
     if matches!(start, Start::Latest(_)) {
         history::permit(inner, &channel)?;
     }
-    let made = read(inner, Source::CHANNEL, &channel, &channel, start)
+    let tenancy = Some(&inner.tenancy);
+    let made = read(inner, Source::CHANNEL, &channel, &channel, start, tenancy)
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     // Its grant may have become another meanwhile, and what that ended did not know of this one.
     if !inner.may_subscribe(&channel) {
@@ -97,7 +98,7 @@ pub(super) fn subscribe(
     inner: &Arc<Inner>,
     channel: &ChannelName,
 ) -> Result<(u64, Position), SubscribeError> {
-    let made = read(inner, Source::CHANNEL, channel, channel, Start::Head);
+    let made = read(inner, Source::CHANNEL, channel, channel, Start::Head, None);
     if matches!(made, Ok(_) | Err(SubscribeError::AlreadySubscribed(_))) {
         inner.give(channel);
     }
@@ -109,24 +110,24 @@ pub(super) fn by_rule(
     inner: &Arc<Inner>,
     channel: &ChannelName,
 ) -> Result<(u64, Position), SubscribeError> {
-    read(inner, Source::CHANNEL, channel, channel, Start::Head)
+    read(inner, Source::CHANNEL, channel, channel, Start::Head, None)
 }
 
-/// Brings a channel onto a stream.
+/// Brings a channel onto a stream. Where it is new, it is created for `tenancy`, or for the server.
 pub(super) fn read(
     inner: &Arc<Inner>,
     source: Source,
     name: &ChannelName,
     channel: &ChannelName,
     start: Start,
+    tenancy: Option<&Tenancy>,
 ) -> Result<(u64, Position), SubscribeError> {
     let delivery = datagram::delivery(inner, channel);
     let start = datagram::start(inner, channel, start);
     open(inner, source, name, Until::Head, delivery, |due, key| {
         let broker = &inner.context.broker;
         let reader = broker
-            .read(channel, &inner.home.audience, due, key, start)
-            .map_err(|_| SubscribeError::TooManyChannels)?
+            .read(channel, tenancy, &inner.home.audience, due, key, start)?
             .of_session(inner.id);
         let reader = if source == Source::CHANNEL {
             broker.attended(reader, inner.id, inner.user.as_ref())

@@ -76,7 +76,7 @@ codes! {
     204 REVOKED "revoked" "The server has taken the credentials back."
     300 OVERLOADED "overloaded" "The server has no room for this now."
     301 TOO_MANY_SESSIONS "too_many_sessions" "The server has as many sessions as it may have, in all or of this user or address."
-    302 TOO_MANY_CHANNELS "too_many_channels" "The server has as many channels as it may have."
+    302 TOO_MANY_CHANNELS "too_many_channels" "The server, this session or its user has as many channels as it may have."
     303 HELLO_TIMEOUT "hello_timeout" "No complete Hello in time."
     304 LAGGED "lagged" "The reader was too slow for a channel whose subscriptions then end."
     400 INTERNAL "internal" "The server failed."

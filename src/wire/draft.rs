@@ -28,6 +28,11 @@ impl Draft {
         Self(out)
     }
 
+    /// Bytes of the frame but for its head, offset and time.
+    pub(crate) const fn size(&self) -> usize {
+        self.0.len() - HEADROOM
+    }
+
     /// The frame, ready for every subscriber.
     pub(crate) fn seal(self, offset: Offset, time: Timestamp) -> Bytes {
         let (mut first, mut second) = ([0; 9], [0; 9]);

@@ -16,7 +16,7 @@ fn at(uptime: u64) -> Now {
 }
 
 fn append(log: &mut Log, uptime: u64, size: usize) -> Offset {
-    log.append(at(uptime), Mark::default(), |offset, _| {
+    log.append(at(uptime), Mark::default(), None, |offset, _| {
         Bytes::from(vec![offset as u8; size])
     })
 }
@@ -270,9 +270,9 @@ fn time_does_not_run_backwards() {
     let mut log = log(10, 1000, 1000);
     let now = |time| Now { time, uptime: 0 };
     let seal = |_, _| Bytes::from_static(b"x");
-    log.append(now(50), Mark::default(), seal);
+    log.append(now(50), Mark::default(), None, seal);
     let mut seen = 0;
-    log.append(now(20), Mark::default(), |_, time| {
+    log.append(now(20), Mark::default(), None, |_, time| {
         seen = time;
         Bytes::from_static(b"x")
     });

@@ -23,7 +23,7 @@ fn broker() -> (Broker, ChannelName) {
 
 fn enter(broker: &Broker, channel: &ChannelName, session: u64) -> Reader {
     let due: Arc<dyn Due> = Arc::new(Nobody);
-    let reader = broker.read(channel, &Audience::new(), &due, 0, Start::Head);
+    let reader = broker.read(channel, None, &Audience::new(), &due, 0, Start::Head);
     broker.attended(reader.unwrap(), session, None)
 }
 

@@ -51,7 +51,7 @@ fn sit(broker: &Broker, channel: &str, audience: &Audience) -> (Arc<Told>, Reade
     let told = Arc::new(Told::default());
     let due = Arc::clone(&told) as Arc<dyn Due>;
     let reader = broker
-        .read(&name(channel), audience, &due, 0, Start::Head)
+        .read(&name(channel), None, audience, &due, 0, Start::Head)
         .unwrap();
     (told, reader)
 }
@@ -66,7 +66,7 @@ fn read(reader: &mut Reader) -> usize {
 }
 
 fn sections(broker: &Broker, channel: &str) -> usize {
-    let channel = broker.channel(&name(channel)).unwrap();
+    let channel = broker.channel(&name(channel), None).unwrap();
     format!("{channel:?}").matches("Section {").count()
 }
 

@@ -8,6 +8,20 @@ fn pattern(text: &str) -> Pattern {
 }
 
 /// A closure that notes channel and text, and where it notes them.
+/// A publisher of a session, or of none.
+fn by<'a>(
+    session: Option<u64>,
+    shown: Option<&'a UserId>,
+    user: Option<&'a UserId>,
+) -> Publisher<'a> {
+    Publisher {
+        shown,
+        user,
+        session,
+        tenancy: None,
+    }
+}
+
 #[allow(clippy::type_complexity, reason = "a pair, used at once")]
 fn notes() -> (
     impl Fn(Received) + Send + Sync + 'static,
@@ -102,11 +116,11 @@ fn a_listener_is_told_who_published_though_subscribers_are_not() {
     let (ann, message) = (UserId::parse("ann").unwrap(), Message::text("x"));
     let channel = name("a");
     let terms = Terms::new;
-    let hidden = broker.publish_from(Some(7), &channel, None, Some(&ann), &message, terms());
+    let hidden = broker.publish_as(&channel, by(Some(7), None, Some(&ann)), &message, terms());
     hidden.unwrap();
     broker.publish(&channel, Some(&ann), &message).unwrap();
     broker.post(&channel, message.clone()).unwrap();
-    let anonymous = broker.publish_from(Some(8), &channel, None, None, &message, terms());
+    let anonymous = broker.publish_as(&channel, by(Some(8), None, None), &message, terms());
     anonymous.unwrap();
     let who = |received: &Received| {
         let publication = received.publication().unwrap();
@@ -240,7 +254,7 @@ fn origins_are_kept_no_longer_than_their_publications() {
     for session in 0..1000 {
         let message = Message::text("x");
         let from = Some(session);
-        let published = broker.publish_from(from, &channel, None, None, &message, Terms::new());
+        let published = broker.publish_as(&channel, by(from, None, None), &message, Terms::new());
         published.unwrap();
     }
     let found = broker.inner.hub.find(&channel).unwrap();

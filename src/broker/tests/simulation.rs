@@ -267,4 +267,6 @@ planted_bugs_are_caught! {
     what_is_too_old_for_its_reader_is_caught: TooOldGiven;
     a_recovery_over_a_restart_is_caught: RecoveredOverRestart;
     an_epoch_that_survives_a_restart_is_caught: EpochOverRestart;
+    memory_that_is_not_given_back_is_caught: MemoryLeaked;
+    publications_that_are_not_counted_are_caught: MemoryUncounted;
 }

@@ -293,6 +293,10 @@ fn limits(settings: &Settings, sources: &Sources, problems: &mut Vec<String>) ->
         subscriptions: limits.subscriptions.0,
         message: limits.message.size(),
         channels: limits.channels.size(),
+        session_channels: limits.session_channels.size(),
+        user_channels: limits.user_channels.size(),
+        memory: limits.memory.map(|bytes| bytes.size()),
+        user_memory: limits.user_memory.map(|bytes| bytes.size()),
         soft_handshakes: limits.soft_handshakes.size(),
         hard_handshakes: limits.hard_handshakes.size(),
     }

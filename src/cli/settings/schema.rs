@@ -78,6 +78,11 @@ pub(super) struct Limits {
     pub(super) subscriptions: Count,
     pub(super) message: Count,
     pub(super) channels: Count,
+    pub(super) session_channels: Count,
+    pub(super) user_channels: Count,
+    /// In bytes; what is `None` depends on the machine.
+    pub(super) memory: Option<Count>,
+    pub(super) user_memory: Option<Count>,
     pub(super) soft_handshakes: Count,
     pub(super) hard_handshakes: Count,
 }
@@ -173,6 +178,10 @@ impl Default for Limits {
             subscriptions: Count(limits.subscriptions),
             message: Count(limits.message as u64),
             channels: Count(limits.channels as u64),
+            session_channels: Count(limits.session_channels as u64),
+            user_channels: Count(limits.user_channels as u64),
+            memory: None,
+            user_memory: None,
             soft_handshakes: Count(limits.soft_handshakes as u64),
             hard_handshakes: Count(limits.hard_handshakes as u64),
         }
@@ -374,6 +383,8 @@ impl Settings {
             limits: Limits {
                 sessions_per_user: count,
                 sessions_per_address: count,
+                memory: count,
+                user_memory: count,
                 ..Limits::default()
             },
             rules: Some(vec![Rule {

@@ -222,6 +222,7 @@ impl<T: Shape> IntoResponses for ChannelErrors<T> {
 fn publishing() -> impl Iterator<Item = Rejection> {
     [
         Rejection::Publish(PublishError::TooManyChannels { max: 1_000_000 }),
+        Rejection::Publish(PublishError::Overloaded),
         Rejection::Publish(PublishError::Closed),
         Rejection::Publish(PublishError::InvalidKey {
             length: 129,

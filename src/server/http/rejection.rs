@@ -119,7 +119,13 @@ impl Rejection {
             Self::BodyTooLarge { .. } | Self::Publish(PublishError::TooLarge { .. }) => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
-            Self::Publish(PublishError::TooManyChannels { .. } | PublishError::Closed)
+            Self::Publish(
+                PublishError::TooManyChannels { .. }
+                | PublishError::ChannelQuota { .. }
+                | PublishError::MemoryQuota { .. }
+                | PublishError::Overloaded
+                | PublishError::Closed,
+            )
             | Self::Revocations(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound { .. } | Self::NoPresence => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,

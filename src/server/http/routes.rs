@@ -32,7 +32,7 @@ use super::{
 use crate::server::{heartbeat::Heartbeats, host};
 use crate::{
     auth::Rules,
-    broker::{self, Broker, Terms},
+    broker::{self, Broker, Publisher, Terms},
     session::Sessions,
     transport::peer_log::{Throttle, throttled},
     wire::{ChannelName, Message, UserId, message},
@@ -319,9 +319,13 @@ pub(super) async fn publish(
     let shown = user
         .as_ref()
         .filter(|_| !api.rules.hides_publisher(&channel));
-    let published = api
-        .broker
-        .publish_as(&channel, shown, user.as_ref(), &message, terms);
+    let publisher = Publisher {
+        shown,
+        user: user.as_ref(),
+        session: None,
+        tenancy: None,
+    };
+    let published = api.broker.publish_as(&channel, publisher, &message, terms);
     let published = published.map_err(Rejection::Publish)?;
     Ok(Published::new(&channel, published, key.as_deref()))
 }

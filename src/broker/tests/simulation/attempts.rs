@@ -123,6 +123,10 @@ impl Keys {
         self.order.push_back((now, Self::name(once)));
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Whether any is left.
     pub(super) fn expire(&mut self, now: u64) -> bool {
         while let Some((time, _)) = self.order.front()

@@ -44,7 +44,7 @@ impl Driver {
                 let bell = self.stage.bell(self.plan.names);
                 let reader = self
                     .broker
-                    .read(&channel, &audience, &bell, self.key(), start);
+                    .read(&channel, None, &audience, &bell, self.key(), start);
                 reader.map(|reader| {
                     Hand::Reader(match habit {
                         Habit::Fresh(age) => {

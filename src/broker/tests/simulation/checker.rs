@@ -313,7 +313,9 @@ impl Checker {
                 return true;
             }
             log.trim(now);
-            if log.keys.expire(now) {
+            let keys = log.keys.expire(now);
+            log.largest = log.memory();
+            if keys {
                 log.idle_since = None;
                 return true;
             }
@@ -370,6 +372,20 @@ impl Checker {
         }
         if stats.subscriptions != subscriptions {
             return broken(Kind::ReaderCount, format!("{stats:?}, not {subscriptions}"));
+        }
+        // Reports are rounded up, by an eighth and a step at most, and down to half before they are corrected.
+        let hub = self
+            .logs
+            .range(..Key::Private(0))
+            .map(|(_, log)| log.memory());
+        let least = hub.sum::<usize>();
+        let logs = self.logs.values();
+        let most = logs
+            .map(|log| log.memory().max(log.largest) * 9 / 8 + 2 * 1024)
+            .sum();
+        if !(least..=most).contains(&stats.memory) {
+            let memory = stats.memory;
+            return broken(Kind::Memory, format!("{memory}, not {least} to {most}"));
         }
         let (publications, lagged, skipped) = self.before;
         let counted = (

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::super::super::Retention;
+use super::super::super::{
+    Retention,
+    quota::{CHANNEL, KEY, PUBLICATION},
+};
 use super::{
     attempts::Keys,
     event::{ReaderId, Seen},
@@ -20,6 +23,8 @@ pub(super) struct Log {
     /// When a sweep first found nobody, since the last publication or arrival.
     pub(super) idle_since: Option<u64>,
     pub(super) keys: Keys,
+    /// Most memory since the last sweep.
+    pub(super) largest: usize,
     /// Its poster is gone.
     pub(super) closed: bool,
     retention: Retention,
@@ -44,6 +49,7 @@ impl Log {
             epoch,
             readers: BTreeSet::new(),
             idle_since: None,
+            largest: 0,
             closed: false,
             retention,
             entries: Vec::new(),
@@ -103,6 +109,7 @@ impl Log {
             end,
         });
         self.trim(at);
+        self.largest = self.largest.max(self.memory());
     }
 
     /// From now on the log begins with the oldest publication from which all fits, or with the newest, which only its age takes away.
@@ -141,6 +148,12 @@ impl Log {
     /// Bytes of frames that are held.
     pub(super) fn bytes(&self) -> usize {
         self.size(self.first, self.head())
+    }
+
+    /// What the broker should estimate.
+    pub(super) fn memory(&self) -> usize {
+        let entries = (self.head() + 1 - self.first) as usize;
+        CHANNEL + self.bytes() + entries * PUBLICATION + self.keys.len() * KEY
     }
 
     /// Bytes of the frames with these offsets, both ends included.

@@ -86,6 +86,10 @@ pub(super) enum Bug {
     RecoveredOverRestart,
     /// The epoch of a broker that is gone comes back.
     EpochOverRestart,
+    /// Memory of channels that are gone is not given back.
+    MemoryLeaked,
+    /// Publications are not counted.
+    MemoryUncounted,
 }
 
 impl Bug {
@@ -146,6 +150,7 @@ impl Bug {
             Self::TooOldGiven => &[Kind::TooOld, Kind::SkippedWrongly],
             Self::RecoveredOverRestart => &[Kind::RecoveredFalsely],
             Self::EpochOverRestart => &[Kind::OldEpoch],
+            Self::MemoryLeaked | Self::MemoryUncounted => &[Kind::Memory],
             Self::RecoveredFalsely => &[Kind::RecoveredFalsely],
             Self::RecoveryDenied => &[Kind::RecoveryDenied],
         }
@@ -271,6 +276,14 @@ impl Planted {
                     return false;
                 };
                 *event = Event::Ended { reader };
+            }
+            (Bug::MemoryLeaked, Event::Counted(stats))
+                if stats.channels == 0 && stats.memory == 0 =>
+            {
+                stats.memory = 3 * 1024;
+            }
+            (Bug::MemoryUncounted, Event::Counted(stats)) if stats.memory > 64 * 1024 => {
+                stats.memory = stats.channels * 1024;
             }
             (Bug::WakeupMissed, event @ Event::Woken { .. }) => *event = Event::Nothing,
             (

@@ -116,6 +116,7 @@ impl Stage {
                 drawn.lock().drawn = Some(epoch);
                 epoch
             }),
+            ..Config::default()
         };
         if let Some(bug) = bug {
             bug.misconfigure(&mut config);

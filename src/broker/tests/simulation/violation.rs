@@ -72,6 +72,8 @@ pub(super) enum Kind {
     EvictedEarly,
     /// The broker counts other readers than there are.
     ReaderCount,
+    /// The broker's estimate of its memory is far from what it holds.
+    Memory,
     /// The broker's head or one of its other numbers is wrong.
     Count,
 }

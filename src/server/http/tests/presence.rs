@@ -46,7 +46,7 @@ async fn who_is_there_is_read_and_what_changed_stands_in_the_history() {
         let audience = Audience::new();
         let reader = server
             .broker
-            .read(&channel, &audience, &due, 0, Start::Head)
+            .read(&channel, None, &audience, &due, 0, Start::Head)
             .unwrap();
         let user = "42".parse().unwrap();
         server.broker.attended(reader, session, Some(&user))
