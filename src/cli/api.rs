@@ -85,7 +85,7 @@ impl Arguments {
         let base = parse(&url)?;
         let (from, key) = match (self.api_key_file, context.var("TIDINGS_API_KEY")) {
             (Some(path), _) => (path.display().to_string(), read_key(&path)?),
-            (None, Some(key)) => ("TIDINGS_API_KEY".to_owned(), key.to_owned()),
+            (None, Some(key)) => ("TIDINGS_API_KEY".to_owned(), key.trim().to_owned()),
             // A key is shown to its own server and to no other.
             (None, None)
                 if noted.is_some_and(|noted| parse(&noted).is_ok_and(|noted| noted == base)) =>

@@ -87,7 +87,7 @@ pub(super) fn load(
     let variables: BTreeMap<_, _> = env.iter().filter(|(_, value)| !value.is_empty()).collect();
     for (name, value) in variables {
         if name == API_KEY {
-            api_key = Some(value.clone());
+            api_key = Some(value.trim().to_owned());
             table
                 .entry("http")
                 .or_insert_with(|| Value::Table(Table::new()));

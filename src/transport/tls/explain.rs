@@ -231,6 +231,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "server")]
     fn damaged_der_is_no_name() {
         let mut der = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])
             .unwrap()

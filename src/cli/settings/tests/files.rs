@@ -52,6 +52,13 @@ fn every_key_that_names_a_file_is_rebased() {
 }
 
 #[test]
+fn white_space_around_the_api_key_of_the_environment_does_not_matter() {
+    let variables = [("TIDINGS_HTTP__API_KEY", " 0123456789abcdef\r\n")];
+    let loaded = load("", &variables).unwrap();
+    assert_eq!(loaded.api_key.as_deref(), Some("0123456789abcdef"));
+}
+
+#[test]
 fn file_with_a_byte_order_mark_is_read_and_one_in_utf_16_is_named() {
     let text = "listen = \"127.0.0.1:2\"\r\n";
     let marked = load(&format!("\u{feff}{text}"), &[]).unwrap().settings;
