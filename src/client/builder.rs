@@ -165,8 +165,8 @@ impl Builder {
         self
     }
 
-    /// Silence after which the client sends a PING. Default 10 s; at least 1 ms. It has to stay below the server's idle timeout (30 s unless
-    /// it is configured), and it is what a client that only reads needs to notice that its server was killed and started again; where its
+    /// Silence after which the client sends a PING. Default and maximum 10 s; at least 1 ms. A third of the server's idle timeout replaces it
+    /// where that is less (30 s unless it is configured). It is what a client that only reads needs to notice that its server was killed and started again; where its
     /// connection was busy, it asks after a silence of a second or two by itself.
     pub fn keep_alive(mut self, silence: Duration) -> Self {
         self.keep_alive = silence.max(Duration::from_millis(1));

@@ -1,6 +1,7 @@
 //! From an address to `Welcome` (PROTOCOL §4.1, §4.2).
 
 use std::{
+    pin::pin,
     sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -10,7 +11,7 @@ use tokio::time::{timeout, timeout_at};
 use super::{
     ClientError, Welcomed,
     builder::Settings,
-    link::Link,
+    link::{Link, pulse::Pulse},
     paths::Paths,
     token::{self, Token},
 };
@@ -39,7 +40,26 @@ impl Link {
         };
         let left = end.saturating_duration_since(tokio::time::Instant::now());
         let connection = dialer.dial(left).await?;
-        match timeout_at(end, greet(connection.clone(), token, settings)).await {
+        // Authentication may take longer than the server's idle timeout.
+        let mut pulse = Pulse::new(&connection, dialer.keep_alive());
+        let mut greeting = pin!(greet(connection.clone(), token, settings));
+        let greeted = timeout_at(end, async {
+            loop {
+                tokio::select! {
+                    done = &mut greeting => return done,
+                    () = pulse.due() => {
+                        connection.send_filler(0);
+                    }
+                }
+            }
+        });
+        let greeted = greeted.await.map(|greeted| {
+            let (mut link, welcomed) = greeted?;
+            pulse.bound(welcomed.idle_timeout, dialer.keep_alive());
+            link.set_pulse(pulse);
+            Ok((link, welcomed))
+        });
+        match greeted {
             Ok(done) => done,
             Err(_) => {
                 connection.close(Code::CLOSED, "no Welcome in time");

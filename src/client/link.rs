@@ -1,6 +1,7 @@
 //! One connection after `Welcome`: requests and answers, and the streams that the server opens.
 
 mod answers;
+pub(super) mod pulse;
 mod watch;
 
 use std::{
@@ -17,6 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use pulse::Pulse;
 use watch::Watch;
 
 use super::{
@@ -29,7 +31,7 @@ use super::{
     registry::{Key, Registry},
 };
 use crate::{
-    transport::{Closed, Connection, FrameError, FrameReader, SendStream},
+    transport::{Closed, Connection, FrameError, FrameReader, SendStream, Transport},
     wire::{
         Attendance, ChannelName, Code, DecodeError, History, Position, Retry, Start, Timestamp,
         frame::{
@@ -46,6 +48,8 @@ const MAX_PAGE: u64 = 256;
 const CUT: Duration = Duration::from_secs(1);
 /// Most subscriptions that the server was told to end and has said nothing of.
 const MAX_UNANSWERED: usize = 65_536;
+/// Bytes that are sent to a server that fell silent: enough for a whole datagram of it (RFC 9000 §8.1), and not above the least datagram.
+const FILLER: usize = 1000;
 /// Bytes of requests that wait to be written; above it no further request is taken.
 const OUTGOING: usize = 256 * 1024;
 
@@ -69,6 +73,7 @@ pub(super) struct Link {
     pub(super) expires: tokio::sync::watch::Sender<Option<SystemTime>>,
     arrivals: Arrivals,
     watch: Watch,
+    pulse: Pulse,
     /// Requests of this client's own accord that are not answered yet.
     unanswered: usize,
     later: FuturesUnordered<BoxFuture<'static, Later>>,
@@ -139,8 +144,17 @@ impl Link {
             expires: tokio::sync::watch::Sender::new(None),
             arrivals: Arrivals::new(max_frame),
             watch: Watch::default(),
+            pulse: Pulse::default(),
             unanswered: 0,
             later: FuturesUnordered::new(),
+        }
+    }
+
+    /// How signs of life are sent from now on.
+    pub(super) fn set_pulse(&mut self, pulse: Pulse) {
+        // A WebSocket asks for signs of life itself.
+        if self.connection.transport() != Transport::WebSocket {
+            self.pulse = pulse;
         }
     }
 
@@ -192,7 +206,12 @@ impl Link {
                     }
                     self.sync(registry);
                 },
+                () = self.pulse.due() => if !self.connection.send_filler(0) {
+                    self.request(Pending::Nobody, |request| Ping { request }.into());
+                },
                 () = self.watch.silence(&self.connection) => {
+                    // After a change of address the server may send three times what came from the new one, and has much to send.
+                    self.connection.send_filler(FILLER);
                     self.request(Pending::Nobody, |request| Ping { request }.into());
                 },
                 () = registry.changed.notified() => self.sync(registry),

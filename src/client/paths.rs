@@ -39,6 +39,11 @@ impl Paths {
         self.main.target()
     }
 
+    /// Silence after which a connection sends a PING.
+    pub(super) const fn keep_alive(&self) -> Duration {
+        self.main.keep_alive()
+    }
+
     /// Connects within `deadline`; where there is a fallback, over what connects first.
     pub(super) async fn dial(&self, deadline: Duration) -> Result<Connection, DialError> {
         let Some(fallback) = &self.fallback else {

@@ -256,7 +256,10 @@ impl Builder {
         self
     }
 
-    /// Silence after which a connection is given up. Default 30 s.
+    /// Silence of a client after which its connection is given up, whatever is sent to it meanwhile: then its session leaves
+    /// [`Server::sessions`](super::Server::sessions) and its channels with presence, which publish that within 250 ms. Default 30 s; zero is
+    /// no limit. Clients
+    /// send something in each third of it.
     pub const fn idle(mut self, idle: Duration) -> Self {
         self.idle = idle;
         self

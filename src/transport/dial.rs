@@ -1,5 +1,6 @@
 //! The connecting side.
 
+mod idle;
 mod quic;
 mod target;
 mod tcp;
@@ -7,7 +8,6 @@ mod tcp;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use quinn::ClientConfig;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -27,11 +27,13 @@ pub(super) const STREAM_RECEIVE_WINDOW: u32 = 256 * 1024;
 /// Well below the server's idle timeout of 30 s.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 pub(super) const IDLE: Duration = Duration::from_secs(30);
+/// A server that gives up sooner is not sent signs of life more often than every third of this.
+pub(crate) const SHORTEST_IDLE: Duration = Duration::from_millis(300);
 
 /// How packets or bytes get there.
 #[derive(Clone)]
 enum Way {
-    Quic(ClientConfig),
+    Quic(quic::Config),
     /// With TLS, where it is not `ws://`.
     Tcp(Option<TlsConnector>),
 }
@@ -56,6 +58,8 @@ impl Dialer {
         keep_alive: Duration,
         socket: Option<Socket>,
     ) -> Result<Self, DialError> {
+        // This side has an idle timeout, too.
+        let keep_alive = keep_alive.min(IDLE / 3);
         let tls = |error| DialError::Tls(Arc::new(error));
         let way = match target.transport {
             Transport::WebSocket if target.url.scheme() == "ws" => Way::Tcp(None),
@@ -77,6 +81,11 @@ impl Dialer {
             keep_alive,
             socket,
         })
+    }
+
+    /// Silence after which a connection sends a PING.
+    pub(crate) const fn keep_alive(&self) -> Duration {
+        self.keep_alive
     }
 
     pub(crate) const fn target(&self) -> &Target {

@@ -23,7 +23,7 @@ use std::{
     io,
     sync::{Arc, atomic::Ordering},
     task::{Context, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -88,6 +88,8 @@ pub(super) struct Driver {
     wakers: Vec<Waker>,
     /// Nobody is let in any more.
     closing: bool,
+    /// Silence after which a client is given up.
+    idle: Duration,
 }
 
 /// A connection whose handshake has begun.
@@ -103,6 +105,7 @@ impl Driver {
         config: quinn_proto::EndpointConfig,
         server: Arc<ServerConfig>,
         port: Arc<Port>,
+        idle: Duration,
     ) -> io::Result<Self> {
         let socket = Socket::new(socket)?;
         let mut config = config;
@@ -125,6 +128,7 @@ impl Driver {
             out: Vec::new(),
             wakers: Vec::new(),
             closing: false,
+            idle,
         })
     }
 
@@ -167,7 +171,7 @@ impl Driver {
         }
         self.forwarded(orders);
         let mut more = self.receive();
-        self.expire();
+        self.expire(more);
         self.accept();
         self.outbox.flush(&mut self.socket);
         let mut driven = 0;
@@ -237,7 +241,7 @@ impl Driver {
             ecn,
             data,
         } = datagram;
-        let size = data.len();
+        let (size, silent_at) = (data.len(), self.silent_at(now));
         self.out.clear();
         let handled = self
             .endpoint
@@ -245,7 +249,7 @@ impl Driver {
         match handled {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 if let Some(Some(shared)) = self.slots.get(handle.0) {
-                    shared.lock().heard(event, remote, size);
+                    shared.lock().heard(event, remote, size, silent_at);
                     if !shared.queued.swap(true, Ordering::SeqCst) {
                         self.ready.push_back(Arc::clone(shared));
                     }
@@ -274,7 +278,13 @@ impl Driver {
         proto: quinn_proto::Connection,
         paths: Option<Box<Paths>>,
     ) -> Connection {
-        let shared = Shared::new(Arc::clone(&self.port), handle, proto, paths);
+        let shared = Shared::new(
+            Arc::clone(&self.port),
+            handle,
+            proto,
+            paths,
+            self.silent_at(Instant::now()),
+        );
         if self.slots.len() <= handle.0 {
             self.slots.resize(handle.0 + 1, None);
         }
@@ -284,13 +294,27 @@ impl Driver {
         Connection::new(shared)
     }
 
-    fn expire(&mut self) {
+    /// When a client that is heard now has been silent for too long.
+    fn silent_at(&self, now: Instant) -> Instant {
+        now + self.idle
+    }
+
+    /// Looks at connections whose time has come. Where the socket may have more to read, no client is taken for silent.
+    fn expire(&mut self, unread: bool) {
         let now = Instant::now();
         while let Some(index) = self.timers.pop(now) {
             let Some(Some(shared)) = self.slots.get(index) else {
                 continue;
             };
             let mut state = shared.lock();
+            if state.is_silent(now) && !unread {
+                drop(state);
+                self.wakers.extend(shared.time_out());
+                let handle = shared.handle;
+                self.endpoint.handle_event(handle, EndpointEvent::drained());
+                self.forget(handle);
+                continue;
+            }
             match state.timeout() {
                 Some(deadline) if deadline <= now => {
                     state.proto.handle_timeout(now);

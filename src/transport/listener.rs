@@ -234,7 +234,7 @@ impl Binding {
             tcp,
             config,
         } = self;
-        let driver = Driver::new(socket, endpoint, server, port)?;
+        let driver = Driver::new(socket, endpoint, server, port, idle(&config))?;
         let tcp = tcp
             .into_iter()
             .map(tcp::Port::start)
@@ -359,6 +359,16 @@ impl Arrival {
     }
 }
 
+/// The idle timeout. QUIC takes none for unlimited, and so are longer ones.
+fn idle(config: &Config) -> Duration {
+    /// A year.
+    const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+    match config.idle {
+        Duration::ZERO => LONGEST,
+        idle => idle.min(LONGEST),
+    }
+}
+
 fn transport(config: &Config) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
@@ -370,6 +380,6 @@ fn transport(config: &Config) -> TransportConfig {
         .congestion_controller_factory(Arc::new(congestion::Config))
         .datagram_receive_buffer_size(Some(64 * 1024))
         .datagram_send_buffer_size(driver::SEND_BUFFER)
-        .max_idle_timeout(IdleTimeout::try_from(config.idle).ok());
+        .max_idle_timeout(IdleTimeout::try_from(idle(config)).ok());
     transport
 }

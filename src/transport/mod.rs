@@ -235,6 +235,23 @@ impl Connection {
         frames.stream + frames.datagram
     }
 
+    /// Silence after which the server gives up, where it was said in the handshake and this side is to take care of it.
+    pub(crate) fn peer_idle(&self) -> Option<Duration> {
+        match &self.0 {
+            Kind::Client(dialled) => dialled.peer_idle(),
+            #[cfg(feature = "server")]
+            Kind::Quic(_) | Kind::Http3(_) => None,
+            Kind::Mux(_) => None,
+        }
+    }
+
+    /// Sends a datagram with so many bytes that say nothing, which the server passes over (PROTOCOL §5.6); `false` where it takes none.
+    pub(crate) fn send_filler(&self, bytes: usize) -> bool {
+        let filler = Bytes::from(vec![0; bytes]);
+        let session = self.session();
+        session.is_ok_and(|session| session.send_datagram(filler).is_ok())
+    }
+
     /// The next datagram of the peer. One that is none of the session's is passed over. Cancel safe.
     pub(crate) async fn read_datagram(&self) -> Result<Bytes, Closed> {
         if let Kind::Mux(connection) = &self.0 {

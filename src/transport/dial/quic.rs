@@ -16,7 +16,10 @@ use web_transport_quinn::{
     proto::{self, ConnectRequest},
 };
 
-use super::{DialError, Dialer, IDLE, STREAM_RECEIVE_WINDOW, Target};
+use super::{
+    DialError, Dialer, IDLE, STREAM_RECEIVE_WINDOW, Target,
+    idle::{Crypto, PeerIdle},
+};
 use crate::{
     transport::{
         Connection, Kind, Transport,
@@ -37,13 +40,40 @@ pub(in crate::transport) struct Dialled {
     pub(in crate::transport) transport: Transport,
     /// It says when the last packet is out, where it is this connection's alone.
     pub(in crate::transport) endpoint: Option<quinn::Endpoint>,
+    idle: PeerIdle,
+}
+
+impl Dialled {
+    /// Silence after which the server gives up.
+    pub(in crate::transport) fn peer_idle(&self) -> Option<Duration> {
+        self.idle.get().copied()
+    }
+}
+
+/// What the connections of a dialer share.
+#[derive(Clone)]
+pub(super) struct Config {
+    crypto: Arc<QuicClientConfig>,
+    transport: Arc<TransportConfig>,
+}
+
+impl Config {
+    /// For one connection.
+    fn client(&self, idle: &PeerIdle) -> ClientConfig {
+        let mut config = ClientConfig::new(Arc::new(Crypto {
+            config: Arc::clone(&self.crypto),
+            idle: Arc::clone(idle),
+        }));
+        config.transport_config(Arc::clone(&self.transport));
+        config
+    }
 }
 
 impl Dialer {
     pub(super) async fn attempt_quic(
         &self,
         address: SocketAddr,
-        config: &ClientConfig,
+        config: &Config,
     ) -> Result<Connection, DialError> {
         let target = &self.target;
         let fail = |reason: String| DialError::Failed {
@@ -55,8 +85,9 @@ impl Dialer {
             None => bind(address, None),
         };
         let endpoint = endpoint.map_err(|error| fail(format!("no UDP socket: {error}")))?;
+        let idle = PeerIdle::default();
         let connection = endpoint
-            .connect_with(config.clone(), address, &target.host)
+            .connect_with(config.client(&idle), address, &target.host)
             .map_err(|error| fail(error.to_string()))?
             .await
             .map_err(|error| judge(target, error))?;
@@ -78,6 +109,7 @@ impl Dialer {
             transport: target.transport,
             // It is idle when all that share it are: no connection waits for the others.
             endpoint: self.socket.is_none().then_some(endpoint),
+            idle,
         }))))
     }
 }
@@ -151,7 +183,7 @@ pub(super) fn client_config(
     trust: &Trust,
     max_streams: u32,
     keep_alive: Duration,
-) -> Result<ClientConfig, DialError> {
+) -> Result<Config, DialError> {
     let alpn = match transport {
         Transport::Quic => ALPN,
         Transport::WebTransport | Transport::WebSocket => web_transport_quinn::ALPN,
@@ -163,7 +195,6 @@ pub(super) fn client_config(
             error.to_string(),
         )))
     })?;
-    let mut config = ClientConfig::new(Arc::new(crypto));
     let mut settings = TransportConfig::default();
     settings
         // Three for HTTP/3 itself.
@@ -174,8 +205,10 @@ pub(super) fn client_config(
         .datagram_send_buffer_size(64 * 1024)
         .keep_alive_interval(Some(keep_alive))
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok());
-    config.transport_config(Arc::new(settings));
-    Ok(config)
+    Ok(Config {
+        crypto: Arc::new(crypto),
+        transport: Arc::new(settings),
+    })
 }
 
 /// The reason in words that help.

@@ -75,6 +75,9 @@ pub(super) struct State {
     paths: Option<Box<Paths>>,
     /// It ended before there was a session, and is forgotten as soon as its peer was sent the reason.
     pub(super) abandoned: bool,
+    /// When the client has been silent for the idle timeout. quinn-proto's own timer begins anew with what is sent after a silence
+    /// (RFC 9000 §10.1).
+    silent_at: Instant,
     /// A task was told that this stream takes more, and has not tried yet: its source, which could take all there is first, waits
     /// for that. Answers to requests so pass what subscriptions have waiting.
     pub(super) reserved: Option<StreamId>,
@@ -98,7 +101,9 @@ impl State {
         event: quinn_proto::ConnectionEvent,
         from: SocketAddr,
         bytes: usize,
+        silent_at: Instant,
     ) {
+        self.silent_at = silent_at;
         let before = self.proto.remote_address();
         self.proto.handle_event(event);
         if self.proto.remote_address() != before {
@@ -124,7 +129,13 @@ impl State {
     /// When something is to be done without anything having happened.
     pub(super) fn timeout(&mut self) -> Option<Instant> {
         let (theirs, ours) = (self.proto.poll_timeout(), self.hurry.wake());
-        theirs.into_iter().chain(ours).min()
+        let silent_at = self.error.is_none().then_some(self.silent_at);
+        theirs.into_iter().chain(ours).chain(silent_at).min()
+    }
+
+    /// Whether nothing came from the client for the idle timeout.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        self.error.is_none() && self.silent_at <= now
     }
 
     /// Somebody waits for room for datagrams, and packets that were made have left some.
@@ -171,6 +182,7 @@ impl Shared {
         handle: ConnectionHandle,
         proto: quinn_proto::Connection,
         paths: Option<Box<Paths>>,
+        silent_at: Instant,
     ) -> Arc<Self> {
         Arc::new(Self {
             port,
@@ -186,6 +198,7 @@ impl Shared {
                 connected: false,
                 paths,
                 abandoned: false,
+                silent_at,
                 reserved: None,
                 hurry: Hurry::default(),
                 error: None,
@@ -218,6 +231,11 @@ impl Shared {
         };
         wakers.into_iter().for_each(Waker::wake);
         self.drive();
+    }
+
+    /// The client is silent: it is forgotten without a word, as by quinn-proto's idle timeout.
+    pub(super) fn time_out(&self) -> Vec<Waker> {
+        self.lock().end(ConnectionError::TimedOut)
     }
 
     /// Nobody drives it any more.

@@ -33,8 +33,11 @@ const MESSAGES: usize = 32;
 /// A busy connection's round trip is measured this often.
 const MEASURE: Duration = Duration::from_secs(10);
 
-/// A peer that gives up sooner is not asked for a sign of life more often than every third of this.
+/// A peer that gives up sooner is itself given up after this.
 const LEAST_IDLE: Duration = Duration::from_secs(3);
+
+/// A peer that gives up sooner is not asked for a sign of life more often than every third of this.
+const SHORTEST_IDLE: Duration = Duration::from_millis(300);
 
 /// When which side says something unasked, or gives up.
 #[derive(Debug, Clone, Copy)]
@@ -176,7 +179,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<'_, S> {
                 return self.lose(reason.to_owned());
             }
             if let Some(keep_alive) = self.times.keep_alive {
-                let due = self.pinged.unwrap_or(self.heard) + keep_alive.min(idle / 3);
+                let shortest = theirs.map_or(idle, |theirs| idle.min(theirs.max(SHORTEST_IDLE)));
+                let due = self.pinged.unwrap_or(self.heard) + keep_alive.min(shortest / 3);
                 if now >= due {
                     self.ping(now);
                     continue;
