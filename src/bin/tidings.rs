@@ -11,6 +11,14 @@ use tokio::sync::watch;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Settings of jemalloc, under the name at which it looks for them: pages that were freed go back to the system within seconds, by a thread
+/// of its own, so that an idle server gives back what a burst took.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[allow(unsafe_code, reason = "no other symbol has this name")]
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static MALLOC_CONF: &[u8; 60] =
+    b"background_thread:true,dirty_decay_ms:5000,muzzy_decay_ms:0\0";
+
 fn main() -> ExitCode {
     start().unwrap_or_else(|error| {
         // `eprintln!` panics where standard error cannot be written.

@@ -2,11 +2,15 @@
 
 use std::{fs, path::Path};
 
+/// Address space of an idle server: code, stacks of threads and reserves of the allocator have 470 MiB on two cores.
+const RESERVED: usize = 512 << 20;
+
 /// Limit where nothing says how much memory there is.
 const UNKNOWN: usize = 1 << 30;
 
 /// Default of [`Limits::memory`](super::Limits::memory): half of the smallest of the machine's memory, the limits of the control groups
-/// (versions 1 and 2) that this process is in, and its resource limits of address space and data. The other half is for what is not
+/// (versions 1 and 2) that this process is in, and its resource limits of address space and data, less what an idle server has of
+/// those. The other half is for what is not
 /// counted: buffers of busy connections, handshakes, and what the allocator loses.
 pub(super) fn default_limit() -> usize {
     let read = |path: &Path| fs::read_to_string(path).ok();
@@ -38,7 +42,8 @@ fn resource_limit(limits: &str) -> Option<usize> {
             .find_map(|name| line.strip_prefix(name))?;
         rest.split_whitespace().next()?.parse().ok()
     };
-    limits.lines().filter_map(limit).min()
+    let limit: usize = limits.lines().filter_map(limit).min()?;
+    Some(limit.saturating_sub(RESERVED).max(limit / 8))
 }
 
 /// The limits of a process's groups and of those that they are in: `0::/system.slice/tidings.service` (version 2) and
@@ -84,27 +89,36 @@ mod tests {
 
     #[test]
     fn smallest_limit_of_machine_groups_and_process_counts() {
-        let meminfo = ("/proc/meminfo", "MemTotal:       2000 kB\nMemFree:  1 kB\n");
+        let meminfo = ("/proc/meminfo", "MemTotal:    2000000 kB\nMemFree:  1 kB\n");
         assert_eq!(found(&[]), None);
-        assert_eq!(found(&[meminfo]), Some(2_048_000));
+        assert_eq!(found(&[meminfo]), Some(2_048_000_000));
         let unlimited = "Limit    Soft Limit   Hard Limit   Units\nMax address space         unlimited            unlimited            bytes\n";
-        let limited = "Max data size             unlimited            unlimited            bytes\nMax address space         1600000              unlimited            bytes\n";
+        let limited = "Max data size             unlimited            unlimited            bytes\nMax address space         1600000000           unlimited            bytes\n";
         assert_eq!(
             found(&[meminfo, ("/proc/self/limits", unlimited)]),
-            Some(2_048_000)
+            Some(2_048_000_000)
         );
         assert_eq!(
             found(&[meminfo, ("/proc/self/limits", limited)]),
-            Some(1_600_000)
+            Some(1_600_000_000 - (512 << 20))
         );
         let second = ("/proc/self/cgroup", "0::/a.slice/b.service\n");
         for (file, limit) in [
-            ("/sys/fs/cgroup/a.slice/b.service/memory.max", "1000000\n"),
-            ("/sys/fs/cgroup/a.slice/memory.max", "1000000\n"),
-            ("/sys/fs/cgroup/memory.max", "1000000\n"),
+            (
+                "/sys/fs/cgroup/a.slice/b.service/memory.max",
+                "1000000000\n",
+            ),
+            ("/sys/fs/cgroup/a.slice/memory.max", "1000000000\n"),
+            ("/sys/fs/cgroup/memory.max", "1000000000\n"),
         ] {
-            assert_eq!(found(&[meminfo, second, (file, limit)]), Some(1_000_000));
-            assert_eq!(found(&[meminfo, second, (file, "max\n")]), Some(2_048_000));
+            assert_eq!(
+                found(&[meminfo, second, (file, limit)]),
+                Some(1_000_000_000)
+            );
+            assert_eq!(
+                found(&[meminfo, second, (file, "max\n")]),
+                Some(2_048_000_000)
+            );
         }
         let first = ("/proc/self/cgroup", "5:cpu:/x\n4:blkio,memory:/docker/1\n");
         for file in [
@@ -112,10 +126,13 @@ mod tests {
             // Inside the container.
             "/sys/fs/cgroup/memory/memory.limit_in_bytes",
         ] {
-            assert_eq!(found(&[meminfo, first, (file, "900000\n")]), Some(900_000));
+            assert_eq!(
+                found(&[meminfo, first, (file, "900000000\n")]),
+                Some(900_000_000)
+            );
             // No limit, as version 1 writes it.
             let none = (file, "9223372036854771712\n");
-            assert_eq!(found(&[meminfo, first, none]), Some(2_048_000));
+            assert_eq!(found(&[meminfo, first, none]), Some(2_048_000_000));
         }
         for broken in ["", "MemTotal: x kB", "MemTotal: 18446744073709551615 kB"] {
             assert_eq!(found(&[("/proc/meminfo", broken)]), None, "{broken}");
