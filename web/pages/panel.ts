@@ -58,7 +58,7 @@ const said = (state: State): string =>
     ? 'Connected'
     : state.status === 'disconnected'
       ? 'Disconnected'
-      : state.attempt > 1
+      : 'attempt' in state && state.attempt > 1
         ? `Connecting, attempt ${state.attempt}`
         : 'Connecting';
 

@@ -1,6 +1,7 @@
 // Who is in a channel (PROTOCOL §4.15).
 
 import type { Member } from './message.ts';
+import { plain } from './plain.ts';
 import type { Publication } from './subscription.ts';
 import type { FrameOf, PRESENCE_PAGE } from './wire/frames.ts';
 
@@ -19,12 +20,14 @@ export class Attendance {
 
   /** @internal Made by `Client`. */
   constructor({ members, connections, users, complete, position }: Omit<FrameOf<typeof PRESENCE_PAGE>, 'request'>) {
+    plain(this);
     Object.assign(this, { members, connections, users, complete, offset: position?.offset });
   }
 
   /** Takes in what a subscription of the channel is given; what is no change, or known, is passed over. */
-  apply({ offset, message }: Publication): void {
-    if (message.kind !== 'presence') return;
+  apply(publication: Publication): void {
+    const { offset, message } = publication ?? {};
+    if (message?.kind !== 'presence') return;
     if (this.offset === undefined) this.complete = false;
     else if (offset > this.offset) {
       const stay = this.members.filter(({ id }) => !message.left.some(gone => gone.id === id));

@@ -1,15 +1,30 @@
 // The client: connects, subscribes, publishes.
 
 import { Attendance } from './attendance.ts';
+import {
+  CHANNEL_NAME,
+  COUNT,
+  check,
+  checkOptions,
+  checkToken,
+  FLAG,
+  FUNCTION,
+  invalid,
+  KEY,
+  type Rule,
+  TEXT,
+  TIME,
+} from './check.ts';
 import { newClaim } from './claim.ts';
-import { INVALID_CHANNEL, LOST, MESSAGE_TOO_LARGE, TidingsError } from './codes.ts';
+import { ALREADY_SUBSCRIBED, CLOSED, LOST, MESSAGE_TOO_LARGE, TidingsError, UNSUPPORTED } from './codes.ts';
 import { type Connected, drive } from './driver.ts';
 import { Events } from './events.ts';
+import { type Feed, newFeed, publication } from './feed.ts';
 import { newSignal, type Signal } from './frames.ts';
 import { greet } from './greet.ts';
 import { type Line, newLine } from './line.ts';
 import { serve } from './link.ts';
-import { count, type Publishable, toWire } from './message.ts';
+import { type Publishable, toWire } from './message.ts';
 import {
   type ClientOptions,
   type HistoryOptions,
@@ -17,13 +32,14 @@ import {
   type SubscribeOptions,
   toHash,
 } from './options.ts';
-import { isChannel, OLDEST, type Position, parts, toText } from './position.ts';
+import { plain } from './plain.ts';
+import { OLDEST, type Position, parts, toText } from './position.ts';
 import { newRegistry, type Registry } from './registry.ts';
-import { type Publication, publication, Subscription } from './subscription.ts';
+import { type Publication, Subscription } from './subscription.ts';
 import { newTokens, type Tokens } from './tokens.ts';
 import { race, remember, remembered } from './transport/connect.ts';
 import type { Dial, Kind } from './transport/transport.ts';
-import { available, dial as webtransport } from './transport/webtransport.ts';
+import { available, exists, dial as webtransport } from './transport/webtransport.ts';
 import {
   CHANNEL,
   ENDPOINT,
@@ -41,6 +57,10 @@ import {
   type WireStart,
 } from './wire/frames.ts';
 
+/** Nothing was asked of the client yet: it has no connection, no timer, and no use of the browser. */
+export interface Idle {
+  status: 'idle';
+}
 /** Before the first connection, or between two. */
 export interface Connecting {
   status: 'connecting';
@@ -65,19 +85,33 @@ export interface ConnectedState {
   limits: { message: number; frame: number; subscriptions: number };
   /** Channels that the server subscribed this client to by itself: `subscribe` takes them up. */
   subscriptions: string[];
+  /** Channels that it was to be subscribed to by the rules and could not; the event `refused` says so, too. */
+  refused: Refused[];
+  /** When the session's credentials end, in ms since 1970 of the server's clock; absent for never. */
+  expires?: number;
+  /** Time in ms after which the server closes a connection from which nothing came. The client sends `Ping` at a third of it. */
+  idleTimeout: number;
 }
-/** Over: `close` was called, or a code says not to come back. */
+/** An automatic subscription that the server could not make. */
+export interface Refused {
+  channel: string;
+  /** One of `codes`. */
+  code: number;
+  reason: string;
+}
+/** Over: `close` was called, `getToken` returned `null` (`codes.SIGNED_OUT`), or a code says not to come back. `connect` starts again. */
 export interface Disconnected {
   status: 'disconnected';
   error: TidingsError;
 }
 /** What a client is doing. */
-export type State = Connecting | ConnectedState | Disconnected;
+export type State = Idle | Connecting | ConnectedState | Disconnected;
 
 interface ClientEvents {
   connecting: Connecting;
   connected: ConnectedState;
   disconnected: Disconnected;
+  refused: Refused;
 }
 
 /** Where a publication stands (PROTOCOL §4.6). */
@@ -101,43 +135,51 @@ export interface History {
 }
 
 /**
- * A connection to a server, which is made again when it breaks. Connects at once; `close` ends it. What is asked while there is no
- * connection waits for the next one.
+ * A connection to a server, which is made again when it breaks. Begins with the first use: `connect`, `subscribe`, a request, or a listener;
+ * `close` ends it, and `connect` starts it again. What is asked while there is no connection waits for the next one.
  */
 export class Client extends Events<ClientEvents> {
-  /** Why it is over, once it is. Never rejects. */
-  declare readonly closed: Promise<{ code: number; reason: string }>;
-  readonly #registry: Registry = newRegistry();
-  readonly #line: Line = newLine();
+  /** Why it is over, once it is. Never rejects. Another promise after `connect` has started it again. */
+  declare closed: Promise<{ code: number; reason: string }>;
+  readonly #connect: (signal: AbortSignal) => Promise<Connected>;
   readonly #tokens: Tokens;
-  readonly #close: () => void;
+  readonly #feeds: Map<string, Feed> = new Map();
   /** Waits for the next state, and tells of one. */
   readonly #signal: Signal = newSignal();
-  #state!: State;
+  #registry!: Registry;
+  #line!: Line;
+  #state: State = { status: 'idle' };
+  /** Ends the run at hand. Resolves when its connection is closed. */
+  #end!: (error: TidingsError) => Promise<unknown>;
+  #settle!: (closed: { code: number; reason: string }) => void;
 
-  /** `url`: `https://HOST:PORT`; the path `/tidings` is added where there is none. Throws a `TypeError` for another kind of URL. */
+  /**
+   * `url`: `https://HOST:PORT`; the path `/tidings` is added where there is none. Throws a `TidingsError` for another kind of URL, and for
+   * options that are not valid. Uses nothing of the browser.
+   */
   constructor(url: string | URL, options: ClientOptions = {}) {
     super();
-    const target = new URL(url);
-    if (target.protocol !== 'https:') throw new TypeError(`${url} is not https:`);
+    let target: URL | undefined;
+    try {
+      target = new URL(url);
+    } catch {
+      // Told below.
+    }
+    if (target?.protocol !== 'https:' || target.username || target.password || target.hash) {
+      throw invalid('url', target ? target.origin : url, 'https://HOST:PORT without a user or fragment');
+    }
+    checkOptions('Client', options, CLIENT_OPTIONS);
+    if (options.token !== undefined) checkToken('token', options.token);
+    checkOptions('dial', options.dial ?? {}, DIALS);
     if (target.pathname === '/') target.pathname = '/tidings';
-    this.#tokens = newTokens(options.token, options.getToken, token => this.refresh(token));
-    const [over, close] = drive(
-      this.#tokens,
-      (attempt, error) => this.#become({ status: 'connecting', attempt, error }),
-      connector(target, this.#tokens, options),
-      connected => {
-        this.#become(welcomed(connected));
-        return serve(connected[1], this.#registry, this.#line, this.#tokens.watch);
-      },
+    this.#tokens = newTokens(
+      options.token,
+      options.getToken,
+      token => this.refresh(token),
+      error => this.#end(error),
     );
-    this.#close = close;
-    this.closed = over.then(error => {
-      this.#registry.end(error);
-      this.#line.end(error);
-      this.#become({ status: 'disconnected', error });
-      return { code: error.code, reason: error.message };
-    });
+    this.#connect = connector(target, this.#tokens, options);
+    this.#open();
   }
 
   /** What the client is doing now. */
@@ -145,30 +187,45 @@ export class Client extends Events<ClientEvents> {
     return this.#state;
   }
 
+  /** Starts the client, where it is not running; then as {@link ready}, but that a rejection may be left alone. */
+  connect(): Promise<ConnectedState> {
+    if (this.#state.status === 'disconnected') {
+      this.#open();
+      this.#start();
+    }
+    const ready = this.ready();
+    ready.catch(() => {});
+    return ready;
+  }
+
   /** Waits for a connection. Rejects with a `TidingsError` when the client is over. */
   async ready(): Promise<ConnectedState> {
+    this.listened();
     while (this.#state.status === 'connecting') await this.#signal[0]();
     if (this.#state.status === 'disconnected') throw this.#state.error;
-    return this.#state;
+    return this.#state as ConnectedState;
   }
 
   /** Ends the connection and every subscription. */
   async close(): Promise<void> {
-    this.#close();
-    await this.closed;
+    this.listened();
+    await this.#end(new TidingsError(CLOSED, 'closed'));
   }
 
   /**
    * Subscribes to a channel, or takes up a subscription that the server made by itself, such as `global`. The client does so again on
-   * every connection, from where it was. Throws where the name breaks the grammar, and where it reads the channel already.
+   * every connection, from where it was. A channel that is subscribed to already is shared: the same stream, from where it is. Throws
+   * where the name breaks the grammar, and where the stream that is shared began elsewhere than `options` say.
    */
   subscribe(channel: string, options: SubscribeOptions = {}): Subscription {
-    return new Subscription(this.#registry, newClaim(CHANNEL, parse(channel), startOf(options)));
+    check('channel', channel, CHANNEL_NAME);
+    return this.#read(CHANNEL, channel, ...startOf(options));
   }
 
   /** Reads a stream that user code on the server opens for this client under this name (PROTOCOL §5.1). It need not be there yet. */
   stream(name: string): Subscription {
-    return new Subscription(this.#registry, newClaim(ENDPOINT, parse(name), { kind: 'head' }));
+    check('stream', name, CHANNEL_NAME);
+    return this.#read(ENDPOINT, name, { kind: 'head' }, '');
   }
 
   /**
@@ -176,14 +233,16 @@ export class Client extends Events<ClientEvents> {
    * connection broke first, and whether the message was published is not known. With a `key` it is sent again instead.
    */
   async publish(channel: string, message: Publishable, options: PublishOptions = {}): Promise<Acknowledgement> {
-    parse(channel);
+    check('channel', channel, CHANNEL_NAME);
+    checkOptions('publish', options, PUBLISH_OPTIONS);
     const [wire, size] = toWire(message);
-    const { key, echo = true } = options;
+    const { key, conflationKey, echo = true } = options;
+    this.listened();
     for (;;) {
       const most = (this.#state as Partial<ConnectedState>).limits?.message ?? size;
       if (size > most) throw new TidingsError(MESSAGE_TOO_LARGE, `${size} bytes, the server takes ${most}`);
       try {
-        const frame: Request = { ...options, type: PUBLISH_WITH, channel, echo, message: wire };
+        const frame: Request = { type: PUBLISH_WITH, channel, key, conflationKey, echo, message: wire };
         const [{ position, level, duplicate }] = await this.#line.ask(PUBLISHED_ONCE, frame, size);
         return { position: toText(position), level, duplicate };
       } catch (error) {
@@ -194,23 +253,31 @@ export class Client extends Events<ClientEvents> {
 
   /** Reads a part of a channel's log. A subscription is not needed. */
   async history(channel: string, options: HistoryOptions = {}): Promise<History> {
-    parse(channel);
+    check('channel', channel, CHANNEL_NAME);
+    checkOptions('history', options, READ_OPTIONS);
     const { from, limit = 256, reverse = false } = options;
-    const query = { ...(from !== undefined && { from: parts(from) }), limit: count(limit), reverse };
+    const query = { ...(from !== undefined && { from: parts(from) }), limit: BigInt(limit), reverse };
+    this.listened();
     const [{ kept, complete }, frames] = await this.#line.ask(HISTORY_PAGE, { type: READ_HISTORY, channel, query });
-    const publications = frames.map(frame => publication(kept?.epoch ?? '', frame));
+    const publications = frames.map(frame => plain(publication(kept?.epoch ?? '', frame)));
     return {
       publications,
       complete,
-      kept,
+      kept: kept && plain(kept),
       next: publications.at(-1)?.position,
     };
   }
 
   /** Who is in a channel, `limit` and 256 of them listed at most. The client must be allowed to subscribe; it need not have done so. */
-  async presence(channel: string, { limit = 256 }: { limit?: number } = {}): Promise<Attendance> {
-    parse(channel);
-    const [page] = await this.#line.ask(PRESENCE_PAGE, { type: READ_PRESENCE, channel, limit: count(limit) });
+  async presence(channel: string, options: { limit?: number } = {}): Promise<Attendance> {
+    check('channel', channel, CHANNEL_NAME);
+    checkOptions('presence', options, READ_OPTIONS);
+    this.listened();
+    const [page] = await this.#line.ask(PRESENCE_PAGE, {
+      type: READ_PRESENCE,
+      channel,
+      limit: BigInt(options.limit ?? 256),
+    });
     return new Attendance(page);
   }
 
@@ -219,6 +286,8 @@ export class Client extends Events<ClientEvents> {
    * as long. Later connections show it too. Returns when it ends, in ms since 1970; `undefined` for never.
    */
   async refresh(token: string): Promise<number | undefined> {
+    checkToken('token', token);
+    this.listened();
     const [{ expires }] = await this.#line.ask(REFRESHED, { type: REFRESH, token });
     this.#tokens.keep(token, expires);
     return expires;
@@ -232,22 +301,107 @@ export class Client extends Events<ClientEvents> {
     return performance.now() - start;
   }
 
+  /** First use. */
+  protected override listened(): void {
+    if (this.#state.status === 'idle') this.#start();
+  }
+
+  #open(): void {
+    this.closed = new Promise(resolve => (this.#settle = resolve));
+  }
+
+  #start(): void {
+    const registry = (this.#registry = newRegistry());
+    const line = (this.#line = newLine());
+    const settle = this.#settle;
+    let over = false;
+    const [finished, stop] = drive(
+      this.#tokens,
+      (attempt, error) => this.#become({ status: 'connecting', attempt, error }),
+      this.#connect,
+      connected => {
+        const state = welcomed(connected);
+        this.#tokens.welcomed(state.expires);
+        this.#become(state);
+        for (const refused of state.refused) this.emit('refused', refused);
+        return serve(connected[1], registry, line, this.#tokens.watch);
+      },
+    );
+    const end = (error: TidingsError) => {
+      if (over) return;
+      over = true;
+      registry.end(error);
+      line.end(error);
+      this.#become({ status: 'disconnected', error });
+    };
+    this.#end = error => {
+      stop(error);
+      end(error);
+      return finished;
+    };
+    this.#state = { status: 'connecting', attempt: 0, error: undefined };
+    void finished.then(error => {
+      end(error);
+      settle({ code: error.code, reason: error.message });
+    });
+  }
+
+  #read(source: number, name: string, start: WireStart, from: string): Subscription {
+    this.listened();
+    const key = source + name;
+    let feed = this.#feeds.get(key);
+    if (!feed || feed.claim.over) {
+      const claim = newClaim(source, name, start);
+      const gone = () => {
+        if (this.#feeds.get(key)?.claim === claim) this.#feeds.delete(key);
+      };
+      feed = newFeed(this.#registry, claim, from, gone);
+      this.#feeds.set(key, feed);
+      claim.ready.catch(gone);
+    } else if (from && from !== feed.from) {
+      throw new TidingsError(
+        ALREADY_SUBSCRIBED,
+        `${name} is shared and began with ${feed.from || 'the head'}: not with ${from}`,
+      );
+    }
+    return new Subscription(feed);
+  }
+
   #become(state: State): void {
     this.#state = state;
     this.#signal[1]();
-    this.emit(state.status, state as never);
+    this.emit((state as Connecting).status, state as never);
   }
 }
 
-const parse = (channel: string): string => {
-  if (!isChannel(channel)) throw new TidingsError(INVALID_CHANNEL, `no channel name: ${channel}`);
-  return channel;
+const HASHES: Rule = [Array.isArray, 'an array of hashes'];
+const TRANSPORT: Rule = [
+  (kind: string) => ['auto', 'webtransport', 'websocket'].includes(kind),
+  'auto, webtransport or websocket',
+];
+const CLIENT_OPTIONS: Record<string, Rule> = {
+  getToken: FUNCTION,
+  transport: TRANSPORT,
+  headStart: TIME,
+  deadline: TIME,
+  certificateHashes: HASHES,
+  name: TEXT,
 };
+const DIALS: Record<string, Rule> = { webtransport: FUNCTION, websocket: FUNCTION };
+const PUBLISH_OPTIONS: Record<string, Rule> = { key: KEY, conflationKey: KEY, echo: FLAG };
+const READ_OPTIONS: Record<string, Rule> = { limit: COUNT, latest: COUNT, reverse: FLAG };
 
-const startOf = ({ since, latest }: SubscribeOptions): WireStart => {
-  if (latest !== undefined) return { kind: 'latest', count: count(latest) };
-  if (since === undefined) return { kind: 'head' };
-  return { kind: 'afterOrOldest', position: since === 'oldest' ? OLDEST : parts(since) };
+/** Where to begin, and the same in words. */
+const startOf = (options: SubscribeOptions): [WireStart, string] => {
+  checkOptions('subscribe', options, READ_OPTIONS);
+  const { since, latest } = options;
+  if (latest !== undefined) {
+    if (since !== undefined) throw invalid('since', since, 'no since beside latest');
+    return [{ kind: 'latest', count: BigInt(latest) }, `latest: ${latest}`];
+  }
+  if (since === undefined) return [{ kind: 'head' }, ''];
+  const position = since === 'oldest' ? OLDEST : parts(since);
+  return [{ kind: 'afterOrOldest', position }, `since: ${since === 'oldest' ? since : toText(position)}`];
 };
 
 const welcomed = ([transport, [, { type: _, subscriptions, ...welcome }]]: Connected): ConnectedState => ({
@@ -272,16 +426,24 @@ const connector = (url: URL, tokens: Tokens, options: ClientOptions) => {
   const hashes = certificateHashes.map(toHash);
   const dials: Record<Kind, Dial> = { webtransport, websocket, ...dial };
   const ways = async () => {
-    const token = await tokens.next();
-    const kinds: Kind[] = transport === 'auto' ? (Object.keys(dials) as Kind[]) : [transport];
-    if (kinds[1]) {
-      if (!(dial?.webtransport || available())) kinds.shift();
-      else if (remembered(url.origin) === 'websocket') kinds.reverse();
+    const can: Record<Kind, unknown> = {
+      webtransport: dial?.webtransport || (transport === 'auto' ? available() : exists()),
+      websocket: dial?.websocket || globalThis.WebSocket,
+    };
+    const kinds = (transport === 'auto' ? KINDS : [transport]).filter(kind => can[kind]);
+    if (!kinds[0]) {
+      throw new TidingsError(
+        UNSUPPORTED,
+        `no ${transport === 'auto' ? KINDS.join(' and no ') : transport} in this runtime: connect in a browser`,
+      );
     }
+    const token = await tokens.next();
+    if (remembered(url.origin) === 'websocket') kinds.reverse();
     // Until it works again.
     remember(url.origin, undefined);
     return kinds.map(kind => async (signal: AbortSignal): Promise<Connected> => {
       const opened = await dials[kind](url, { certificateHashes: hashes, signal });
+      check(`dial.${kind}`, opened?.createBidirectionalStream, FUNCTION);
       return [kind, await greet(opened, token, name, signal)];
     });
   };
@@ -291,3 +453,5 @@ const connector = (url: URL, tokens: Tokens, options: ClientOptions) => {
     return connected;
   };
 };
+
+const KINDS: Kind[] = ['webtransport', 'websocket'];

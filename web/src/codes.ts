@@ -1,6 +1,9 @@
 // Codes of PROTOCOL §7, and the one kind of error.
 
 export const LOST = -1;
+export const INVALID_ARGUMENT = -2;
+export const SIGNED_OUT = -3;
+export const UNSUPPORTED = -4;
 export const CLOSED = 0;
 export const UNSUBSCRIBED = 1;
 export const ENDED = 2;
@@ -12,6 +15,8 @@ export const ALREADY_SUBSCRIBED = 111;
 export const MESSAGE_TOO_LARGE = 113;
 export const TOO_MANY_SUBSCRIPTIONS = 114;
 export const NO_STREAM_LEFT = 115;
+export const INVALID_KEY = 116;
+export const RESERVED_MESSAGE = 119;
 export const OVERLOADED = 300;
 export const LAGGED_OUT = 304;
 export const GOING_AWAY = 401;
@@ -20,6 +25,12 @@ export const GOING_AWAY = 401;
 export const codes = {
   /** No code of the protocol: there is no connection, or it broke without a word. Try again after a pause. */
   LOST,
+  /** No code of the protocol: a value that was passed to this library is not valid. Nothing was sent. */
+  INVALID_ARGUMENT,
+  /** No code of the protocol: `getToken` returned `null`. `connect` starts again. */
+  SIGNED_OUT,
+  /** No code of the protocol: this runtime has neither WebTransport nor WebSocket. */
+  UNSUPPORTED,
   CLOSED,
   UNSUBSCRIBED,
   ENDED,
@@ -34,9 +45,9 @@ export const codes = {
   MESSAGE_TOO_LARGE,
   TOO_MANY_SUBSCRIPTIONS,
   NO_STREAM_LEFT,
-  INVALID_KEY: 116,
+  INVALID_KEY,
   KEY_REUSED: 117,
-  RESERVED_MESSAGE: 119,
+  RESERVED_MESSAGE,
   UNAUTHENTICATED: 200,
   INVALID_TOKEN: 201,
   TOKEN_EXPIRED: 202,
@@ -56,7 +67,7 @@ export type Retry = 'no' | 'backoff' | 'credentials';
 
 /** What the range of a code says; codes that are not known are judged by it, too (PROTOCOL §7). */
 export const retryOf = (code: number): Retry => {
-  if (code < 0) return 'backoff';
+  if (code === LOST) return 'backoff';
   if (code < 200) return 'no';
   if (code < 300) return 'credentials';
   return code < 1000 || code >= 2000 ? 'backoff' : 'no';
@@ -72,6 +83,12 @@ export class TidingsError extends Error {
   constructor(code: number, message: string) {
     super(message);
     this.code = code;
+  }
+
+  /** Everything that is known of it, for `JSON.stringify`. */
+  toJSON(): object {
+    const { name, code, message, retry } = this;
+    return { name, code, message, retry };
   }
 
   /** Whether to try again. */

@@ -1,7 +1,7 @@
 // What a client does all its life: a connection after the other.
 
 import { backoff } from './backoff.ts';
-import { CLOSED, TidingsError, toError } from './codes.ts';
+import { LOST, TidingsError, toError } from './codes.ts';
 import type { Session } from './greet.ts';
 import type { Link } from './link.ts';
 import type { Tokens } from './tokens.ts';
@@ -20,38 +20,56 @@ export const drive = (
   connecting: (attempt: number, error: TidingsError | undefined) => void,
   connect: (signal: AbortSignal) => Promise<Connected>,
   connected: (connected: Connected) => Link,
-): [over: Promise<TidingsError>, close: () => void] => {
+): [over: Promise<TidingsError>, close: (error: TidingsError) => void] => {
   const life = new AbortController();
   const { signal } = life;
+  let attempting = life;
   let link: Link | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let wake = () => {};
+  /** The page was left, and may be in the browser's back/forward cache: no attempt until it is shown again. */
+  let left = false;
+  /** Ends the connection or the attempt. */
+  const interrupt = (error: TidingsError) => {
+    attempting.abort(error);
+    link?.end(error);
+  };
   // What the browser knows of the network, and that somebody looks again: a wait is over, a connection is asked at once.
-  const stir = () => {
-    if (globalThis.document?.hidden) return;
+  const stir = ({ type }: Event) => {
+    if (type === 'pagehide') {
+      left = true;
+      clearTimeout(timer);
+      interrupt(new TidingsError(LOST, 'the page was left'));
+    }
+    if (type === 'pageshow') left = false;
+    if (left || globalThis.document?.hidden) return;
     wake();
     link?.ping();
   };
-  for (const event of ['online', 'offline', 'visibilitychange']) {
+  for (const event of ['online', 'offline', 'visibilitychange', 'pagehide', 'pageshow']) {
     globalThis.addEventListener?.(event, stir, { signal });
   }
 
   const run = async () => {
     let error: TidingsError | undefined;
     for (let attempt = 0; ; attempt++) {
-      connecting(attempt, error);
+      // After whoever started it has returned.
+      await undefined;
+      if (!signal.aborted) connecting(attempt, error);
       if (attempt && !signal.aborted) {
         await new Promise<void>(resolve => {
           wake = resolve;
-          timer = setTimeout(resolve, backoff(attempt));
+          if (!left) timer = setTimeout(resolve, backoff(attempt));
         });
         clearTimeout(timer);
       }
       try {
-        const found = await connect(signal);
+        attempting = new AbortController();
+        if (signal.aborted) throw signal.reason;
+        const found = await connect(attempting.signal);
         attempt = 0;
         link = connected(found);
-        if (signal.aborted) link.end(signal.reason);
+        if (attempting.signal.aborted) link.end(attempting.signal.reason);
         error = await link.over;
       } catch (failed) {
         error = toError(failed);
@@ -59,14 +77,14 @@ export const drive = (
       link = undefined;
       tokens.stop();
       // Being closed is an error that says not to.
-      if (!tokens.mayRetry(error.retry)) return error;
+      if (signal.aborted || !tokens.mayRetry(error.retry)) return error;
     }
   };
 
-  const close = () => {
-    life.abort(new TidingsError(CLOSED, 'closed'));
+  const close = (error: TidingsError) => {
+    life.abort(error);
     wake();
-    link?.end(signal.reason);
+    interrupt(error);
   };
   return [run().finally(() => life.abort()), close];
 };

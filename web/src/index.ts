@@ -8,6 +8,8 @@ export {
   type Connecting,
   type Disconnected,
   type History,
+  type Idle,
+  type Refused,
   type State,
 } from './client.ts';
 export { codes, type Retry, TidingsError } from './codes.ts';

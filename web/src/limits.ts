@@ -33,6 +33,8 @@ export const INBOX = 64;
 export const EARLY = 64;
 /** A reader that sleeps through more connections than this keeps the first stream and the latest ones. */
 export const FEEDS = 4;
+/** Events that a subscription has not read of a stream that it shares; of more the older become one `lagged`. */
+export const READER_EVENTS = 256;
 /** Most subscriptions that are remembered as given up, in case that their streams arrive later. */
 export const ORPHANS = 4096;
 

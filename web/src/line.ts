@@ -52,7 +52,7 @@ export const newLine = (): Line => {
       }),
     take: () => calls.shift(),
     end(error) {
-      closed = new TidingsError(CLOSED, error.message);
+      closed = error.code < 0 ? error : new TidingsError(CLOSED, error.message);
       for (const [, , done] of calls.splice(0)) done(closed, []);
     },
   };

@@ -1,13 +1,12 @@
 // One connection after `Welcome`: requests and answers, and the streams that the server opens.
 
-import { LOST, PROTOCOL_VIOLATION, TidingsError, toError, unexpected } from './codes.ts';
+import { isChannel } from './check.ts';
+import { INVALID_ARGUMENT, LOST, PROTOCOL_VIOLATION, TidingsError, unexpected } from './codes.ts';
 import { newInboxes } from './datagram.ts';
 import { type Frames, next, readStream } from './frames.ts';
 import { close, closing, type Session } from './greet.ts';
-import { readLane } from './lane.ts';
 import { CUT, HEADER_BYTES, HEADER_TIME, LANES, LOOK, MAX_FRAME, OUTGOING, PAGE, PENDING } from './limits.ts';
 import type { Call, Done, Line } from './line.ts';
-import { isChannel } from './position.ts';
 import type { Registry, Server } from './registry.ts';
 import { concat } from './wire/codec.ts';
 import {
@@ -63,8 +62,8 @@ export const serve = (
     try {
       bytes = encode({ ...frame, request: ++last });
     } catch (error) {
-      // There is no such message.
-      return done(toError(error), []);
+      // There is no such message, and never will be.
+      return done(new TidingsError(INVALID_ARGUMENT, String(error)), []);
     }
     pending.set(last, [type, done]);
     if (pending.size > PENDING) end(new TidingsError(PROTOCOL_VIOLATION, 'the server does not answer'));
@@ -128,7 +127,8 @@ export const serve = (
       begins(first, stream);
     } else if (first?.type === LANE && lanes < LANES) {
       lanes++;
-      await readLane(stream, begins, server.unsubscribe);
+      // Loaded where a server needs lanes: browsers permit a hundred streams without.
+      await (await import('./lane.ts')).readLane(stream, begins, server.unsubscribe);
       lanes--;
     } else {
       stream.stop();
@@ -161,17 +161,24 @@ export const serve = (
     },
   };
 
-  const looks = setInterval(() => {
-    const look = watch.look(Date.now());
-    if (look === 'ask') ping();
-    else if (look) end(new TidingsError(LOST, 'the server does not answer'));
-  }, LOOK);
+  // The smaller of what both layers permit; 0 is no limit (RFC 9000 §18.2).
+  const idle = Math.min(welcome.idleTimeout || Infinity, transport.idleTimeout || Infinity);
+  const looks = setInterval(
+    () => {
+      const look = watch.look(Date.now(), idle);
+      if (look === 'ask') ping();
+      else if (look) end(new TidingsError(LOST, 'the server does not answer'));
+    },
+    Math.min(LOOK, idle / 6),
+  );
   const over = ends.then(reason => {
     error = reason;
     clearInterval(looks);
     for (const timer of timers) clearTimeout(timer);
     const interrupted = new TidingsError(LOST, `${reason.message}: whether it was done is not known`);
     for (const [, done] of pending.values()) done(interrupted, []);
+    // What is answered all the same is heard by nobody.
+    pending.clear();
     close(transport, reason);
     return reason;
   });

@@ -1,5 +1,7 @@
 // What applications send and receive (PROTOCOL §3.4).
 
+import { BYTES, COUNT, check, FILLED, invalid, TEXT, tag } from './check.ts';
+import { RESERVED_MESSAGE } from './codes.ts';
 import { utf8 } from './wire/codec.ts';
 import type { WireMessage } from './wire/frames.ts';
 
@@ -44,6 +46,12 @@ export class Data {
     this.bytes = bytes;
   }
 
+  /** For `JSON.stringify`: the bytes in base64. */
+  toJSON(): object {
+    const { kind, contentType, bytes } = this;
+    return { kind, contentType, base64: btoa(Array.from(bytes, byte => String.fromCharCode(byte)).join('')) };
+  }
+
   /** The bytes as UTF-8; what is none becomes U+FFFD. */
   text(): string {
     return new TextDecoder().decode(this.bytes);
@@ -65,22 +73,52 @@ export type Publishable =
   | { kind: 'data'; contentType: string; bytes: Uint8Array }
   | (Omit<Line, 'timestamp'> & { timestamp?: number });
 
-/** A value as JSON, to publish. */
-export const json = (value: unknown): Data => new Data('application/json', utf8.encode(JSON.stringify(value)));
+/** A value as JSON, to publish. Throws a `TidingsError` for what JSON cannot say: `undefined`, a function, a bigint, a cycle. */
+export const json = (value: unknown): Data => {
+  let text: string | undefined;
+  let reason = '';
+  try {
+    text = JSON.stringify(value);
+  } catch (error) {
+    reason = ` (${(error as Error)?.message})`;
+  }
+  if (text === undefined) throw invalid('json', value, `a value that JSON can say${reason}`);
+  return new Data('application/json', utf8.encode(text));
+};
 
 export const fromWire = (message: WireMessage): Message =>
   message.kind === 'data' ? new Data(message.contentType, message.bytes) : message;
 
-/** A number of something as it travels. Throws a `RangeError` where it is none. */
-export const count = (value: number): bigint => BigInt(Math.max(0, Math.trunc(value)));
-
-/** The message as it travels, and its size as PROTOCOL §3.4 counts it. */
+/** The message as it travels, and its size as PROTOCOL §3.4 counts it. Throws a `TidingsError` where it is none. */
 export const toWire = (message: Publishable): [WireMessage, size: number] => {
-  if (typeof message === 'string') message = new Data('text/plain; charset=utf-8', utf8.encode(message));
-  if (message instanceof Uint8Array) message = new Data('application/octet-stream', message);
-  if (message.kind === 'data') {
-    return [message, utf8.encode(message.contentType).length + message.bytes.length];
+  if (typeof message === 'string') {
+    check('message', message, TEXT);
+    message = new Data('text/plain; charset=utf-8', utf8.encode(message));
   }
-  const { kind, text, timestamp = Date.now() } = message;
-  return [{ kind, text, timestamp: Number(count(timestamp)) }, utf8.encode(text).length];
+  if (BYTES[0](message as never)) message = new Data('application/octet-stream', message as Uint8Array);
+  const {
+    kind,
+    contentType,
+    bytes,
+    text,
+    timestamp = Date.now(),
+  } = (message ?? {}) as Partial<Omit<Data, 'kind'> & Omit<Line, 'kind'> & Pick<Message, 'kind'>>;
+  if (kind === 'data') {
+    check('contentType', contentType, FILLED);
+    check('bytes', bytes, BYTES);
+    return [message as Data, utf8.encode(contentType).length + bytes!.length];
+  }
+  if (kind === 'notification' || kind === 'announcement') {
+    check('text', text, TEXT);
+    check('timestamp', timestamp, COUNT);
+    return [{ kind, text: text!, timestamp }, utf8.encode(text).length];
+  }
+  if (kind === 'presence') throw invalid('message', kind, 'a kind that clients publish', RESERVED_MESSAGE);
+  throw invalid(
+    'message',
+    message,
+    ArrayBuffer.isView(message) || /Buffer$/.test(tag(message))
+      ? 'new Uint8Array(buffer)'
+      : 'a string, a Uint8Array or json(value)',
+  );
 };

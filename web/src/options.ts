@@ -1,5 +1,6 @@
 // How a client is set up.
 
+import { BYTES, invalid, tag } from './check.ts';
 import type { GetToken } from './tokens.ts';
 import type { Dial, Kind } from './transport/transport.ts';
 
@@ -9,7 +10,8 @@ export interface ClientOptions {
   token?: string;
   /**
    * Where to ask for a token: before a connection that has none which lasts, and before the one at hand ends, so that the session goes
-   * on. `null` means none. What it throws counts as a failed attempt.
+   * on. `null` means signed out: the client ends with `codes.SIGNED_OUT`, and `connect` starts it again. What it throws counts as a
+   * failed attempt, which is tried again; a value of another type ends the client.
    */
   getToken?: GetToken;
   /** `auto` tries WebTransport, then a WebSocket. Default `auto`. */
@@ -61,9 +63,18 @@ export interface HistoryOptions {
 }
 
 export const toHash = (hash: string | Uint8Array): Uint8Array<ArrayBuffer> => {
-  if (typeof hash !== 'string') return new Uint8Array(hash);
-  const digits = hash.replace(/:/g, '');
-  return digits.length === 64
-    ? Uint8Array.from(digits.match(/../g)!, pair => Number(`0x${pair}`))
-    : Uint8Array.from(atob(hash), character => character.charCodeAt(0));
+  let bytes: Uint8Array<ArrayBuffer> | undefined;
+  if (typeof hash === 'string') {
+    const digits = hash.replace(/:/g, '');
+    try {
+      bytes = /^[\da-f]{64}$/i.test(digits)
+        ? Uint8Array.from(digits.match(/../g)!, pair => Number(`0x${pair}`))
+        : Uint8Array.from(atob(hash), character => character.charCodeAt(0));
+    } catch {
+      // No base64.
+    }
+  } else if (BYTES[0](hash as never) || tag(hash) === 'ArrayBuffer') bytes = new Uint8Array(hash);
+  if (bytes?.length !== 32)
+    throw invalid('certificateHashes', hash, 'the 32 bytes of a SHA-256 hash, in hex, base64 or a Uint8Array');
+  return bytes;
 };

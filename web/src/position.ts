@@ -1,6 +1,7 @@
 // Places in logs (PROTOCOL §3.3).
 
-import { PROTOCOL_VIOLATION, TidingsError } from './codes.ts';
+import { invalid } from './check.ts';
+import { plain } from './plain.ts';
 
 /** A place in a channel's log as text, `EPOCH:OFFSET`: to be stored, and given to `since` later. */
 export type Position = string;
@@ -15,9 +16,10 @@ export interface PositionParts {
 
 /** Takes a position apart. Throws a {@link TidingsError} where it is none. */
 export const parsePosition = (position: Position): PositionParts => {
-  const [, epoch, offset] = /^([0-9a-f]{16}):(\d{1,20})$/.exec(position) ?? [];
-  if (!epoch || !offset) throw new TidingsError(PROTOCOL_VIOLATION, `${position} is no position`);
-  return { epoch, offset: BigInt(offset) };
+  const [, epoch, digits] = (typeof position === 'string' && /^([0-9a-f]{16}):(\d{1,20})$/.exec(position)) || [];
+  const offset = BigInt(digits ?? -1);
+  if (BigInt.asUintN(64, offset) !== offset) throw invalid('position', position, 'EPOCH:OFFSET');
+  return plain({ epoch: epoch!, offset });
 };
 
 /** Before everything that a log has. */
@@ -27,7 +29,4 @@ export const toText = ({ epoch, offset }: PositionParts): Position => `${epoch}:
 
 /** The parts of what user code gives. */
 export const parts = (position: Position | PositionParts): PositionParts =>
-  parsePosition(typeof position === 'string' ? position : toText(position));
-
-/** Whether this is the name of a channel (PROTOCOL §3.1). */
-export const isChannel = (name: string): boolean => /^[\w\-.:/@+=~,|%]{1,255}$/.test(name);
+  parsePosition(typeof position === 'object' && position ? toText(position) : (position as Position));

@@ -44,7 +44,7 @@ export interface Server {
 
 /** What a client reads, over all its connections. */
 export interface Registry {
-  /** Takes a name for a reader. Throws where it has one. */
+  /** Takes a name for a reader. */
   claim(claim: Claim): void;
   /** Gives a claim up: the server is told. */
   release(claim: Claim): void;
@@ -146,7 +146,6 @@ export const newRegistry = (): Registry => {
     claim(claim) {
       if (over) return claim.end(over);
       const slot = slotOf(claim);
-      if (slot.claim) throw new TidingsError(ALREADY_SUBSCRIBED, `${claim.name} is read already`);
       slot.claim = claim;
       // What the server gave unasked goes, in favour of one that begins where this reader wants to.
       if (slot.current && wantsAnother(claim, slot.current.position)) drop(slot);

@@ -1,13 +1,14 @@
-// A subscription as user code holds it.
+// A subscription as user code holds it: one of the readers of a feed.
 
-import { beginning, type Claim, type Incoming } from './claim.ts';
-import { type Retry, retryOf, TidingsError, UNSUBSCRIBED } from './codes.ts';
+import { ALREADY_SUBSCRIBED, type Retry, TidingsError, UNSUBSCRIBED } from './codes.ts';
 import { Events } from './events.ts';
-import { next } from './frames.ts';
-import { fromWire, type Message } from './message.ts';
+import type { Feed, Reader } from './feed.ts';
+import { newSignal } from './frames.ts';
+import { READER_EVENTS } from './limits.ts';
+import type { Message } from './message.ts';
+import { plain } from './plain.ts';
 import { type Position, toText } from './position.ts';
-import type { Registry } from './registry.ts';
-import { END, type FrameOf, LAGGED, OWN, PUBLICATION } from './wire/frames.ts';
+import type { WirePosition } from './wire/frames.ts';
 
 /** A message in a channel (PROTOCOL §5.2). */
 export interface Publication {
@@ -69,68 +70,100 @@ interface SubscriptionEvents {
   end: EndEvent;
 }
 
-export const publication = (epoch: string, { type: _, ...frame }: FrameOf<typeof PUBLICATION>): Publication => ({
-  ...frame,
-  epoch,
-  position: toText({ epoch, offset: frame.offset }),
-  message: fromWire(frame.message),
-});
+/** What a subscription was given and its reader has not, with the position after it. */
+type Queue = [event: SubscriptionEvent, at: WirePosition | undefined][];
+
+/** What a reader that is too slow misses becomes one gap; breaks and the end stay. */
+const condense = (queue: Queue): void => {
+  for (const [event, at] of queue.splice(0)) {
+    const [from, to] = 'offset' in event ? [event.offset, event.offset] : 'from' in event ? [event.from, event.to] : [];
+    const last = queue.at(-1);
+    if (to === undefined) queue.push([event, at]);
+    else if (last?.[0].type === 'lagged') queue.splice(-1, 1, [plain({ ...last[0], to }), at]);
+    else queue.push([plain({ type: 'lagged', from: from!, to }), at]);
+  }
+  queue.splice(0, queue.length - READER_EVENTS / 2);
+};
 
 /**
  * Is read in one of two ways. `for await` pulls: who does not read makes the server stop writing this channel, and holds up no other;
  * leaving the loop unsubscribes. A listener makes it read by itself, as fast as events come. Listeners that are added once a loop runs
- * hear what the loop is given.
+ * hear what the loop is given. Subscriptions of one client to the same channel share a stream, which ends with the last of them: the
+ * quickest reader sets its pace, and one that is 256 events behind it is given a `lagged` for those.
  */
 export class Subscription extends Events<SubscriptionEvents> implements AsyncIterable<SubscriptionEvent> {
   /** The channel, or the name of the stream. */
   declare readonly channel: string;
   /** Where it began, once it stands: whatever is published from then on is delivered. Rejects with a `TidingsError` where it is refused. */
   declare readonly ready: Promise<Position>;
-  readonly #registry: Registry;
-  readonly #claim: Claim;
-  readonly #events: AsyncGenerator<SubscriptionEvent, undefined> = this.#read();
-  /** The stream that was taken up last. */
-  #current: Incoming | undefined;
+  readonly #feed: Feed;
+  readonly #queue: Queue = [];
+  readonly #put: Reader;
+  readonly #wake: () => void;
+  readonly #changed: () => Promise<void>;
+  /** After what was given last. */
+  #at: WirePosition | undefined;
   #over = false;
   /** By a loop, or by listeners. */
   #reading = false;
 
   /** @internal Made by `Client`. */
-  constructor(registry: Registry, claim: Claim) {
+  constructor(feed: Feed) {
     super();
+    const { claim } = feed;
+    const [changed, wake] = newSignal();
     this.channel = claim.name;
-    this.ready = claim.ready.then(toText);
+    this.#feed = feed;
+    this.#changed = changed;
+    this.#wake = wake;
+    this.#at = claim.at;
+    // A later reader begins where the stream is.
+    const joined = claim.stood && claim.at;
+    this.ready = claim.ready.then(begin => {
+      this.#at ??= claim.at;
+      return toText(joined || begin);
+    });
     // Whoever does not ask hears of it by `end`.
     this.ready.catch(() => {});
-    this.#registry = registry;
-    this.#claim = claim;
-    registry.claim(claim);
+    this.#put = (event, at) => {
+      if (this.#queue.push([event, at]) > READER_EVENTS) condense(this.#queue);
+      wake();
+    };
+    feed.readers.add(this.#put);
   }
 
   /** The position of the last publication that was given, or where the subscription began: for `since`. */
   get position(): Position | undefined {
-    return this.#claim.at && toText(this.#claim.at);
+    return this.#at && toText(this.#at);
   }
 
   /** Whether its stream continues exactly where it was asked to. */
   get recovered(): boolean {
-    return this.#current?.recovered ?? false;
+    return this.#feed.recovered();
   }
 
   /** Ends it, and the loop that reads it. What was not read is not given any more. */
   unsubscribe(): void {
-    this.#finish(new TidingsError(UNSUBSCRIBED, 'unsubscribed'));
+    if (this.#over || !this.#feed.readers.has(this.#put)) return;
+    const error = new TidingsError(UNSUBSCRIBED, 'unsubscribed');
+    this.#queue.length = 0;
+    this.#put(ending(error), this.#at);
+    this.#feed.leave(this.#put, error);
   }
 
   /** Once only, and not beside listeners. */
   [Symbol.asyncIterator](): AsyncIterator<SubscriptionEvent, undefined> {
-    if (this.#reading) throw new TypeError(`${this.channel} is read already`);
+    if (this.#reading)
+      throw new TidingsError(ALREADY_SUBSCRIBED, `${this.channel} is read already: subscribe once more`);
     this.#reading = true;
     return {
       next: () => this.#next(),
-      return: () => {
+      return: async () => {
         this.unsubscribe();
-        return this.#events.return(undefined);
+        this.#over = true;
+        this.#queue.length = 0;
+        this.#wake();
+        return DONE;
       },
     };
   }
@@ -145,75 +178,21 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
 
   /** The next event, in the order of the calls. */
   async #next(): Promise<IteratorResult<SubscriptionEvent, undefined>> {
-    const next = await this.#events.next();
-    if (!next.done) this.emit(next.value.type, next.value as never);
-    return next;
-  }
-
-  async *#read(): AsyncGenerator<SubscriptionEvent, undefined> {
-    const claim = this.#claim;
-    // What came over the connection before is read before what tells of its successor.
-    for (let stream = claim.take(); stream || !claim.over; stream = claim.take()) {
-      if (stream) yield* this.#stream(stream);
-      else await claim.more();
+    while (!this.#over && !this.#queue.length) {
+      this.#feed.pull();
+      await this.#changed();
     }
-    const { code, message, retry } = claim.over;
-    this.#finish(claim.over);
-    yield { type: 'end', code, reason: message, retry };
-  }
-
-  /** Gives the name up, so that it can be subscribed to again. */
-  #finish(error: TidingsError): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.#registry.release(this.#claim);
-    this.#current?.frames.stop();
-    this.#claim.end(error);
-  }
-
-  async *#stream(incoming: Incoming): AsyncGenerator<SubscriptionEvent, undefined> {
-    const claim = this.#claim;
-    const { delivery, frames } = incoming;
-    const after = beginning(incoming);
-    const before = claim.at!;
-    const same = before.epoch === after.epoch;
-    // It goes on where this reader is; what it repeats is left out.
-    const seamless = same && after.offset <= before.offset;
-    const first = !this.#current;
-    this.#current = incoming;
-    if (!seamless) claim.at = after;
-    if (!(first && seamless)) {
-      const reached = claim.at!;
-      const missed = same ? reached.offset - before.offset : undefined;
-      yield { type: 'break', before: toText(before), after: toText(reached), missed };
-    }
-    for (;;) {
-      const frame = await next(frames);
-      if (!frame || this.#over) break;
-      if (frame.type === END) {
-        // Otherwise the server goes away, or has no room now: the next connection has the next stream.
-        if (retryOf(frame.code) === 'no') this.#finish(new TidingsError(frame.code, frame.reason));
-        break;
-      }
-      const { epoch, offset } = claim.at!;
-      const due = offset + 1n;
-      if (frame.type === PUBLICATION) {
-        // Given already.
-        if (frame.offset < due) continue;
-        // The newest wins (PROTOCOL §5.6); elsewhere nothing is passed over in silence.
-        if (frame.offset > due && delivery !== 2) break;
-        claim.at = { epoch, offset: frame.offset };
-        if (frame.offset > due) yield { type: 'skipped', from: due, to: frame.offset - 1n };
-        if (!this.#over) yield { ...publication(epoch, frame), type: 'publication' };
-      } else if ('from' in frame && frame.to >= due) {
-        if (frame.from > due) break;
-        claim.at = { epoch, offset: frame.to };
-        // Its own is left out as it was wanted.
-        if (frame.type !== OWN) yield { type: frame.type === LAGGED ? 'lagged' : 'skipped', from: due, to: frame.to };
-      }
-    }
-    // Nothing comes of it but where it ended without a last word, or with one that says that another will follow.
-    this.#registry.cutOff(claim, incoming);
-    frames.stop();
+    const [value, at] = this.#queue.shift() ?? [];
+    if (!value) return DONE;
+    this.#at = at;
+    this.#over = value.type === 'end';
+    this.emit(value.type, value as never);
+    return { value, done: false };
   }
 }
+
+const DONE: IteratorReturnResult<undefined> = { value: undefined, done: true };
+
+/** The last event. */
+export const ending = ({ code, message, retry }: TidingsError): EndEvent =>
+  plain({ type: 'end', code, reason: message, retry });

@@ -1,10 +1,11 @@
 // Where tokens come from, and when the next is asked for.
 
 import { backoff } from './backoff.ts';
-import { LOST, type Retry, TidingsError, toError } from './codes.ts';
+import { checkToken } from './check.ts';
+import { LOST, type Retry, SIGNED_OUT, TidingsError, toError } from './codes.ts';
 import { LITTLE, LONGEST } from './limits.ts';
 
-/** User code's source of tokens; `null` for none. */
+/** User code's source of tokens; `null` means that nobody is signed in: the client ends, and `connect` starts it again. */
 export type GetToken = () => Promise<string | null> | string | null;
 
 /** Time in ms since 1970 at which a JWT ends; `undefined` for a token that does not say, and for none. */
@@ -23,24 +24,27 @@ export const wait = (left: number): number => Math.min(LONGEST, Math.max(LITTLE,
 export interface Tokens {
   /** Whether to try again after an error that says this. */
   mayRetry(retry: Retry): boolean;
-  /** The token for the next connection: the one at hand while it lasts, otherwise a new one. */
+  /** The token for the next connection: the one at hand while it lasts, otherwise a new one. Rejects where nobody is signed in. */
   next(): Promise<string | undefined>;
   /** The server took this token, which ends at `ends`, in ms since 1970; a JWT says so itself. */
-  keep(token: string, ends?: number): void;
+  keep(token: string | undefined, ends?: number): void;
   /**
    * From now on asks for a new token some time before the one at hand ends, and gives it to `refresh`. What fails is tried again after
    * a pause that grows. `skew` is the server's clock minus ours, of which it may hear again.
    */
   watch(skew: number): void;
+  /** The server let the token at hand in, until `ends`. */
+  welcomed(ends: number | undefined): void;
   /** No more: the connection is over. */
   stop(): void;
 }
 
-/** `refresh` shows a token to the server, and keeps what that took. */
+/** `refresh` shows a token to the server, and keeps what that took. `end` hears of an error after which there is nothing to try. */
 export const newTokens = (
   current: string | undefined,
   ask: GetToken | undefined,
   refresh: (token: string) => Promise<unknown>,
+  end: (error: TidingsError) => void,
 ): Tokens => {
   /** When the current one ends, in ms since 1970 of the server's clock. */
   let ends = expiry(current);
@@ -52,11 +56,18 @@ export const newTokens = (
 
   const left = () => (ends ?? Infinity) - Date.now();
   const fresh = async () => {
+    let token: string | null;
     try {
-      return (await ask?.()) ?? undefined;
+      token = await ask!();
     } catch (error) {
       throw new TidingsError(LOST, `no token: ${toError(error).message}`);
     }
+    if (token === null) {
+      current = undefined;
+      throw new TidingsError(SIGNED_OUT, 'getToken returned null: signed out');
+    }
+    checkToken('getToken', token);
+    return token;
   };
   const later = (ms: number) => {
     clearTimeout(timer);
@@ -71,9 +82,11 @@ export const newTokens = (
     if (left() - skew > LONGEST) return plan();
     try {
       const token = await fresh();
-      if (token !== undefined && watching === started) await refresh(token);
-    } catch {
-      if (watching === started) later(LITTLE + backoff(++attempt));
+      if (watching === started) await refresh(token);
+    } catch (error) {
+      if (watching !== started) return;
+      if (toError(error).code < LOST) end(error as TidingsError);
+      else later(LITTLE + backoff(++attempt));
     }
   };
   const keep: Tokens['keep'] = (token, until = expiry(token)) => {
@@ -93,11 +106,11 @@ export const newTokens = (
     async next() {
       if (ask && (current === undefined || left() < LITTLE)) {
         const token = await fresh();
-        current = undefined;
-        if (token !== undefined) keep(token);
+        keep(token);
       }
       return current;
     },
+    welcomed: ends => keep(current, ends),
     watch(clock) {
       skew = clock;
       if (!ask || watching) return;

@@ -1,13 +1,14 @@
 // How soon a silence is noticed. A browser sends no PING for us, and a client that only reads sends nothing: it would not hear that its
-// server was killed. A busy connection that falls silent is asked at once, and again and again until it answers; any other every 10 s.
+// server was killed. A busy connection that falls silent is asked at once, and again and again until it answers; any other every 10 s, or at a third of the idle timeout where
+// that is sooner.
 
 import { AGAIN, ANSWER, IDLE, STREAK } from './limits.ts';
 
 export interface Watch {
   /** Something came. */
   heard(): void;
-  /** To be called every second: whether to ask now, or that nobody is there. */
-  look(now: number): 'ask' | 'lost' | undefined;
+  /** To be called every second, or more often: whether to ask now, or that nobody is there. `idle` is the idle timeout in ms. */
+  look(now: number, idle?: number): 'ask' | 'lost' | undefined;
   asked(now: number): void;
   answered(): void;
 }
@@ -33,7 +34,7 @@ export const newWatch = (last: number): Watch => {
     heard() {
       news++;
     },
-    look(now) {
+    look(now, idle = Infinity) {
       if (news > 0) {
         news = 0;
         streak++;
@@ -43,7 +44,7 @@ export const newWatch = (last: number): Watch => {
         streak = 0;
       }
       if (due === undefined) {
-        if (!silent && now - last < IDLE) return undefined;
+        if (!silent && now - last < Math.min(IDLE, idle / 3)) return undefined;
       } else {
         if (now - due > ANSWER) return 'lost';
         if (now - last < AGAIN) return undefined;

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const [, , ...named] = process.argv;
-const files = (named.length ? named : ['browser', 'loss', 'fallback', 'pages', 'console']).map(name =>
+const files = (named.length ? named : ['browser', 'session', 'loss', 'fallback', 'pages', 'console']).map(name =>
   fileURLToPath(new URL(`../out/test/browser/${name}.test.js`, import.meta.url)),
 );
 // One after the other: what they measure and wait for is real.

@@ -58,7 +58,7 @@ export const race = <T>(
           const error = toError(thrown);
           errors[number] = error;
           failed++;
-          if (error.code >= 0) fail(error);
+          if (error.code !== LOST) fail(error);
           else if (failed === attempts.length) fail(errors[0]);
           else if (failed === others.size) start();
         },

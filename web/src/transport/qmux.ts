@@ -144,6 +144,8 @@ export class Session implements Transport {
   readonly ready: Promise<void>;
   readonly closed: Promise<{ closeCode?: number; reason?: string }>;
   readonly incomingUnidirectionalStreams: ReadableStream<ReadableStream<Uint8Array>>;
+  /** Parameter `max_idle_timeout` of the server, in ms; 0 for none. */
+  idleTimeout = 0;
   readonly #socket: WebSocket;
   readonly #streams = new Map<number, Incoming>();
   #incoming!: ReadableStreamDefaultController<ReadableStream<Uint8Array>>;
@@ -378,6 +380,7 @@ export class Session implements Transport {
     while (list.left) {
       const id = list.next();
       const value = new Integers(list.counted());
+      if (id === 0x01) this.idleTimeout = value.next();
       if (id === 0x04) this.#permit('all', value.next());
       // Of a bidirectional stream that its peer opens.
       if (id === 0x06) this.#permit('stream', value.next());

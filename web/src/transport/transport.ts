@@ -14,6 +14,8 @@ export interface Transport {
   readonly incomingUnidirectionalStreams: ReadableStream<ReadableStream<Uint8Array>>;
   /** Absent where it carries none; the server is then told so (PROTOCOL §5.6). */
   readonly datagrams?: { readonly readable: ReadableStream<Uint8Array> };
+  /** Time in ms without anything from this client after which the peer ends the connection; absent or 0 for none. */
+  readonly idleTimeout?: number;
   /** Opens the control stream. */
   createBidirectionalStream(): Promise<{
     readonly readable: ReadableStream<Uint8Array>;

@@ -3,12 +3,15 @@
 import { LOST, TidingsError } from '../codes.ts';
 import type { DialOptions, Transport } from './transport.ts';
 
+/** Whether there is WebTransport at all. */
+export const exists = (): boolean => 'WebTransport' in globalThis;
+
 /**
  * Whether this browser has WebTransport that can be relied upon. WebKit's stalls after some thousand streams, Firefox before 153 shows two
  * streams of a server at a time.
  */
 export const available = (): boolean =>
-  'WebTransport' in globalThis && !/AppleWebKit\/6|Firefox\/1([1-4]|5[0-2])/.test(navigator.userAgent);
+  exists() && !/AppleWebKit\/6|Firefox\/1([1-4]|5[0-2])/.test(navigator.userAgent);
 
 export const dial = async (url: URL, { certificateHashes, signal }: DialOptions): Promise<Transport> => {
   const session = new WebTransport(url.href, {
@@ -28,7 +31,7 @@ export const dial = async (url: URL, { certificateHashes, signal }: DialOptions)
   } catch (error) {
     throw new TidingsError(
       LOST,
-      `no WebTransport with ${url.host} (${(error as Error).message}): no server or UDP, a bad certificate, or this page's origin (${location.origin}) is not on the server's list`,
+      `no WebTransport with ${url.host} (${(error as Error).message}): no server or UDP, a bad certificate, or this page's origin (${globalThis.location?.origin}) is not on the server's list`,
     );
   }
 };

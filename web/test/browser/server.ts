@@ -12,7 +12,7 @@ const BINARY = process.env.TIDINGS_BIN && resolve(process.env.TIDINGS_BIN);
 // What begins with TIDINGS_ is a setting for the server.
 const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('TIDINGS_')));
 
-const CONFIG = `
+export const CONFIG = `
 [auth]
 leeway_seconds = 0
 [limits]

@@ -36,6 +36,8 @@ test('Hello says who comes and what it knows, and Welcome what there is', async 
     features: ['lanes', 'datagram'],
     limits: { message: 1000, frame: 2000, subscriptions: 512 },
     subscriptions: [],
+    refused: [],
+    idleTimeout: 30_000,
   });
   await client.close();
   assert.deepEqual(await client.closed, { code: codes.CLOSED, reason: 'closed' });
@@ -43,7 +45,9 @@ test('Hello says who comes and what it knows, and Welcome what there is', async 
   await assert.rejects(client.ready(), { code: codes.CLOSED });
   await assert.rejects(client.publish('c', 'x'), { code: codes.CLOSED });
   await assert.rejects(client.subscribe('c').ready, { code: codes.CLOSED });
-  assert.throws(() => new FakeServer() && new (client.constructor as typeof Object)('http://x'), TypeError);
+  assert.throws(() => new FakeServer() && new (client.constructor as typeof Object)('http://x'), {
+    code: codes.INVALID_ARGUMENT,
+  });
 });
 
 test('messages of every kind are published as they should be', async () => {

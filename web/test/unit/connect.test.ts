@@ -25,8 +25,11 @@ class Blocked {
     });
 }
 
-const auto = (dial: NonNullable<ClientOptions['dial']>, more: ClientOptions = {}) =>
-  new Client('https://fake', { dial, headStart: 5, ...more });
+const auto = (dial: NonNullable<ClientOptions['dial']>, more: ClientOptions = {}) => {
+  const client = new Client('https://fake', { dial, headStart: 5, ...more });
+  void client.connect();
+  return client;
+};
 
 test('WebTransport that is welcomed wins alone', async () => {
   const server = new FakeServer();

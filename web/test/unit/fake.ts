@@ -212,6 +212,8 @@ export class FakeConnection implements Transport {
       features: ['lanes', 'datagram'],
       limits: { message: 1000, frame: 2000, subscriptions: 512 },
       subscriptions: [],
+      idleTimeout: 30_000,
+      refused: [],
       ...more,
     });
   }
@@ -282,7 +284,13 @@ export class FakeServer {
   }
 
   client(options: ClientOptions = {}): Client {
-    return new Client('https://fake', { transport: 'webtransport', dial: { webtransport: this.dial }, ...options });
+    const client = new Client('https://fake', {
+      transport: 'webtransport',
+      dial: { webtransport: this.dial },
+      ...options,
+    });
+    void client.connect();
+    return client;
   }
 }
 

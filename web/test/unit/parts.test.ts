@@ -3,10 +3,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { backoff } from '../../src/backoff.ts';
+import { isChannel } from '../../src/check.ts';
 import { newClaim } from '../../src/claim.ts';
 import { codes, type Retry, retryOf, TidingsError } from '../../src/codes.ts';
 import { toHash } from '../../src/options.ts';
-import { isChannel, parsePosition, parts, toText } from '../../src/position.ts';
+import { parsePosition, parts, toText } from '../../src/position.ts';
 import { expiry, newTokens, wait } from '../../src/tokens.ts';
 import { newWatch } from '../../src/watch.ts';
 import { PING } from '../../src/wire/frames.ts';
@@ -75,10 +76,15 @@ test('a token is replaced before it ends, by the clock of the server, and tried 
     if (++asked === 1) throw new Error('not now');
     return jwt({ exp: 2_000 + asked });
   };
-  const tokens = newTokens(jwt({ exp: 1_100 }), next, async token => {
-    given.push(token);
-    tokens.keep(token);
-  });
+  const tokens = newTokens(
+    jwt({ exp: 1_100 }),
+    next,
+    async token => {
+      given.push(token);
+      tokens.keep(token);
+    },
+    assert.fail,
+  );
   tokens.watch(20_000);
   t.mock.timers.tick(63_999);
   await settled();
@@ -159,11 +165,14 @@ test('a connection that does not answer is made again', async t => {
 test('a token that has ended is not shown where another can be had', async () => {
   const refresh = async () => {};
   const old = jwt({ exp: Date.now() / 1000 - 1 });
-  assert.equal(await newTokens(old, () => 'new', refresh).next(), 'new');
-  assert.equal(await newTokens(old, () => null, refresh).next(), undefined);
-  assert.equal(await newTokens(old, undefined, refresh).next(), old);
+  assert.equal(await newTokens(old, () => 'new', refresh, assert.fail).next(), 'new');
+  await assert.rejects(newTokens(old, () => null, refresh, assert.fail).next(), {
+    code: codes.SIGNED_OUT,
+    retry: 'no',
+  });
+  assert.equal(await newTokens(old, undefined, refresh, assert.fail).next(), old);
   const lasting = jwt({ exp: Date.now() / 1000 + 60 });
-  assert.equal(await newTokens(lasting, () => 'new', refresh).next(), lasting);
+  assert.equal(await newTokens(lasting, () => 'new', refresh, assert.fail).next(), lasting);
 });
 
 test('a reader that does not look keeps the first stream and the latest ones, and stops the others', () => {

@@ -109,7 +109,6 @@ test('a refused subscription says so', async () => {
   assert.deepEqual(offsets([await take(subscription[Symbol.asyncIterator]())]), ['end']);
   assert.throws(() => client.subscribe('no spaces'), { code: codes.INVALID_CHANNEL });
   const again = client.subscribe('secret');
-  assert.throws(() => client.subscribe('secret'), { code: codes.ALREADY_SUBSCRIBED });
   await connection.subscribed(4n, 0n);
   await again.ready;
   await client.close();
@@ -130,7 +129,7 @@ test('leaving the loop unsubscribes, and the channel can be had again at once', 
   const next = await connection.subscribed(6n, 2n);
   next.write(text(3));
   assert.deepEqual(offsets([await take(again[Symbol.asyncIterator]())]), [3]);
-  assert.throws(() => again[Symbol.asyncIterator](), TypeError);
+  assert.throws(() => again[Symbol.asyncIterator](), { code: codes.ALREADY_SUBSCRIBED });
   await client.close();
 });
 

@@ -12,7 +12,7 @@ const TEXT = new Set(['token', 'client', 'features', 'user', 'server', 'channel'
 for (const name of ['reason', 'name', 'publisher', 'text', 'content_type']) TEXT.add(name);
 /** Of those the ones that are identities, and that are numbers. */
 const DIGITS = new Set(['epoch', 'session', 'id']);
-const NUMBERS = new Set(['time', 'timestamp', 'grace', 'expires', 'connections', 'users']);
+const NUMBERS = new Set(['time', 'timestamp', 'grace', 'expires', 'idle_timeout', 'connections', 'users']);
 
 const isNumber = (name: string, inside: string) =>
   NUMBERS.has(name) || inside === 'limits' || (name === 'count' && inside !== 'Latest');

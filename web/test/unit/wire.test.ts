@@ -65,8 +65,10 @@ const frame: fc.Arbitrary<Frame> = fc.oneof(
       features: fc.array(text),
       limits: record({ message: number, frame: number, subscriptions: number }),
       subscriptions: fc.array(record({ subscription: u64, channel: text, position })),
+      idleTimeout: number,
+      refused: fc.array(record({ channel: text, code: fc.integer({ min: 0, max: 0xffffffff }), reason: text })),
     },
-    { user: text },
+    { user: text, expires: number },
   ),
   record({ type: type(SUBSCRIBE_FROM), request: u64, channel: text, start }),
   partial(
