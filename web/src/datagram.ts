@@ -6,6 +6,9 @@ import { type Frame, type FrameOf, PUBLICATION } from './wire/frames.ts';
 
 type Publication = FrameOf<typeof PUBLICATION>;
 
+/** Datagrams of subscriptions whose streams have not arrived. */
+export type Early = [subscription: bigint, publication: Publication][];
+
 /** Where the datagrams of one connection go. */
 export interface Inboxes {
   /** The stream of a subscription has arrived: what is read is both together. */
@@ -14,9 +17,9 @@ export interface Inboxes {
   put(subscription: bigint, publication: Publication): void;
 }
 
-export const newInboxes = (): Inboxes => {
+/** `early` has those that came before, and is kept: what is early is put there. */
+export const newInboxes = (early: Early): Inboxes => {
   const open = new Map<bigint, Merge>();
-  const early: [bigint, Publication][] = [];
   const put: Inboxes['put'] = (subscription, publication) => {
     const merge = open.get(subscription);
     if (merge) merge.put(publication);

@@ -1,11 +1,11 @@
 // One connection after `Welcome`: requests and answers, and the streams that the server opens.
 
 import { isChannel } from './check.ts';
-import { INVALID_ARGUMENT, LOST, PROTOCOL_VIOLATION, TidingsError, unexpected } from './codes.ts';
-import { newInboxes } from './datagram.ts';
+import { INVALID_ARGUMENT, LOST, PROTOCOL_VIOLATION, TidingsError, toError, unexpected } from './codes.ts';
+import type { Early, Inboxes } from './datagram.ts';
 import { type Frames, next, readStream } from './frames.ts';
 import { close, closing, type Session } from './greet.ts';
-import { CUT, HEADER_BYTES, HEADER_TIME, LANES, LOOK, MAX_FRAME, OUTGOING, PAGE, PENDING } from './limits.ts';
+import { CUT, EARLY, HEADER_BYTES, HEADER_TIME, LANES, LOOK, MAX_FRAME, OUTGOING, PAGE, PENDING } from './limits.ts';
 import type { Call, Done, Line } from './line.ts';
 import type { Registry, Server } from './registry.ts';
 import { concat } from './wire/codec.ts';
@@ -47,7 +47,8 @@ export const serve = (
 ): Link => {
   const pending = new Map<bigint, [type: number, Done]>();
   const timers = new Set<ReturnType<typeof setTimeout>>();
-  const inboxes = newInboxes();
+  let inboxes: Inboxes | undefined;
+  const early: Early = [];
   const batch: Uint8Array[] = [];
   let last = 0n;
   let unsent = 0;
@@ -113,7 +114,7 @@ export const serve = (
 
   const begins = (header: FrameOf<typeof HEADER>, frames: Frames) => {
     if (error || header.source > 1 || header.delivery > 2 || !isChannel(header.name)) return frames.stop();
-    if (header.delivery === 2) frames = inboxes.open(header.subscription, frames);
+    if (header.delivery === 2) frames = inboxes!.open(header.subscription, frames);
     registry.arrived({ ...header, frames, server });
   };
   /** Classifies a stream by its header (PROTOCOL §5). */
@@ -123,11 +124,15 @@ export const serve = (
     const first = await next(stream);
     clearTimeout(timer);
     stream.cutter.limit = MAX_FRAME;
+    // Both are loaded where a server needs them: few channels go by datagram, and browsers permit a hundred streams without lanes.
+    if (first?.type === LANE || (first?.type === HEADER && first.delivery === 2)) {
+      const { newInboxes } = await import('./datagram.ts');
+      inboxes ??= newInboxes(early);
+    }
     if (first?.type === HEADER) {
       begins(first, stream);
     } else if (first?.type === LANE && lanes < LANES) {
       lanes++;
-      // Loaded where a server needs lanes: browsers permit a hundred streams without.
       await (await import('./lane.ts')).readLane(stream, begins, server.unsubscribe);
       lanes--;
     } else {
@@ -137,7 +142,9 @@ export const serve = (
   const datagram = (bytes: Uint8Array) => {
     watch.heard();
     const found = decodeDatagram(bytes);
-    if (found) inboxes.put(...found);
+    if (!found) return;
+    if (inboxes) inboxes.put(...found);
+    else if (early.push(found) > EARLY) early.shift();
   };
 
   const ping = () => {
@@ -187,7 +194,7 @@ export const serve = (
   void closing(transport).then(end);
   control().catch(end);
   // Never waits for the body of one before it takes the next.
-  each(transport.incomingUnidirectionalStreams, body => void stream(body));
+  each(transport.incomingUnidirectionalStreams, body => void stream(body).catch(error => end(toError(error))));
   each(transport.datagrams?.readable, datagram);
   ping();
   take();
