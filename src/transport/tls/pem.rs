@@ -122,6 +122,7 @@ fn other_blocks(pem: &[u8]) -> Option<String> {
     (!found.is_empty()).then(|| found.join(", "))
 }
 
+#[cfg(feature = "server")]
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|at| at == part)
 }
