@@ -94,13 +94,23 @@ impl JwtAuthenticator {
     /// # Errors
     /// [`Denied::Invalid`] with a reason, or [`Denied::Expired`].
     pub fn verify(&self, token: &str, now: SystemTime) -> Result<Grant, Denied> {
-        let presented = self.check_signature(token)?;
+        let mut signature = self.signature(token)?;
+        loop {
+            if let Some(presented) = signature.try_next()? {
+                return self.check_claims(presented, now);
+            }
+        }
+    }
+
+    /// What a token with a verified signature is good for at `now`.
+    fn check_claims(&self, presented: Presented, now: SystemTime) -> Result<Grant, Denied> {
         self.check_addressee(&presented)?;
         let expires_at = self.check_time(&presented, now)?;
         Ok(presented.into_grant()?.expires_at(expires_at))
     }
 
-    fn check_signature(&self, token: &str) -> Result<Presented, Denied> {
+    /// The signature of `token`, with the keys that its header asks for. Nothing is verified yet.
+    fn signature<'a>(&'a self, token: &'a str) -> Result<Signature<'a>, Denied> {
         // A line end is what files and shells leave at the end of a token.
         let token = token.trim_ascii();
         if token.len() > MAX_TOKEN {
@@ -129,33 +139,23 @@ impl JwtAuthenticator {
         let algorithm = Algorithm::of_header(header.alg)
             .ok_or_else(|| invalid(format_args!("its alg is not one of {}", Algorithm::NAMES)))?;
 
-        let mut tried = false;
-        for key in &self.keys {
-            // The key says which algorithm it is for. Were the token to say so, it could have its HMAC verified with the
-            // text of a public key, or ask for no verification at all.
-            if !key.answers_to(algorithm, header.kid.as_deref()) {
-                continue;
-            }
-            tried = true;
-            match decode::<Presented>(token, key.decoding_key(), &signature_only(algorithm)) {
-                Ok(data) => return Ok(data.claims),
-                // Claims are parsed only after the signature is verified, so another key cannot do better.
-                Err(error) => {
-                    if let ErrorKind::Json(reason) = error.kind() {
-                        // The place in the text says nothing to who has the token.
-                        let reason = reason.to_string();
-                        let (reason, _) = reason.split_once(" at line ").unwrap_or((&reason, ""));
-                        return Err(invalid(format_args!("its claims are malformed: {reason}")));
-                    }
-                }
-            }
-        }
-        Err(if tried {
-            invalid("its signature does not verify")
-        } else {
-            invalid(format_args!(
+        // The key says which algorithm it is for. Were the token to say so, it could have its HMAC verified with the
+        // text of a public key, or ask for no verification at all.
+        let kid = header.kid.as_deref();
+        let keys: Vec<_> = self
+            .keys
+            .iter()
+            .filter(|key| key.answers_to(algorithm, kid))
+            .collect();
+        if keys.is_empty() {
+            return Err(invalid(format_args!(
                 "this server has no {algorithm} key that its header asks for"
-            ))
+            )));
+        }
+        Ok(Signature {
+            token,
+            algorithm,
+            keys: keys.into_iter(),
         })
     }
 
@@ -196,11 +196,48 @@ impl JwtAuthenticator {
     }
 }
 
+/// A signature that is verified with one key after the other, [`MAX_KEYS`] at most.
+struct Signature<'a> {
+    token: &'a str,
+    algorithm: Algorithm,
+    keys: std::vec::IntoIter<&'a VerifyingKey>,
+}
+
+impl Signature<'_> {
+    /// Tries the next key: the claims, where it verifies the signature.
+    fn try_next(&mut self) -> Result<Option<Presented>, Denied> {
+        let Some(key) = self.keys.next() else {
+            return Err(invalid("its signature does not verify"));
+        };
+        let validation = signature_only(self.algorithm);
+        match decode::<Presented>(self.token, key.decoding_key(), &validation) {
+            Ok(data) => Ok(Some(data.claims)),
+            // Claims are parsed only after the signature is verified, so another key cannot do better.
+            Err(error) => match error.kind() {
+                ErrorKind::Json(reason) => {
+                    // The place in the text says nothing to who has the token.
+                    let reason = reason.to_string();
+                    let (reason, _) = reason.split_once(" at line ").unwrap_or((&reason, ""));
+                    Err(invalid(format_args!("its claims are malformed: {reason}")))
+                }
+                _ => Ok(None),
+            },
+        }
+    }
+}
+
 #[async_trait::async_trait]
 impl Authenticator for JwtAuthenticator {
+    /// Verifies with one key in each scheduling turn, so that a token without `kid` does not hold up other clients.
     async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Grant, Denied> {
         let token = credentials.token.ok_or(Denied::Missing)?;
-        self.verify(token, credentials.now)
+        let mut signature = self.signature(token)?;
+        loop {
+            tokio::task::yield_now().await;
+            if let Some(presented) = signature.try_next()? {
+                return self.check_claims(presented, credentials.now);
+            }
+        }
     }
 
     fn reads_request(&self) -> bool {

@@ -1,8 +1,11 @@
 //! `Refresh`: new credentials for a session that goes on (PROTOCOL §4.13).
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{control::Refusal, inner::Inner, subscribe};
 use crate::{
@@ -12,6 +15,10 @@ use crate::{
         frame::{Frame, Refresh, Refreshed},
     },
 };
+
+/// Pause before the refusal of a token, while no other request of the session is read: it bounds how much work one session can
+/// make of tokens that do not verify.
+const DENIED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Asks for a new grant, and lets it hold. Other requests of the session wait meanwhile, within the deadline.
 pub(super) async fn refresh(inner: &Arc<Inner>, request: Refresh) -> Result<Frame, Refusal> {
@@ -28,8 +35,14 @@ pub(super) async fn refresh(inner: &Arc<Inner>, request: Refresh) -> Result<Fram
     let deadline = inner.context.config.deadline;
     let grant = timeout(deadline, authenticator.authenticate(&credentials))
         .await
-        .map_err(|_| Refusal::new(Code::OVERLOADED, "authentication took too long"))?
-        .map_err(|denied| Refusal::new(denied.code(), denied.to_string()))?;
+        .map_err(|_| Refusal::new(Code::OVERLOADED, "authentication took too long"))?;
+    let grant = match grant {
+        Ok(grant) => grant,
+        Err(denied) => {
+            sleep(DENIED_PAUSE).await;
+            return Err(Refusal::new(denied.code(), denied.to_string()));
+        }
+    };
     if grant.user != inner.user {
         let reason = "the token is of another user: connect anew for that one";
         return Err(Refusal::new(Code::PERMISSION_DENIED, reason));

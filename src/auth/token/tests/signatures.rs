@@ -221,3 +221,35 @@ fn claims_that_stand_twice_are_refused() {
     let token = encode(&header, &twice, &EncodingKey::from_secret(SECRET)).unwrap();
     assert_invalid(authenticator().verify(&token, now()), "malformed");
 }
+
+#[test]
+fn a_token_without_kid_is_verified_with_one_key_in_each_turn() {
+    let keys: Vec<_> = (0..MAX_KEYS)
+        .map(|n| {
+            VerifyingKey::hs256(format!("secret number {n:02} of thirty-two bytes").as_bytes())
+        })
+        .map(Result::unwrap)
+        .collect();
+    let authenticator = JwtAuthenticator::new(keys).unwrap();
+    let foreign = EncodingKey::from_secret(b"another secret of thirty-two bytes");
+    let token = signed(&foreign, &Header::default(), &claims(json!({})));
+    let from = ([127, 0, 0, 1], 1).into();
+    let credentials = Credentials::new(Some(&token), "test", from, now());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let (mut turns, denied) = runtime.block_on(async {
+        let mut verified = authenticator.authenticate(&credentials);
+        let mut turns = 0;
+        let denied = std::future::poll_fn(|cx| {
+            turns += 1;
+            verified.as_mut().poll(cx)
+        })
+        .await;
+        (turns, denied)
+    });
+    assert!(matches!(denied, Err(Denied::Invalid(_))), "{denied:?}");
+    // The runtime may poll more often.
+    turns -= 1;
+    assert!(turns >= MAX_KEYS, "{turns} turns for {MAX_KEYS} keys");
+}
