@@ -16,6 +16,7 @@ mod mailbox;
 mod paths;
 mod publish;
 mod registry;
+mod shared;
 mod subscription;
 mod token;
 
@@ -42,6 +43,7 @@ pub use crate::transport::{
     dial::{DialError, Socket},
 };
 pub use builder::Builder;
+pub use shared::SharedSubscription;
 pub use subscription::{Event, Subscription};
 pub use token::TokenError;
 
@@ -168,8 +170,8 @@ pub enum ClientError {
         /// The limit.
         max: u64,
     },
-    /// This client reads the channel already.
-    #[error("this client is subscribed to {0} already")]
+    /// This client reads the channel already: a [`Subscription`] has one reader, and [`Subscription::share`] makes one for several.
+    #[error("this client is subscribed to {0} already: share that subscription")]
     AlreadySubscribed(ChannelName),
     /// The connection broke before the answer came: whether the request was carried out is not known.
     #[error(
