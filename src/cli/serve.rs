@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     server::ServerError,
-    transport::{BindError, Sha256},
+    transport::{BindError, Sha256, descriptors::raise_limit},
 };
 
 /// Run a server
@@ -74,6 +74,9 @@ async fn serve(arguments: Arguments, context: &Context, output: &Output) -> Resu
         grace,
     } = loaded.plan().map_err(first_of)?;
     output.log(log);
+    if let Some(limit) = raise_limit() {
+        tracing::debug!(limit, "open files");
+    }
     if http.is_some_and(|http| !http.ip().is_loopback()) {
         tracing::warn!(
             "the HTTP API has no TLS and listens beyond this machine: put a proxy with TLS in front of it"

@@ -23,7 +23,7 @@ use crate::{
     endpoint::Endpoint,
     session::{self, Context},
     transport::{
-        BindError, Certificate, Origins,
+        BindError, Certificate, Origins, descriptors,
         listener::{self, Listener},
     },
     wire::{ChannelName, frame},
@@ -71,6 +71,10 @@ pub struct Limits {
     /// of the address, or of the UDP socket, that has the most, where that has more than the newcomer's; otherwise it is refused, and
     /// over TCP takes the place of the oldest one of its address.
     pub hard_handshakes: usize,
+    /// TCP connections of WebSockets, of all ports together. Default: what the limit of open files leaves beside a quarter (at most 1088)
+    /// for the HTTP API. At the limit a newcomer takes the place of the newest one of the address that has the most, where that has more
+    /// than the newcomer's; otherwise it is refused.
+    pub tcp_connections: Option<usize>,
 }
 
 impl Default for Limits {
@@ -88,6 +92,7 @@ impl Default for Limits {
             user_memory: None,
             soft_handshakes: 256,
             hard_handshakes: 1024,
+            tcp_connections: None,
         }
     }
 }
@@ -138,6 +143,7 @@ pub(super) struct Http {
     pub(super) listener: tokio::net::TcpListener,
     key: super::http::ApiKey,
     body_limit: usize,
+    connections: usize,
     pages: axum::Router,
 }
 
@@ -148,9 +154,11 @@ impl Http {
             listener,
             key,
             body_limit,
+            connections,
             pages,
         } = self;
-        let served = super::http::serve(listener, served, key, body_limit, pages, stop).await;
+        let bounds = (body_limit, connections);
+        let served = super::http::serve(listener, served, key, bounds, pages, stop).await;
         if let Err(error) = served {
             tracing::error!(%error, "the HTTP API ended");
         }
@@ -349,6 +357,7 @@ impl Builder {
         };
         let origins = self.origins.compile()?;
         let workers = self.workers.map_or_else(default_workers, NonZeroU8::get);
+        let descriptors = descriptors::Budget::new(workers);
         let (listener, bindings) = Listener::bind(
             self.listen,
             certificates.first().clone(),
@@ -358,6 +367,7 @@ impl Builder {
                 plain: self.plain_websockets,
                 soft_handshakes: self.limits.soft_handshakes,
                 hard_handshakes: self.limits.hard_handshakes,
+                tcp_connections: self.limits.tcp_connections.unwrap_or(descriptors.clients),
                 deadline: self.deadline,
                 idle: self.idle,
             },
@@ -372,6 +382,7 @@ impl Builder {
                 key,
                 // JSON may write a byte of text as six, and something stands around it.
                 body_limit: self.limits.message * 6 + 4096,
+                connections: descriptors.api,
                 #[cfg(feature = "web")]
                 // Beyond this machine nobody is given keys, whatever a request says of its host.
                 pages: super::http::pages::router(self.development.filter(|_| address.ip().is_loopback()).map(|(issuer, api_key)| {

@@ -51,7 +51,7 @@ pub(super) async fn one(caller: Caller, common: Common, home: Arc<Home>, over: C
     let prefix = caller.prefix();
     let tcp = Arc::clone(&common.tcp);
     let open = async {
-        let (socket, permit) = match caller.secure(tcp.deadline).await {
+        let (socket, permit, open) = match caller.secure(tcp.deadline).await {
             Ok(secured) => secured,
             Err(error) => {
                 let error = error.to_string();
@@ -60,10 +60,11 @@ pub(super) async fn one(caller: Caller, common: Common, home: Arc<Home>, over: C
             }
         };
         let (socket, already, upgrade) = Box::pin(converse(socket, peer, &tcp)).await?;
-        Some((socket, already, upgrade, permit))
+        Some((socket, already, upgrade, permit, open))
     };
     // Who comes while the server leaves comes back, here or elsewhere.
-    let Some(Some((socket, already, upgrade, permit))) = home.drain.run_until_cancelled(open).await
+    let Some(Some((socket, already, upgrade, permit, _open))) =
+        home.drain.run_until_cancelled(open).await
     else {
         return;
     };

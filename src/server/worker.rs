@@ -235,10 +235,13 @@ async fn serve(
         let mut accepted = 0;
         while let Some(caller) = worker.next_caller(cx) {
             let over = tasks.over.clone();
-            let eviction = caller.eviction();
+            let evictions = caller.evictions();
             let session = tcp::one(caller, common.clone(), Arc::clone(home), over);
             let task = tasks.callers.spawn(session);
-            eviction.set(move || task.abort());
+            for eviction in evictions {
+                let task = task.clone();
+                eviction.set(move || task.abort());
+            }
             accepted += 1;
             if accepted == CALLERS_PER_TURN {
                 cx.waker().wake_by_ref();

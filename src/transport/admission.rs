@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    hash::Hash,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -18,7 +19,20 @@ pub(super) struct Admission {
     /// Handshakes in flight above which a client must first prove its address (Retry).
     pub(super) soft: usize,
     hard: usize,
+    /// Who goes first of a holder's.
+    first: First,
+    /// Addresses are those of clients, and not of a proxy.
+    counts_addresses: bool,
     table: Arc<Mutex<Table>>,
+}
+
+/// Whose place is taken, of those that one holder has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum First {
+    /// The oldest: handshakes had the most time.
+    Oldest,
+    /// The newest: sessions that were there before a flood are older.
+    Newest,
 }
 
 /// What happens at the hard limit where nobody holds more than the newcomer would.
@@ -43,7 +57,8 @@ struct Table {
 }
 
 struct Handshake {
-    socket: SocketAddr,
+    /// `None` behind a proxy.
+    socket: Option<SocketAddr>,
     /// `None` until the handshake can be ended.
     end: Option<End>,
 }
@@ -73,7 +88,25 @@ impl Admission {
         Self {
             soft,
             hard,
+            first: First::Oldest,
+            counts_addresses: true,
             table: Arc::default(),
+        }
+    }
+
+    /// Bounds of connections for as long as they live.
+    pub(super) fn of_connections(max: usize) -> Self {
+        Self {
+            first: First::Newest,
+            ..Self::new(max, max)
+        }
+    }
+
+    /// The same bounds for clients of a proxy: its address says nothing of theirs.
+    pub(super) fn behind_proxy(&self) -> Self {
+        Self {
+            counts_addresses: false,
+            ..self.clone()
         }
     }
 
@@ -99,17 +132,19 @@ impl Admission {
 
     /// A permit, where the limits and fairness leave one.
     pub(super) fn enter(&self, remote: SocketAddr, tie: Tie) -> Option<Permit> {
-        let socket = canonical(remote);
+        let socket = self.counts_addresses.then(|| canonical(remote));
         let mut table = lock(&self.table);
         let mut evicted = None;
         if table.open.len() >= self.hard {
-            let victim = table.victim(socket, tie)?;
+            let victim = table.victim(socket, tie, self.first)?;
             evicted = table.remove(victim);
         }
         let number = table.next;
         table.next += 1;
-        table.addresses.insert(socket.into(), number, ());
-        table.sockets.insert(socket, number, ());
+        if let Some(socket) = socket {
+            table.addresses.insert(socket.into(), number, ());
+            table.sockets.insert(socket, number, ());
+        }
         table.open.insert(number, Handshake { socket, end: None });
         drop(table);
         // Outside of the lock: it takes others.
@@ -123,6 +158,17 @@ impl Admission {
     }
 }
 
+impl First {
+    fn of<K: Clone + Eq + Hash + Ord>(self, shares: &Shares<K>, holder: &K) -> Option<u64> {
+        let mut places = shares.of(holder);
+        let place = match self {
+            Self::Oldest => places.next(),
+            Self::Newest => places.next_back(),
+        };
+        place.map(|(number, ())| number)
+    }
+}
+
 impl Table {
     /// Handshakes in flight of the address, and of the socket.
     fn held(&self, socket: SocketAddr) -> (usize, usize) {
@@ -132,8 +178,8 @@ impl Table {
         )
     }
 
-    fn victim(&self, newcomer: SocketAddr, tie: Tie) -> Option<u64> {
-        let (address, socket) = self.held(newcomer);
+    fn victim(&self, newcomer: Option<SocketAddr>, tie: Tie, first: First) -> Option<u64> {
+        let (address, socket) = newcomer.map_or((0, 0), |newcomer| self.held(newcomer));
         let largest_socket = self.sockets.largest();
         if let Some((largest, count)) = self.addresses.largest()
             && count > address + 1
@@ -142,36 +188,33 @@ impl Table {
             let flood = largest_socket
                 .filter(|(socket, most)| Prefix::from(**socket) == *largest && most * 2 >= count);
             return match flood {
-                Some((socket, _)) => self.oldest_of_socket(socket),
-                None => self.oldest_of_address(largest),
+                Some((socket, _)) => first.of(&self.sockets, socket),
+                None => first.of(&self.addresses, largest),
             };
         }
         if let Some((largest, count)) = largest_socket
             && count > socket + 1
         {
-            return self.oldest_of_socket(largest);
+            return first.of(&self.sockets, largest);
         }
         match tie {
             Tie::Refuse => None,
-            Tie::EndOldest => self.oldest_of_address(&newcomer.into()).or_else(|| {
-                let oldest = self.open.first_key_value();
-                oldest.map(|(number, _)| *number)
-            }),
+            Tie::EndOldest => {
+                let own = |newcomer: SocketAddr| first.of(&self.addresses, &newcomer.into());
+                newcomer.and_then(own).or_else(|| {
+                    let oldest = self.open.first_key_value();
+                    oldest.map(|(number, _)| *number)
+                })
+            }
         }
-    }
-
-    fn oldest_of_address(&self, address: &Prefix) -> Option<u64> {
-        self.addresses.of(address).next().map(|(number, ())| number)
-    }
-
-    fn oldest_of_socket(&self, socket: &SocketAddr) -> Option<u64> {
-        self.sockets.of(socket).next().map(|(number, ())| number)
     }
 
     fn remove(&mut self, number: u64) -> Option<Handshake> {
         let handshake = self.open.remove(&number)?;
-        self.addresses.remove(&handshake.socket.into(), number);
-        self.sockets.remove(&handshake.socket, number);
+        if let Some(socket) = &handshake.socket {
+            self.addresses.remove(&(*socket).into(), number);
+            self.sockets.remove(socket, number);
+        }
         Some(handshake)
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) soft_handshakes: usize,
     /// Handshakes in flight above which a client takes the place of another, or is refused.
     pub(crate) hard_handshakes: usize,
+    /// TCP connections that may be open.
+    pub(crate) tcp_connections: usize,
     /// Total time for the QUIC handshake, and again for the WebTransport CONNECT.
     pub(crate) deadline: Duration,
     /// Silence after which a connection is given up.

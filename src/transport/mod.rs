@@ -14,6 +14,8 @@ mod connect;
 #[cfg(feature = "server")]
 mod crypto;
 #[cfg(feature = "server")]
+pub(crate) mod descriptors;
+#[cfg(feature = "server")]
 mod driver;
 mod framed;
 #[cfg(feature = "server")]

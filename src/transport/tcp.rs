@@ -4,9 +4,9 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as Bound},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -28,6 +28,8 @@ use super::{
 const BACKLOG: i32 = 1024;
 /// Pause after the system refused to accept: it has no file descriptor or memory left.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Time from one warning of a shortage to the next, which counts what was refused meanwhile.
+const AGAIN: Duration = Duration::from_secs(60);
 /// Bytes that the system takes beyond what the network does: what waits there can no longer be chosen.
 #[cfg(target_os = "linux")]
 const NOT_SENT: u32 = 16 * 1024;
@@ -39,6 +41,9 @@ pub(super) struct Port {
     /// None behind a proxy that ends TLS.
     acceptor: Option<TlsAcceptor>,
     admission: Admission,
+    /// Bound of open connections, for as long as they live; that of all ports.
+    connections: Admission,
+    shortage: Arc<Shortage>,
 }
 
 /// One worker's part of it.
@@ -54,6 +59,7 @@ pub(crate) struct Caller {
     pub(crate) peer: SocketAddr,
     acceptor: Option<TlsAcceptor>,
     permit: Permit,
+    open: Permit,
 }
 
 /// What a client's bytes come over.
@@ -65,20 +71,36 @@ impl Port {
         address: SocketAddr,
         certificates: Arc<CertificateStore>,
         admission: Admission,
+        connections: Admission,
     ) -> Result<Self, PortError> {
         let crypto = https_crypto(certificates).map_err(PortError::Tls)?;
         Ok(Self {
             acceptor: Some(Arc::new(crypto).into()),
-            ..Self::plain(address, admission).map_err(PortError::Socket)?
+            ..Self::listen(address, admission, connections).map_err(PortError::Socket)?
         })
     }
 
     /// The same without TLS.
-    pub(super) fn plain(address: SocketAddr, admission: Admission) -> io::Result<Self> {
+    pub(super) fn plain(
+        address: SocketAddr,
+        admission: &Admission,
+        connections: &Admission,
+    ) -> io::Result<Self> {
+        let (admission, connections) = (admission.behind_proxy(), connections.behind_proxy());
+        Self::listen(address, admission, connections)
+    }
+
+    fn listen(
+        address: SocketAddr,
+        admission: Admission,
+        connections: Admission,
+    ) -> io::Result<Self> {
         Ok(Self {
             listener: Arc::new(listen(address)?),
             acceptor: None,
             admission,
+            connections,
+            shortage: Arc::default(),
         })
     }
 
@@ -138,12 +160,17 @@ impl Door {
                         throttled!(FULL, info, %peer, "refused: no TCP connection may be in its handshake");
                         continue;
                     };
+                    let Some(open) = self.port.connections.enter(peer, Tie::Refuse) else {
+                        self.port.shortage.refused();
+                        continue;
+                    };
                     adjust(&stream);
                     return Poll::Ready(Caller {
                         stream,
                         peer,
                         acceptor: self.port.acceptor.clone(),
                         permit,
+                        open,
                     });
                 }
                 Err(error)
@@ -152,11 +179,50 @@ impl Door {
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
                     ) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a TCP connection, trying again");
+                    self.port.shortage.failed(&error);
                     self.pause = Some(Box::pin(sleep(PAUSE)));
                 }
             }
         }
+    }
+}
+
+/// Connections that found no place or no descriptor: one warning, then a count.
+#[derive(Default)]
+struct Shortage(Mutex<Short>);
+
+#[derive(Default)]
+struct Short {
+    warned: Option<Instant>,
+    refused: u64,
+}
+
+impl Shortage {
+    fn refused(&self) {
+        self.count(
+            "refused: all file descriptors for TCP connections are in use; raise the limit of open files (ulimit -n)",
+        );
+    }
+
+    fn failed(&self, error: &io::Error) {
+        self.count(&format!(
+            "cannot accept a TCP connection, trying again: {error}"
+        ));
+    }
+
+    fn count(&self, what: &str) {
+        let now = Instant::now();
+        let refused = {
+            let mut short = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            short.refused += 1;
+            let due = short.warned.is_none_or(|warned| now >= warned + AGAIN);
+            if !due {
+                return;
+            }
+            short.warned = Some(now);
+            std::mem::take(&mut short.refused)
+        };
+        tracing::warn!(refused, "{what}");
     }
 }
 
@@ -168,9 +234,9 @@ pub(super) fn adjust(stream: &TcpStream) {
 }
 
 impl Caller {
-    /// A handle that sets what ends the connection when its place is taken before there is a session.
-    pub(crate) fn eviction(&self) -> Eviction {
-        self.permit.eviction()
+    /// Handles that set what ends the connection: when its place is taken before there is a session, and when its descriptor is needed.
+    pub(crate) fn evictions(&self) -> [Eviction; 2] {
+        [self.permit.eviction(), self.open.eviction()]
     }
 
     /// Network address that limits count it by; `None` behind a proxy, which has one for all its clients.
@@ -178,19 +244,20 @@ impl Caller {
         self.acceptor.is_some().then(|| self.peer.into())
     }
 
-    /// The TLS handshake, where there is to be one. The permit is to be kept until the client is authenticated.
+    /// The TLS handshake, where there is to be one. The first permit is to be kept until the client is authenticated, the
+    /// second for as long as the connection.
     pub(crate) async fn secure(
         self,
         deadline: Duration,
-    ) -> Result<(Secured, Permit), HandshakeError> {
+    ) -> Result<(Secured, Permit, Permit), HandshakeError> {
         let Some(acceptor) = self.acceptor else {
-            return Ok((Either::Right(self.stream), self.permit));
+            return Ok((Either::Right(self.stream), self.permit, self.open));
         };
         let accepted = timeout(deadline, acceptor.accept(self.stream)).await;
         let stream = accepted
             .map_err(|_| HandshakeError::TimedOut)?
             .map_err(|error| HandshakeError::Tls(error.to_string()))?;
-        Ok((Either::Left(stream), self.permit))
+        Ok((Either::Left(stream), self.permit, self.open))
     }
 }
 

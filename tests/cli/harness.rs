@@ -92,7 +92,36 @@ impl Place {
         out: Stdio,
         err: Stdio,
     ) -> Running {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+        let command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+        self.spawn(command, env, args, out, err)
+    }
+
+    /// A development server on free ports with these limits of open files, once it is up.
+    pub(crate) fn serve_with_files(&self, soft: u32, hard: u32, env: &[(&str, &str)]) -> Running {
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_tidings")]);
+        let args = [
+            "serve",
+            "--dev",
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+        ];
+        let server = self.spawn(command, env, &args, Stdio::piped(), Stdio::piped());
+        server.out_until("tidings notify 42");
+        server
+    }
+
+    fn spawn(
+        &self,
+        mut command: Command,
+        env: &[(&str, &str)],
+        args: &[&str],
+        out: Stdio,
+        err: Stdio,
+    ) -> Running {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TIDINGS_") {
                 command.env_remove(name);
@@ -188,6 +217,12 @@ impl Running {
                 panic!("{}: no line ({error}); standard error: {err:?}", self.what)
             }
         }
+    }
+
+    /// The next line of standard error.
+    #[track_caller]
+    pub(crate) fn err_line(&self) -> String {
+        self.err.recv_timeout(PATIENCE).unwrap()
     }
 
     /// The next line of standard output, as JSON.

@@ -6,6 +6,7 @@ mod harness;
 mod bench;
 mod certificates;
 mod configuration;
+mod descriptors;
 mod failures;
 mod flow;
 mod logging;

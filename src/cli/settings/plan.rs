@@ -299,6 +299,7 @@ fn limits(settings: &Settings, sources: &Sources, problems: &mut Vec<String>) ->
         user_memory: limits.user_memory.map(|bytes| bytes.size()),
         soft_handshakes: limits.soft_handshakes.size(),
         hard_handshakes: limits.hard_handshakes.size(),
+        tcp_connections: limits.tcp_connections.map(Count::size),
     }
 }
 

@@ -85,6 +85,8 @@ pub(super) struct Limits {
     pub(super) user_memory: Option<Count>,
     pub(super) soft_handshakes: Count,
     pub(super) hard_handshakes: Count,
+    /// By the limit of open files where it is absent.
+    pub(super) tcp_connections: Option<Count>,
 }
 
 /// In seconds.
@@ -184,6 +186,7 @@ impl Default for Limits {
             user_memory: None,
             soft_handshakes: Count(limits.soft_handshakes as u64),
             hard_handshakes: Count(limits.hard_handshakes as u64),
+            tcp_connections: limits.tcp_connections.map(|limit| Count(limit as u64)),
         }
     }
 }
@@ -385,6 +388,7 @@ impl Settings {
                 sessions_per_address: count,
                 memory: count,
                 user_memory: count,
+                tcp_connections: count,
                 ..Limits::default()
             },
             rules: Some(vec![Rule {

@@ -95,7 +95,7 @@ fn what_is_unknown_is_named_with_what_is_allowed() {
         (
             "[limits]\nsesions = 5",
             &[][..],
-            "limits.sesions: there is no such key; allowed here: channels, hard_handshakes, memory, message, session_channels, sessions, sessions_per_address, sessions_per_user, soft_handshakes, subscriptions, user_channels, user_memory",
+            "limits.sesions: there is no such key; allowed here: channels, hard_handshakes, memory, message, session_channels, sessions, sessions_per_address, sessions_per_user, soft_handshakes, subscriptions, tcp_connections, user_channels, user_memory",
         ),
         (
             "listne = 5",

@@ -98,7 +98,7 @@ pub(super) struct Served {
 
 /// Serves the API until `shutdown`; requests in flight are then answered within 5 s.
 ///
-/// `body_limit` is the largest body in bytes. It should leave room above [`Broker::max_message`] for JSON's escapes and for
+/// `connections` is the most connections at a time, `body_limit` the largest body in bytes. It should leave room above [`Broker::max_message`] for JSON's escapes and for
 /// base64, which needs four bytes for three. No task outlives this future, whether it returns or is dropped.
 ///
 /// # Errors
@@ -107,12 +107,13 @@ pub(super) async fn serve(
     listener: TcpListener,
     served: Served,
     key: ApiKey,
-    body_limit: usize,
+    (body_limit, connections): (usize, usize),
     pages: axum::Router,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let config = Config {
         body_limit,
+        connections,
         ..Config::default()
     };
     let router = routes::router(served, key.clone(), &config, pages);

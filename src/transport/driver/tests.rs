@@ -39,6 +39,7 @@ fn config() -> Config {
         origins: Allowed::Any,
         soft_handshakes: 8,
         hard_handshakes: 8,
+        tcp_connections: 8,
         deadline: Duration::from_secs(20),
         idle: Duration::from_secs(20),
         websockets: false,

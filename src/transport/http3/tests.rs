@@ -42,6 +42,7 @@ async fn pair() -> Pair {
         origins: Allowed::Any,
         soft_handshakes: 8,
         hard_handshakes: 8,
+        tcp_connections: 8,
         deadline: Duration::from_secs(5),
         idle: Duration::from_secs(5),
         websockets: false,

@@ -34,10 +34,12 @@ impl Ports {
         config: &Config,
         certificates: &Arc<CertificateStore>,
     ) -> Result<Self, BindError> {
-        let mut ports = Self::same_number(address, workers, config, certificates)?;
+        let connections = Admission::of_connections(config.tcp_connections);
+        let mut ports = Self::same_number(address, workers, config, certificates, &connections)?;
         if let Some(address) = config.plain {
             let failed = |source| BindError::PlainTcp { address, source };
-            let plain = tcp::Port::plain(address, admission(config)).map_err(failed)?;
+            let plain =
+                tcp::Port::plain(address, &admission(config), &connections).map_err(failed)?;
             ports.plain = Some(plain.local_address().map_err(failed)?);
             ports.tcp.push(plain);
         }
@@ -49,6 +51,7 @@ impl Ports {
         workers: u8,
         config: &Config,
         certificates: &Arc<CertificateStore>,
+        connections: &Admission,
     ) -> Result<Self, BindError> {
         let plain = None;
         let mut tries = 0;
@@ -64,7 +67,12 @@ impl Ports {
                     plain,
                 });
             }
-            match tcp::Port::bind(bound, Arc::clone(certificates), admission(config)) {
+            match tcp::Port::bind(
+                bound,
+                Arc::clone(certificates),
+                admission(config),
+                connections.clone(),
+            ) {
                 Ok(tcp) => {
                     let tcp = vec![tcp];
                     return Ok(Self {
@@ -92,7 +100,9 @@ impl Ports {
 }
 
 fn admission(config: &Config) -> Admission {
-    Admission::new(config.soft_handshakes, config.hard_handshakes)
+    // Half of the connections at most, so that handshakes leave room for sessions.
+    let most = (config.tcp_connections / 2).max(1);
+    Admission::new(config.soft_handshakes, config.hard_handshakes.min(most))
 }
 
 /// Where a server is, as far as the one that follows it there says the same, and no other with the same certificate does. A stateless
