@@ -118,6 +118,7 @@ pub struct Builder {
     deadline: Duration,
     grace: Duration,
     idle: Duration,
+    stalled: Duration,
     websockets: bool,
     plain_websockets: Option<SocketAddr>,
     channel_idle: Duration,
@@ -183,6 +184,7 @@ impl Builder {
             deadline: Duration::from_secs(5),
             grace: Duration::from_secs(10),
             idle: Duration::from_secs(30),
+            stalled: Duration::from_secs(30),
             websockets: true,
             plain_websockets: None,
             channel_idle: Duration::from_secs(60),
@@ -270,6 +272,13 @@ impl Builder {
     /// send something in each third of it.
     pub const fn idle(mut self, idle: Duration) -> Self {
         self.idle = idle;
+        self
+    }
+
+    /// Time after which a client is disconnected, with `stalled`, that acknowledges or reads nothing while data waits for it, whatever else it
+    /// sends. A client that takes a part in that time stays. Default 30 s.
+    pub const fn stalled(mut self, stalled: Duration) -> Self {
+        self.stalled = stalled;
         self
     }
 
@@ -425,6 +434,7 @@ impl Builder {
                 },
                 deadline: self.deadline,
                 grace: self.grace,
+                stalled: self.stalled,
                 idle: self.idle,
             },
             opened: self.endpoint.map(|endpoint| -> session::Opened {

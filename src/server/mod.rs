@@ -177,6 +177,7 @@ impl Server {
         let stop = CancellationToken::new();
         tasks.spawn(sweep(context.broker.clone(), stop.clone()));
         tasks.spawn(presence(context.broker.clone(), stop.clone()));
+        tasks.spawn(stalls(Arc::clone(&context), stop.clone()));
         tasks.spawn(certificates.watch(Arc::clone(&listener), stop.clone()));
         #[cfg(feature = "http")]
         if let Some(http) = self.http {
@@ -223,6 +224,20 @@ async fn sweep(broker: Broker, stop: CancellationToken) {
         let evicted = broker.sweep();
         if evicted > 0 {
             tracing::debug!(evicted, "idle channels evicted");
+        }
+    }
+}
+
+/// Ends sessions whose clients take nothing.
+async fn stalls(context: Arc<Context>, stop: CancellationToken) {
+    let limit = context.config.stalled;
+    let mut ticks = tokio::time::interval((limit / 8).max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let mut last = context.sessions.end_stalled(None, limit);
+        while last.is_some() {
+            tokio::task::yield_now().await;
+            last = context.sessions.end_stalled(last, limit);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The control stream: requests in, answers out, in order (PROTOCOL §4.3).
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::{
     Close, REQUESTS as REFUSED, Session, handshake::protocol_fault, history, inner::Inner,
-    is_about_credentials, presence, publish, refresh, subscribe,
+    is_about_credentials, presence, publish, refresh, stall, subscribe,
 };
 use crate::{
     transport::{
@@ -63,12 +64,13 @@ impl Control {
         let inner = session.inner();
         let mut drained = pin!(inner.home.drain.cancelled());
         loop {
-            match self.writer.write_all(&mut self.outgoing).await {
+            match self.answer(inner.context.config.stalled).await {
                 Ok(()) => {}
-                Err(StreamError::Peer(_)) => {
+                Err(Some(StreamError::Peer(_))) => {
                     return Close::new(Code::CLOSED, "the client stopped the control stream");
                 }
-                Err(StreamError::Closed) => return inner.left().await,
+                Err(Some(StreamError::Closed)) => return inner.left().await,
+                Err(None) => return stall::stalled(inner.context.config.stalled),
             }
             self.outgoing.clear();
             // A client that never stops asking is one task among many.
@@ -91,6 +93,19 @@ impl Control {
                     Err(FrameError::Reset(_)) => return Close::new(Code::CLOSED, "the client reset the control stream"),
                     Err(FrameError::Closed) => return inner.left().await,
                 },
+            }
+        }
+    }
+
+    /// Writes the answer. The error is `None` where the client took nothing of it for as long as `limit`.
+    async fn answer(&mut self, limit: Duration) -> Result<(), Option<StreamError>> {
+        loop {
+            let left = |outgoing: &[Bytes]| outgoing.iter().map(Bytes::len).sum::<usize>();
+            let before = left(&self.outgoing);
+            match timeout(limit, self.writer.write_all(&mut self.outgoing)).await {
+                Ok(written) => return written.map_err(Some),
+                Err(_) if left(&self.outgoing) == before => return Err(None),
+                Err(_) => {}
             }
         }
     }

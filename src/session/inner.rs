@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Close, Context, Home, writers::Writers};
+use super::{Close, Context, Home, stall::Stall, writers::Writers};
 use crate::{
     auth::{Grant, Request},
     broker::Tenancy,
@@ -45,6 +45,7 @@ pub(super) struct Inner {
     /// Set after `ended`: tasks of user code that do not wait for the end are dropped.
     pub(super) cut_off: CancellationToken,
     close: OnceLock<Close>,
+    pub(super) stall: Stall,
     /// Channels that user code or an order subscribed the session to.
     given: Mutex<Vec<ChannelName>>,
 }
@@ -83,6 +84,7 @@ impl Inner {
             ended: CancellationToken::new(),
             cut_off: CancellationToken::new(),
             close: OnceLock::new(),
+            stall: Stall::default(),
             given: Mutex::default(),
         }
     }

@@ -17,6 +17,7 @@ mod presence;
 mod publish;
 mod refresh;
 mod roster;
+mod stall;
 mod subscribe;
 mod writer;
 mod writers;
@@ -101,6 +102,8 @@ pub(crate) struct Config {
     pub(crate) deadline: Duration,
     /// Time for streams to drain when the server goes away.
     pub(crate) grace: Duration,
+    /// Time after which a client ends that takes nothing of what waits for it.
+    pub(crate) stalled: Duration,
     /// Idle timeout of its connections, as `Welcome` states it.
     pub(crate) idle: Duration,
 }

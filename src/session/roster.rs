@@ -11,6 +11,7 @@ use super::{
     Close, Session,
     capacity::{Capacity, Place, SessionLimits},
     given::Lost,
+    stall,
 };
 use crate::{
     auth::Grant,
@@ -239,6 +240,22 @@ impl Sessions {
     /// Whether the credentials of `grant` were revoked.
     pub(super) fn check(&self, grant: &Grant) -> Result<(), Close> {
         self.lock().check(grant)
+    }
+
+    /// Ends sessions whose clients have taken nothing for as long as `limit` of what waits for them: of some sessions after `after`, in the
+    /// order of their identities. Returns the last of them; `None` after all.
+    pub(crate) fn end_stalled(&self, after: Option<u64>, limit: Duration) -> Option<u64> {
+        let sessions: Vec<_> = {
+            let state = self.lock();
+            let from = after.map_or(Some(0), |after| after.checked_add(1))?;
+            let open = state.open.range(from..).take(stall::BATCH);
+            open.map(|(id, session)| (*id, session.clone())).collect()
+        };
+        let now = Instant::now();
+        for (_, session) in &sessions {
+            session.inner().check_stall(now, limit);
+        }
+        sessions.last().map(|(id, _)| *id)
     }
 
     /// Whether there may be a place for a client of this address, before it is known which user it is.

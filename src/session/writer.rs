@@ -194,6 +194,20 @@ impl Writer {
         self.pending.iter().map(Bytes::len).sum()
     }
 
+    /// Number of the turn in which its stream last took something.
+    pub(super) const fn served(&self) -> u64 {
+        self.served
+    }
+
+    /// Bytes that its stream does not take, because the client has not acknowledged or read enough.
+    pub(super) fn stuck(&self) -> usize {
+        if self.blocked && !self.held {
+            self.waiting()
+        } else {
+            0
+        }
+    }
+
     /// A fresh publication is written in part.
     fn has_begun(&self) -> bool {
         let last = self.pending.last().map_or(0, Bytes::len);

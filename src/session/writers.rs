@@ -18,6 +18,7 @@ use super::{
     handle::Progress,
     lanes::{Lanes, Way},
     places::{Place, Places},
+    stall::Mark,
     subscribe::SubscribeError,
     writer::Writer,
 };
@@ -135,6 +136,23 @@ impl Writers {
     /// How far the streams are that were not told to end.
     pub(super) fn progress(&self) -> Vec<Progress> {
         lock(&self.places).progress()
+    }
+
+    /// What the streams have taken, and what waits for those that take no more.
+    pub(super) fn mark(&self) -> Mark {
+        let places = lock(&self.places);
+        let writers = places.taken.iter().filter_map(|(_, place)| {
+            let (writer, _) = place.stream.as_ref()?;
+            Some((writer.served(), writer.stuck()))
+        });
+        let none = Mark {
+            turn: 0,
+            waiting: 0,
+        };
+        writers.fold(none, |mark, (turn, waiting)| Mark {
+            turn: mark.turn.max(turn),
+            waiting: mark.waiting + waiting,
+        })
     }
 
     /// Ends a subscription: `End` goes out after what was read, or the stream is reset where it takes no more. `None` where there is

@@ -82,6 +82,16 @@ pub(super) fn in_flight(controller: &dyn Controller) -> u64 {
     }
 }
 
+/// Time since which the peer acknowledged nothing of what is in flight; `None` where nothing is.
+pub(super) fn unanswered_since(controller: &dyn Controller) -> Option<Instant> {
+    let controller = controller
+        .clone_box()
+        .into_any()
+        .downcast::<Discerning>()
+        .ok()?;
+    (controller.in_flight > 0).then_some(controller.unanswered)
+}
+
 #[derive(Debug, Clone)]
 struct Discerning {
     /// Bytes that may be in flight: doubled with each round trip up to the threshold, above it on Cubic's curve.
@@ -115,6 +125,8 @@ struct Discerning {
     clear: u8,
     /// What the way carries, once there was a queue.
     rate: Option<Box<Rate>>,
+    /// When the peer last acknowledged something, or the first of what is in flight was sent.
+    unanswered: Instant,
     /// How likely there was a queue when the peer was last heard, from 0 to 1.
     queue: f32,
 }
@@ -142,6 +154,7 @@ impl Discerning {
             answer: (u32::MAX, 0),
             clear: 0,
             rate: None,
+            unanswered: now,
             queue: 0.0,
         }
     }
@@ -300,12 +313,16 @@ impl Discerning {
 }
 
 impl Controller for Discerning {
-    fn on_sent(&mut self, _now: Instant, bytes: u64, _last_packet_number: u64) {
+    fn on_sent(&mut self, now: Instant, bytes: u64, _last_packet_number: u64) {
+        if self.in_flight == 0 {
+            self.unanswered = now;
+        }
         self.in_flight += bytes;
         self.most[0] = self.most[0].max(self.in_flight);
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _: bool, rtt: &RttEstimator) {
+        self.unanswered = now;
         self.acknowledge(now, sent, bytes, rtt.get());
     }
 

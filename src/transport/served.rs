@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 #[cfg(feature = "client")]
@@ -58,6 +58,15 @@ impl Connection {
             Some(Carrier::Quic(connection)) => connection.rtt(),
             Some(Carrier::Mux(connection)) => connection.rtt(),
             None => Duration::ZERO,
+        }
+    }
+
+    /// Time since which the peer acknowledged nothing of what was sent to it; `None` where all is acknowledged, and over a WebSocket, whose
+    /// own idle timeout counts a peer that takes nothing as silent.
+    pub(crate) fn unanswered_since(&self) -> Option<Instant> {
+        match self.carrier() {
+            Some(Carrier::Quic(connection)) => connection.unanswered_since(),
+            Some(Carrier::Mux(_)) | None => None,
         }
     }
 

@@ -79,6 +79,7 @@ codes! {
     302 TOO_MANY_CHANNELS "too_many_channels" "The server, this session or its user has as many channels as it may have."
     303 HELLO_TIMEOUT "hello_timeout" "No complete Hello in time."
     304 LAGGED "lagged" "The reader was too slow for a channel whose subscriptions then end."
+    305 STALLED "stalled" "The client acknowledged or read nothing for too long while data waited for it."
     400 INTERNAL "internal" "The server failed."
     401 GOING_AWAY "going_away" "The server is shutting down: connect again, here or elsewhere."
 }

@@ -58,6 +58,7 @@ export const codes = {
   TOO_MANY_CHANNELS: 302,
   HELLO_TIMEOUT: 303,
   LAGGED: LAGGED_OUT,
+  STALLED: 305,
   INTERNAL: 400,
   GOING_AWAY,
 } as const;

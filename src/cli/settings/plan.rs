@@ -110,6 +110,7 @@ impl Loaded {
             .deadline(timeouts.deadline.seconds())
             .grace(grace)
             .idle(timeouts.idle.seconds())
+            .stalled(timeouts.stalled.seconds())
             .channel_idle(timeouts.channel_idle.seconds())
             .retention(retention_of(&rules, retention, &settings.retention))
             .rules(rules);

@@ -96,6 +96,7 @@ pub(super) struct Timeouts {
     pub(super) deadline: Count,
     pub(super) grace: Count,
     pub(super) idle: Count,
+    pub(super) stalled: Count,
     pub(super) channel_idle: Count,
 }
 
@@ -198,6 +199,7 @@ impl Default for Timeouts {
             deadline: Count(5),
             grace: Count(10),
             idle: Count(30),
+            stalled: Count(30),
             channel_idle: Count(60),
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use quinn_proto::congestion::Controller;
 
-use super::{BETA, Discerning, INITIAL_WINDOW};
+use super::{BETA, Discerning, INITIAL_WINDOW, unanswered_since};
 
 const MTU: u64 = 1200;
 
@@ -144,7 +144,7 @@ fn it_regrows_as_cubic_does() {
 #[test]
 fn it_is_small() {
     let size = size_of::<Discerning>();
-    assert!(size <= 176, "{size}");
+    assert!(size <= 184, "{size}");
 }
 
 /// A way of 50 ms that carries two packets in 10 ms, always given as many as may be on it: how long a round trip takes then.
@@ -222,4 +222,19 @@ fn what_is_to_be_fresh_is_bounded() {
     flow.rounds(20, 50, 0);
     assert!(flow.cc.window() > 2 << 20);
     assert_eq!(flow.cc.fresh_window(), 1 << 20);
+}
+
+#[test]
+fn time_without_an_acknowledgement_begins_with_the_first_packet_in_flight() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut controller = Discerning::new(start, 1200);
+    assert_eq!(unanswered_since(&controller), None);
+    controller.on_sent(at(1), 1200, 0);
+    controller.on_sent(at(2), 1200, 1);
+    assert_eq!(unanswered_since(&controller), Some(at(1)));
+    controller.on_end_acks(at(3), 0, false, None);
+    assert_eq!(unanswered_since(&controller), None);
+    controller.on_sent(at(9), 1200, 2);
+    assert_eq!(unanswered_since(&controller), Some(at(9)));
 }

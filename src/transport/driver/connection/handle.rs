@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, MutexGuard, Weak, atomic::Ordering},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use quinn_proto::{ConnectionError, Dir, StreamId, VarInt};
 use super::{Interest, Shared, State};
 use crate::{
     transport::{
+        congestion,
         driver::stream::{RecvStream, SendStream},
         source::{Source, Streams},
     },
@@ -197,6 +198,11 @@ impl Connection {
     #[cfg(all(test, feature = "client"))]
     pub(in crate::transport) fn lost(&self) -> u64 {
         self.lock().proto.stats().path.lost_packets
+    }
+
+    /// Time since which the peer acknowledged nothing of what was sent to it; `None` where all is acknowledged.
+    pub(in crate::transport) fn unanswered_since(&self) -> Option<Instant> {
+        congestion::unanswered_since(self.lock().proto.congestion_state())
     }
 
     pub(in crate::transport) fn rtt(&self) -> Duration {
