@@ -1,7 +1,7 @@
 //! Keys with which a publisher may try again: a publication with a key is stored once (PROTOCOL §4.12).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
 };
 
@@ -10,7 +10,7 @@ use crate::wire::{Message, Offset};
 
 /// Longest key, in bytes.
 pub(super) const MAX_KEY: usize = 128;
-/// Keys of one channel that are remembered at most; the oldest go.
+/// Keys of one channel that are remembered at most; then the oldest of the publisher that has most goes for each new one.
 const MAX_KEYS: usize = 16_384;
 /// Milliseconds for which a key is remembered, unless there are too many.
 const WINDOW: u64 = 5 * 60 * 1000;
@@ -25,6 +25,8 @@ pub(super) struct Tokens {
 /// A publisher's key and what is published with it, as much as is remembered of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token {
+    /// Whose key it is.
+    publisher: u64,
     key: u128,
     content: u64,
 }
@@ -48,18 +50,30 @@ impl Tokens {
             Message::Presence(_) => 0,
         };
         Token {
+            publisher: self.first.hash_one(publisher),
             key: halves[0] << 64 | halves[1],
             content,
         }
     }
 }
 
-/// The keys of one channel.
+/// The keys of one channel: a deduplication window for each publisher, so that nobody's keys displace those of a publisher with fewer.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     known: HashMap<u128, (u64, Offset)>,
-    /// In the order in which they came, with the time.
-    order: VecDeque<(Uptime, u128)>,
+    /// In the order in which they came, by number.
+    order: BTreeMap<u64, Remembered>,
+    /// Numbers of each publisher's keys, in order.
+    windows: HashMap<u64, VecDeque<u64>>,
+    /// Number of the next.
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    at: Uptime,
+    publisher: u64,
+    key: u128,
 }
 
 /// What is known of a key.
@@ -85,10 +99,19 @@ impl Keys {
     pub(super) fn insert(&mut self, now: Uptime, token: Token, offset: Offset) {
         self.expire(now);
         while self.order.len() >= MAX_KEYS {
-            self.forget_oldest();
+            self.forget_one();
         }
-        self.known.insert(token.key, (token.content, offset));
-        self.order.push_back((now, token.key));
+        let Token {
+            publisher,
+            key,
+            content,
+        } = token;
+        self.known.insert(key, (content, offset));
+        let number = self.next;
+        self.next += 1;
+        let at = now;
+        self.order.insert(number, Remembered { at, publisher, key });
+        self.windows.entry(publisher).or_default().push_back(number);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -97,17 +120,35 @@ impl Keys {
 
     /// Forgets those whose time is over; whether any is left.
     pub(super) fn expire(&mut self, now: Uptime) -> bool {
-        while let Some((time, _)) = self.order.front()
-            && now.saturating_sub(*time) > WINDOW
+        while let Some((_, oldest)) = self.order.first_key_value()
+            && now.saturating_sub(oldest.at) > WINDOW
         {
-            self.forget_oldest();
+            self.forget_oldest_of(oldest.publisher);
         }
         !self.order.is_empty()
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some((_, key)) = self.order.pop_front() {
-            self.known.remove(&key);
+    /// Makes room for a key: the oldest of the publisher with most keys goes. The walk over all publishers is done for a channel with
+    /// `MAX_KEYS` keys alone.
+    fn forget_one(&mut self) {
+        let windows = self.windows.iter();
+        let most = windows.max_by_key(|(_, window)| window.len());
+        if let Some((&publisher, _)) = most {
+            self.forget_oldest_of(publisher);
+        }
+    }
+
+    /// Keys of one publisher are as old as their order says.
+    fn forget_oldest_of(&mut self, publisher: u64) {
+        let Some(window) = self.windows.get_mut(&publisher) else {
+            return;
+        };
+        let number = window.pop_front();
+        if window.is_empty() {
+            self.windows.remove(&publisher);
+        }
+        if let Some(forgotten) = number.and_then(|number| self.order.remove(&number)) {
+            self.known.remove(&forgotten.key);
         }
     }
 }
@@ -153,5 +194,49 @@ mod tests {
         keys.insert(0, token(&tokens, "one more", "x"), 1);
         assert_eq!(keys.find(first), Known::New);
         assert_eq!(keys.known.len(), keys.order.len());
+    }
+
+    #[test]
+    fn keys_of_another_publisher_displace_none_of_a_publisher_with_fewer() {
+        let tokens = Tokens::default();
+        let message = Message::text("x");
+        let of = |publisher: &str, number: u64| {
+            tokens.token(Some(publisher), &number.to_string(), &message)
+        };
+        let mut keys = Keys::default();
+        for number in 0..100 {
+            keys.insert(0, of("mine", number), number);
+        }
+        let flood = 3 * MAX_KEYS as u64;
+        for number in 0..flood {
+            keys.insert(1, of("flood", number), number);
+        }
+        for number in 0..100 {
+            assert_eq!(keys.find(of("mine", number)), Known::Same(number));
+        }
+        assert_eq!(keys.find(of("flood", flood - 1)), Known::Same(flood - 1));
+        assert_eq!(keys.find(of("flood", 0)), Known::New);
+        // Several that flood share what the others leave.
+        for number in 0..flood {
+            keys.insert(2, of("another", number), number);
+        }
+        assert_eq!(keys.find(of("mine", 0)), Known::Same(0));
+        let half = MAX_KEYS as u64 / 2 - 100;
+        assert_eq!(
+            keys.find(of("flood", flood - half)),
+            Known::Same(flood - half)
+        );
+        assert_eq!(
+            keys.find(of("another", flood - half)),
+            Known::Same(flood - half)
+        );
+        assert_eq!(keys.len(), MAX_KEYS);
+        assert_eq!(keys.known.len(), keys.order.len());
+        let windows = keys.windows.values().map(VecDeque::len);
+        assert_eq!(windows.sum::<usize>(), MAX_KEYS);
+        assert!(keys.expire(1 + WINDOW), "of the others");
+        assert_eq!(keys.find(of("mine", 0)), Known::New);
+        assert!(!keys.expire(3 + WINDOW));
+        assert!(keys.known.is_empty() && keys.windows.is_empty());
     }
 }

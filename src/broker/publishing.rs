@@ -16,8 +16,8 @@ use crate::wire::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Terms<'a> {
-    /// A key of the publisher's own, 1 to 128 bytes, with which it may try again: within five minutes, or the channel's next 16,383 such
-    /// publications, the message is stored once, and later calls get the position of the first (PROTOCOL §4.12).
+    /// A key of the publisher's own, 1 to 128 bytes, with which it may try again: within five minutes the message is stored once,
+    /// unless the channel has 16,384 keys and none of its publishers has more than this one, and later calls get the position of the first (PROTOCOL §4.12).
     pub key: Option<&'a str>,
     /// Which of the channel's states the message is, 1 to 128 bytes. Where the rule says
     /// [`OnLag::LatestPerKey`](crate::auth::OnLag::LatestPerKey), a reader that lags gets the newest message with each (PROTOCOL §5.5).
@@ -186,8 +186,8 @@ impl Broker {
         Ok(published.position)
     }
 
-    /// The same with a key of the publisher's own, 1 to 128 bytes, with which it may try again: within five minutes, or the channel's
-    /// next 16,383 such publications, the message is stored once, and the later calls get the position of the first.
+    /// The same with a key of the publisher's own, 1 to 128 bytes, with which it may try again: within five minutes the
+    /// message is stored once, and the later calls get the position of the first: see [`Terms::key`].
     ///
     /// # Errors
     /// [`PublishError`]: nothing was published. [`PublishError::KeyReused`] where the publisher has used the key for another message.

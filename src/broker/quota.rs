@@ -20,7 +20,7 @@ pub(super) const PUBLICATION: usize = 160;
 /// Estimated bytes of what is remembered of a publication beside its frame (echo suppression, conflation).
 pub(super) const MARK: usize = 128;
 /// Estimated bytes of a key in a deduplication window.
-pub(super) const KEY: usize = 128;
+pub(super) const KEY: usize = 160;
 /// Estimated bytes of a member of a channel with presence.
 pub(super) const MEMBER: usize = 256;
 /// Estimated bytes of a session: an idle connection has 20 KiB (ARCHITECTURE.md), a busy one buffers besides.
