@@ -15,6 +15,8 @@ use super::{
     memory, tcp,
     worker::{self, Workers},
 };
+#[cfg(feature = "http")]
+use crate::transport::sockets;
 #[cfg(feature = "web")]
 use crate::wire::WEBTRANSPORT_PATH;
 use crate::{
@@ -385,8 +387,8 @@ impl Builder {
         #[cfg(feature = "http")]
         let http = match self.http {
             Some((address, key)) => Some(Http {
-                listener: tokio::net::TcpListener::bind(address)
-                    .await
+                listener: sockets::listen(sockets::supported(address))
+                    .and_then(tokio::net::TcpListener::from_std)
                     .map_err(|source| ServerError::Http { address, source })?,
                 key,
                 // JSON may write a byte of text as six, and something stands around it.

@@ -45,6 +45,7 @@ use connection::Shared;
 use outbox::Outbox;
 use paths::Paths;
 use port::{Datagram, Orders};
+pub(super) use socket::BUFFER;
 #[cfg(all(test, feature = "client"))]
 pub(super) use socket::faults::Faults;
 use socket::{Received, Socket};

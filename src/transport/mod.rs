@@ -32,6 +32,8 @@ mod served;
 #[cfg(feature = "server")]
 mod shares;
 #[cfg(feature = "server")]
+pub(crate) mod sockets;
+#[cfg(feature = "server")]
 mod source;
 mod stream;
 #[cfg(feature = "server")]

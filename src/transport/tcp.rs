@@ -21,11 +21,10 @@ use super::{
     listener::HandshakeError,
     peer_log::{Throttle, throttled},
     shares::Prefix,
+    sockets,
     tls::{CertificateStore, InvalidTls, https_crypto},
 };
 
-/// Connections that wait in the system to be accepted.
-const BACKLOG: i32 = 1024;
 /// Pause after the system refused to accept: it has no file descriptor or memory left.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Time from one warning of a shortage to the next, which counts what was refused meanwhile.
@@ -96,7 +95,7 @@ impl Port {
         connections: Admission,
     ) -> io::Result<Self> {
         Ok(Self {
-            listener: Arc::new(listen(address)?),
+            listener: Arc::new(sockets::listen(address)?),
             acceptor: None,
             admission,
             connections,
@@ -125,23 +124,6 @@ pub(super) enum PortError {
     Tls(InvalidTls),
 }
 
-fn listen(address: SocketAddr) -> io::Result<Bound> {
-    use socket2::{Domain, Protocol, Socket, Type};
-
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // Connections of the server before this one that are not forgotten yet do not keep it out.
-    #[cfg(unix)]
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
 /// Limit of the log lines about clients beyond the limit of handshakes.
 pub(super) static FULL: Throttle = Throttle::new("handshakes beyond the limit");
 
@@ -155,6 +137,7 @@ impl Door {
             }
             match std::task::ready!(self.listener.poll_accept(cx)) {
                 Ok((stream, peer)) => {
+                    let peer = sockets::canonical(peer);
                     let Some(permit) = self.port.admission.enter(peer, Tie::EndOldest) else {
                         // With a limit of 0.
                         throttled!(FULL, info, %peer, "refused: no TCP connection may be in its handshake");

@@ -23,6 +23,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use crate::transport::sockets;
+
 use super::{
     ApiKey, Config,
     admission::{Admission, Admitted},
@@ -84,7 +86,7 @@ pub(super) async fn serve(
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok(accepted) => return accepted,
+            Ok((stream, peer)) => return (stream, sockets::canonical(peer)),
             Err(error)
                 if matches!(
                     error.kind(),

@@ -25,7 +25,7 @@ pub(super) const BATCH: usize = udp::BATCH_SIZE;
 const MAX_DATAGRAM: usize = 1500;
 /// Asked of the system for each direction; it gives what `net.core.rmem_max` and `wmem_max` allow. Enough for an answer of each of
 /// 5,000 clients to one publication.
-const BUFFER: usize = 4 << 20;
+pub(in crate::transport) const BUFFER: usize = 4 << 20;
 
 /// Reads that fail one after the other before the socket is left alone. What somebody on the way can make fails one.
 const FAILURES: usize = 8;

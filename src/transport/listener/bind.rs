@@ -9,6 +9,8 @@ use std::{
 use super::{BindError, Config};
 use crate::transport::{
     admission::Admission,
+    driver::BUFFER,
+    sockets,
     tcp::{self, PortError},
     tls::CertificateStore,
 };
@@ -35,8 +37,12 @@ impl Ports {
         certificates: &Arc<CertificateStore>,
     ) -> Result<Self, BindError> {
         let connections = Admission::of_connections(config.tcp_connections);
+        let address = sockets::supported(address);
         let mut ports = Self::same_number(address, workers, config, certificates, &connections)?;
-        if let Some(address) = config.plain {
+        if let Some(first) = ports.udp.first() {
+            sockets::report_receive_buffer(first, BUFFER);
+        }
+        if let Some(address) = config.plain.map(sockets::supported) {
             let failed = |source| BindError::PlainTcp { address, source };
             let plain =
                 tcp::Port::plain(address, &admission(config), &connections).map_err(failed)?;
@@ -120,12 +126,9 @@ pub(super) fn place(bound: SocketAddr) -> Vec<u8> {
 /// Who shares a port from the beginning is let in beside any other program that does, and may be given a port as free that is not.
 /// So the first binds alone and shares what is its own: there is no moment in which somebody else can come between.
 fn bind(address: SocketAddr, workers: usize) -> std::io::Result<(SocketAddr, Vec<UdpSocket>)> {
-    use socket2::{Domain, Protocol, Socket, Type};
+    use socket2::{Protocol, Type};
 
-    let socket = || {
-        let domain = Domain::for_address(address);
-        Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
-    };
+    let socket = || sockets::socket(address, Type::DGRAM, Protocol::UDP);
     let first = socket()?;
     first.bind(&address.into())?;
     #[cfg(unix)]

@@ -15,6 +15,7 @@ use crate::{
     transport::{
         congestion,
         driver::stream::{RecvStream, SendStream},
+        sockets::canonical,
         source::{Source, Streams},
     },
     wire::Code,
@@ -210,7 +211,7 @@ impl Connection {
     }
 
     pub(in crate::transport) fn remote_address(&self) -> SocketAddr {
-        self.lock().proto.remote_address()
+        canonical(self.lock().proto.remote_address())
     }
 
     pub(in crate::transport) fn set_receive_window(&self, bytes: VarInt) {
