@@ -102,7 +102,7 @@ mod tests {
             }
         }
         let small = Budget::of(Some(256), 2);
-        assert_eq!((small.clients, small.api), (162, 47));
+        assert_eq!((small.clients, small.api), (162, 48));
         assert_eq!(Budget::of(None, 1).api, 952);
     }
 }
