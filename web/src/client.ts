@@ -1,6 +1,6 @@
 // The client: connects, subscribes, publishes.
 
-import { Attendance } from './attendance.ts';
+import type { Attendance } from './attendance.ts';
 import {
   CHANNEL_NAME,
   COUNT,
@@ -16,13 +16,13 @@ import {
   TIME,
 } from './check.ts';
 import { newClaim } from './claim.ts';
-import { ALREADY_SUBSCRIBED, CLOSED, LOST, MESSAGE_TOO_LARGE, TidingsError, UNSUPPORTED } from './codes.ts';
+import { ALREADY_SUBSCRIBED, CLOSED, LOST, MESSAGE_TOO_LARGE, TidingsError, toError, UNSUPPORTED } from './codes.ts';
 import { type Connected, drive } from './driver.ts';
 import { Events } from './events.ts';
-import { type Feed, newFeed, publication } from './feed.ts';
+import { type Feed, newFeed } from './feed.ts';
 import { newSignal, type Signal } from './frames.ts';
 import { greet } from './greet.ts';
-import { type Line, newLine } from './line.ts';
+import { type Ask, type Line, newLine } from './line.ts';
 import { serve } from './link.ts';
 import { type Publishable, toWire } from './message.ts';
 import {
@@ -32,10 +32,10 @@ import {
   type SubscribeOptions,
   toHash,
 } from './options.ts';
-import { plain } from './plain.ts';
 import { OLDEST, type Position, parts, toText } from './position.ts';
 import { newRegistry, type Registry } from './registry.ts';
-import { type Publication, Subscription } from './subscription.ts';
+import type { History } from './requests.ts';
+import { Subscription } from './subscription.ts';
 import { newTokens, type Tokens } from './tokens.ts';
 import { race, remember, remembered } from './transport/connect.ts';
 import type { Dial, Kind } from './transport/transport.ts';
@@ -43,16 +43,10 @@ import { available, exists, dial as webtransport } from './transport/webtranspor
 import {
   CHANNEL,
   ENDPOINT,
-  HISTORY_PAGE,
   PING,
   PONG,
-  PRESENCE_PAGE,
   PUBLISH_WITH,
   PUBLISHED_ONCE,
-  READ_HISTORY,
-  READ_PRESENCE,
-  REFRESH,
-  REFRESHED,
   type Request,
   type WireStart,
 } from './wire/frames.ts';
@@ -123,17 +117,6 @@ export interface Acknowledgement {
   duplicate: boolean;
 }
 
-/** A part of a channel's log. */
-export interface History {
-  publications: Publication[];
-  /** Nothing is missing between `from` and them. */
-  complete: boolean;
-  /** What the log holds; `undefined` where there is no such channel. `first` is `last + 1` where it holds nothing. */
-  kept: { epoch: string; first: bigint; last: bigint } | undefined;
-  /** Where the next page begins: the position of the last publication, if there is one. */
-  next: Position | undefined;
-}
-
 /**
  * A connection to a server, which is made again when it breaks. Begins with the first use: `connect`, `subscribe`, a request, or a listener;
  * `close` ends it, and `connect` starts it again. What is asked while there is no connection waits for the next one.
@@ -143,6 +126,11 @@ export class Client extends Events<ClientEvents> {
   declare closed: Promise<{ code: number; reason: string }>;
   readonly #connect: (signal: AbortSignal) => Promise<Connected>;
   readonly #tokens: Tokens;
+  /** Asks the server; the first use starts the client. */
+  readonly #ask: Ask = (...request) => {
+    this.listened();
+    return this.#line.ask(...request);
+  };
   readonly #feeds: Map<string, Feed> = new Map();
   /** Waits for the next state, and tells of one. */
   readonly #signal: Signal = newSignal();
@@ -237,13 +225,12 @@ export class Client extends Events<ClientEvents> {
     checkOptions('publish', options, PUBLISH_OPTIONS);
     const [wire, size] = toWire(message);
     const { key, conflationKey, echo = true } = options;
-    this.listened();
     for (;;) {
       const most = (this.#state as Partial<ConnectedState>).limits?.message ?? size;
       if (size > most) throw new TidingsError(MESSAGE_TOO_LARGE, `${size} bytes, the server takes ${most}`);
       try {
         const frame: Request = { type: PUBLISH_WITH, channel, key, conflationKey, echo, message: wire };
-        const [{ position, level, duplicate }] = await this.#line.ask(PUBLISHED_ONCE, frame, size);
+        const [{ position, level, duplicate }] = await this.#ask(PUBLISHED_ONCE, frame, size);
         return { position: toText(position), level, duplicate };
       } catch (error) {
         if (key === undefined || (error as TidingsError).code !== LOST) throw error;
@@ -252,33 +239,13 @@ export class Client extends Events<ClientEvents> {
   }
 
   /** Reads a part of a channel's log. A subscription is not needed. */
-  async history(channel: string, options: HistoryOptions = {}): Promise<History> {
-    check('channel', channel, CHANNEL_NAME);
-    checkOptions('history', options, READ_OPTIONS);
-    const { from, limit = 256, reverse = false } = options;
-    const query = { ...(from !== undefined && { from: parts(from) }), limit: BigInt(limit), reverse };
-    this.listened();
-    const [{ kept, complete }, frames] = await this.#line.ask(HISTORY_PAGE, { type: READ_HISTORY, channel, query });
-    const publications = frames.map(frame => plain(publication(kept?.epoch ?? '', frame)));
-    return {
-      publications,
-      complete,
-      kept: kept && plain(kept),
-      next: publications.at(-1)?.position,
-    };
+  async history(channel: string, options?: HistoryOptions): Promise<History> {
+    return (await requests()).history(this.#ask, channel, options);
   }
 
   /** Who is in a channel, `limit` and 256 of them listed at most. The client must be allowed to subscribe; it need not have done so. */
-  async presence(channel: string, options: { limit?: number } = {}): Promise<Attendance> {
-    check('channel', channel, CHANNEL_NAME);
-    checkOptions('presence', options, READ_OPTIONS);
-    this.listened();
-    const [page] = await this.#line.ask(PRESENCE_PAGE, {
-      type: READ_PRESENCE,
-      channel,
-      limit: BigInt(options.limit ?? 256),
-    });
-    return new Attendance(page);
+  async presence(channel: string, options?: { limit?: number }): Promise<Attendance> {
+    return (await requests()).presence(this.#ask, channel, options);
   }
 
   /**
@@ -286,18 +253,14 @@ export class Client extends Events<ClientEvents> {
    * as long. Later connections show it too. Returns when it ends, in ms since 1970; `undefined` for never.
    */
   async refresh(token: string): Promise<number | undefined> {
-    checkToken('token', token);
-    this.listened();
-    const [{ expires }] = await this.#line.ask(REFRESHED, { type: REFRESH, token });
-    this.#tokens.keep(token, expires);
-    return expires;
+    return (await requests()).refresh(this.#ask, token, this.#tokens.keep);
   }
 
   /** Asks the server for a sign of life: the time in ms until it came. */
   async rtt(): Promise<number> {
     await this.ready();
     const start = performance.now();
-    await this.#line.ask(PONG, { type: PING });
+    await this.#ask(PONG, { type: PING });
     return performance.now() - start;
   }
 
@@ -389,11 +352,11 @@ const CLIENT_OPTIONS: Record<string, Rule> = {
 };
 const DIALS: Record<string, Rule> = { webtransport: FUNCTION, websocket: FUNCTION };
 const PUBLISH_OPTIONS: Record<string, Rule> = { key: KEY, conflationKey: KEY, echo: FLAG };
-const READ_OPTIONS: Record<string, Rule> = { limit: COUNT, latest: COUNT, reverse: FLAG };
+const SUBSCRIBE_OPTIONS: Record<string, Rule> = { latest: COUNT };
 
 /** Where to begin, and the same in words. */
 const startOf = (options: SubscribeOptions): [WireStart, string] => {
-  checkOptions('subscribe', options, READ_OPTIONS);
+  checkOptions('subscribe', options, SUBSCRIBE_OPTIONS);
   const { since, latest } = options;
   if (latest !== undefined) {
     if (since !== undefined) throw invalid('since', since, 'no since beside latest');
@@ -410,6 +373,12 @@ const welcomed = ([transport, [, { type: _, subscriptions, ...welcome }]]: Conne
   transport,
   subscriptions: subscriptions.map(({ channel }) => channel),
 });
+
+/** Loaded where they are needed: a page that only subscribes and publishes has no use of them. */
+const requests = () =>
+  import('./requests.ts').catch(error => {
+    throw toError(error);
+  });
 
 /** Loaded where it is needed, which in most browsers is never. */
 const websocket: Dial = async (url, options) => (await import('./transport/websocket.ts')).dial(url, options);

@@ -1,13 +1,12 @@
 // The browser client of Tidings. `Client` connects, subscribes and publishes; everything else is what it takes and gives.
 
-export { Attendance } from './attendance.ts';
+export type { Attendance } from './attendance.ts';
 export {
   type Acknowledgement,
   Client,
   type ConnectedState,
   type Connecting,
   type Disconnected,
-  type History,
   type Idle,
   type Refused,
   type State,
@@ -16,6 +15,7 @@ export { codes, type Retry, TidingsError } from './codes.ts';
 export { Data, json, type Line, type Member, type Message, type Presence, type Publishable } from './message.ts';
 export type { ClientOptions, HistoryOptions, PublishOptions, SubscribeOptions } from './options.ts';
 export { type Position, type PositionParts, parsePosition } from './position.ts';
+export type { History } from './requests.ts';
 export type {
   BreakEvent,
   EndEvent,

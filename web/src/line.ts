@@ -11,14 +11,20 @@ export type Done = (answer: Frame | TidingsError, publications: Publications) =>
 /** The type of the answer to a request, the request, and who hears what becomes of it. */
 export type Call = [type: Frame['type'], frame: Request, done: Done];
 
+/**
+ * Asks the server, now or when there is a connection again; `size` is the bytes that it keeps, about. Rejects with the server's code,
+ * with `LOST` where the connection broke before the answer came, with `OVERLOADED` where too many wait already.
+ */
+export type Ask = <T extends Frame['type']>(
+  type: T,
+  frame: Request,
+  size?: number,
+) => Promise<[FrameOf<T>, Publications]>;
+
 export interface Line {
   /** There is a new one. */
   arrived(): void;
-  /**
-   * Asks the server, now or when there is a connection again; `size` is the bytes that it keeps, about. Rejects with the server's code,
-   * with `LOST` where the connection broke before the answer came, with `OVERLOADED` where too many wait already.
-   */
-  ask<T extends Frame['type']>(type: T, frame: Request, size?: number): Promise<[FrameOf<T>, Publications]>;
+  ask: Ask;
   /** The first that waits. */
   take(): Call | undefined;
   /** Nobody will come for them any more. */

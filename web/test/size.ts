@@ -13,7 +13,7 @@ async function size(entry: string): Promise<number> {
     write: false,
     format: 'esm',
     target: 'es2022',
-    external: ['*/websocket.js', '*/lane.js', '*/datagram.js'],
+    external: ['*/websocket.js', '*/lane.js', '*/datagram.js', '*/requests.js'],
     logLevel: 'error',
   });
   return gzipSync(outputFiles[0]!.contents, { level: 9 }).length;
@@ -22,7 +22,7 @@ async function size(entry: string): Promise<number> {
 /** What is imported, and the most bytes that may take. */
 const wanted: [entry: string, most: number][] = [
   // Everything, as a page gets it that uses all.
-  ["export * from './index.js'", 11_800],
+  ["export * from './index.js'", 11_490],
   // What is not used is left out.
   ["export { TidingsError } from './index.js'", 300],
   ["import './index.js'", 30],
