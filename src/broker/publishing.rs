@@ -107,7 +107,7 @@ impl Broker {
         self.publish(channel, None, &message.into())
     }
 
-    /// Posts a [`Notification`](crate::wire::Notification) to `user-{user}`: every device of the user gets it.
+    /// Posts a [`Notification`] to `user-{user}`: every device of the user gets it.
     ///
     /// # Errors
     /// [`PublishError`]: nothing was published.
@@ -131,7 +131,7 @@ impl Broker {
         self.publish_now(&ChannelName::of_user(user), message, terms)
     }
 
-    /// Posts an [`Announcement`](crate::wire::Announcement) to `global`: everybody gets it.
+    /// Posts an [`Announcement`] to `global`: everybody gets it.
     ///
     /// # Errors
     /// [`PublishError`]: nothing was published.
