@@ -27,6 +27,8 @@ impl fmt::Display for Excerpt<'_> {
 /// until [`report`]. One for the process, whatever the number of servers and clients in it.
 #[derive(Debug)]
 pub(crate) struct Throttle {
+    // Only a server reports.
+    #[cfg_attr(not(feature = "server"), allow(dead_code))]
     what: &'static str,
     burst: u32,
     per_second: u32,
@@ -99,6 +101,7 @@ impl Throttle {
         (false, first)
     }
 
+    #[cfg(any(feature = "server", test))]
     fn take_suppressed(&self) -> u64 {
         std::mem::take(&mut self.lock().suppressed)
     }

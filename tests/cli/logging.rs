@@ -10,6 +10,9 @@ use std::{
 
 use crate::harness::{Place, Running};
 
+/// Opens an output.
+type Open = fn() -> Stdio;
+
 /// A server with these outputs, once it is up.
 fn serve(place: &Place, level: &str, out: impl Into<Stdio>, err: impl Into<Stdio>) -> Running {
     let args = [
@@ -52,7 +55,7 @@ fn works(place: &Place) {
 
 #[test]
 fn a_server_whose_outputs_cannot_be_written_serves_and_drains() {
-    let outputs: [(&str, fn() -> Stdio, fn() -> Stdio); 5] = [
+    let outputs: [(&str, Open, Open); 5] = [
         ("full standard error", Stdio::null, || full().into()),
         ("closed standard error", Stdio::null, || {
             without_reader().into()
