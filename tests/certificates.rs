@@ -14,6 +14,10 @@ use tidings::{
     server::Certificate,
     testing::TestServer,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 const HOST: &str = "127.0.0.1";
 
@@ -330,4 +334,38 @@ fn key_in_each_form_of_pem_is_read() {
     }
     let day = std::time::Duration::from_secs(24 * 3600);
     Certificate::self_signed(&[HOST], SystemTime::now(), day).unwrap();
+}
+
+/// A TLS server without TLS 1.3: it answers each ClientHello with these bytes.
+async fn older_server(answer: Vec<u8>) -> std::net::SocketAddr {
+    let listener = TcpListener::bind((HOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut hello = [0; 4096];
+            let _ = stream.read(&mut hello).await;
+            let _ = stream.write_all(&answer).await;
+            let _ = stream.read(&mut hello).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn server_or_proxy_without_tls_1_3_is_named_as_the_cause() {
+    // The alert protocol_version (RFC 8446 §6), and a ServerHello of TLS 1.2 (RFC 5246 §7.4.1.3).
+    let alert = vec![0x15, 3, 3, 0, 2, 2, 70];
+    let body = [&[3, 3][..], &[7; 32], &[0, 0xc0, 0x2b, 0]].concat();
+    let length = u8::try_from(body.len()).unwrap();
+    let hello = [&[0x16, 3, 3, 0, length + 4, 2, 0, 0, length][..], &body].concat();
+    for answer in [alert, hello] {
+        let address = older_server(answer).await;
+        let client = tidings::client::Client::builder(&format!("wss://{address}"));
+        match client.connect().await {
+            Err(ClientError::Dial(DialError::Failed { reason, .. })) => {
+                assert!(reason.contains("does not offer TLS 1.3"), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

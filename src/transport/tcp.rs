@@ -22,7 +22,7 @@ use super::{
     peer_log::{Throttle, throttled},
     shares::Prefix,
     sockets,
-    tls::{CertificateStore, InvalidTls, https_crypto},
+    tls::{CertificateStore, InvalidTls, handshake_failure, https_crypto},
 };
 
 /// Pause after the system refused to accept: it has no file descriptor or memory left.
@@ -239,7 +239,7 @@ impl Caller {
         let accepted = timeout(deadline, acceptor.accept(self.stream)).await;
         let stream = accepted
             .map_err(|_| HandshakeError::TimedOut)?
-            .map_err(|error| HandshakeError::Tls(error.to_string()))?;
+            .map_err(|error| HandshakeError::Tls(handshake_failure(&error)))?;
         Ok((Either::Left(stream), self.permit, self.open))
     }
 }

@@ -353,9 +353,11 @@ pub use client::Trust;
 pub(super) use client::client_crypto;
 #[cfg(feature = "client")]
 pub(super) use explain::plain;
+pub(super) use version::handshake_failure;
 
 #[cfg(feature = "client")]
 mod client;
 #[cfg(feature = "client")]
 mod explain;
 mod pem;
+mod version;

@@ -7,7 +7,11 @@ use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 
 use super::{DialError, Dialer, Target};
-use crate::transport::{Connection, tls::plain, websocket};
+use crate::transport::{
+    Connection,
+    tls::{handshake_failure, plain},
+    websocket,
+};
 
 impl Dialer {
     pub(super) async fn attempt_tcp(
@@ -46,7 +50,7 @@ impl Dialer {
 /// What became of a TLS handshake over TCP.
 fn untrusted(target: &Target, error: &io::Error) -> DialError {
     let host = target.host.clone();
-    let reason = plain(&error.to_string()).to_owned();
+    let reason = plain(&handshake_failure(error)).to_owned();
     match error.get_ref().and_then(|error| error.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(_)) => DialError::Untrusted { host, reason },
         _ => DialError::Failed { host, reason },
