@@ -2,35 +2,58 @@
 
 import { type Frames, newSignal } from './frames.ts';
 import { EARLY, INBOX } from './limits.ts';
-import { type Frame, type FrameOf, PUBLICATION } from './wire/frames.ts';
+import { bytes, reader, u64 } from './wire/codec.ts';
+import { decode, type Frame, type FrameOf, PUBLICATION } from './wire/frames.ts';
 
 type Publication = FrameOf<typeof PUBLICATION>;
+type Found = [subscription: bigint, publication: Publication];
 
-/** Datagrams of subscriptions whose streams have not arrived. */
-export type Early = [subscription: bigint, publication: Publication][];
+/** Datagrams that came before this was loaded. */
+export type Early = Uint8Array[];
 
 /** Where the datagrams of one connection go. */
 export interface Inboxes {
   /** The stream of a subscription has arrived: what is read is both together. */
   open(subscription: bigint, stream: Frames): Frames;
   /** A datagram came. Of a subscription that is over nothing is kept for long: what is early is little. */
-  put(subscription: bigint, publication: Publication): void;
+  put(datagram: Uint8Array): void;
 }
 
-/** `early` has those that came before, and is kept: what is early is put there. */
-export const newInboxes = (early: Early): Inboxes => {
+/**
+ * A datagram (PROTOCOL §5.6): the id of its subscription, and its publication. `undefined` for everything else: nothing that arrives as
+ * a datagram ends a connection.
+ */
+export const decodeDatagram = (datagram: Uint8Array): Found | undefined => {
+  try {
+    const from = reader(datagram, 0);
+    const subscription = u64(from);
+    const frame = decode(bytes(from));
+    return frame?.type === PUBLICATION && !from.left() ? [subscription, frame] : undefined;
+  } catch {
+    return undefined;
+  }
+};
+
+export const newInboxes = (before: Early): Inboxes => {
   const open = new Map<bigint, Merge>();
-  const put: Inboxes['put'] = (subscription, publication) => {
-    const merge = open.get(subscription);
-    if (merge) merge.put(publication);
-    else if (early.push([subscription, publication]) > EARLY) early.shift();
+  /** Those of subscriptions whose streams have not arrived. */
+  const early: Found[] = [];
+  const put = (found: Found) => {
+    const merge = open.get(found[0]);
+    if (merge) merge.put(found[1]);
+    else if (early.push(found) > EARLY) early.shift();
   };
+  const take = (datagram: Uint8Array) => {
+    const found = decodeDatagram(datagram);
+    if (found) put(found);
+  };
+  before.forEach(take);
   return {
-    put,
+    put: take,
     open(subscription, stream) {
       const merge = newMerge(stream, () => open.delete(subscription));
       open.set(subscription, merge);
-      for (const [id, publication] of early.splice(0)) put(id, publication);
+      early.splice(0).forEach(put);
       return merge;
     },
   };

@@ -10,7 +10,6 @@ import type { Call, Done, Line } from './line.ts';
 import type { Registry, Server } from './registry.ts';
 import { concat } from './wire/codec.ts';
 import {
-  decodeDatagram,
   encode,
   FAILED,
   type Frame,
@@ -141,10 +140,8 @@ export const serve = (
   };
   const datagram = (bytes: Uint8Array) => {
     watch.heard();
-    const found = decodeDatagram(bytes);
-    if (!found) return;
-    if (inboxes) inboxes.put(...found);
-    else if (early.push(found) > EARLY) early.shift();
+    if (inboxes) inboxes.put(bytes);
+    else if (early.push(bytes) > EARLY) early.shift();
   };
 
   const ping = () => {

@@ -10,6 +10,7 @@ import { type Position, parts } from './position.ts';
 import type { Publication } from './subscription.ts';
 import type { Tokens } from './tokens.ts';
 import { HISTORY_PAGE, PRESENCE_PAGE, READ_HISTORY, READ_PRESENCE, REFRESH, REFRESHED } from './wire/frames.ts';
+import { addRare } from './wire/rare.ts';
 
 /** A part of a channel's log. */
 export interface History {
@@ -21,6 +22,8 @@ export interface History {
   /** Where the next page begins: the position of the last publication, if there is one. */
   next: Position | undefined;
 }
+
+addRare();
 
 const OPTIONS: Record<string, Rule> = { limit: COUNT, reverse: FLAG };
 

@@ -23,26 +23,21 @@ import {
   wireError,
   writer,
 } from './codec.ts';
+import type { Rare } from './rare.ts';
 import {
   END,
   FAILED,
   GO_AWAY,
   HEADER,
   HELLO,
-  HISTORY_PAGE,
   LAGGED,
   LANE,
   OWN,
   PING,
   PONG,
-  PRESENCE_PAGE,
   PUBLICATION,
   PUBLISH_WITH,
   PUBLISHED_ONCE,
-  READ_HISTORY,
-  READ_PRESENCE,
-  REFRESH,
-  REFRESHED,
   SKIPPED,
   SUBSCRIBE_FROM,
   SUBSCRIBED,
@@ -54,11 +49,11 @@ import {
 
 export * from './types.ts';
 
-const position = struct({ epoch: digits, offset: u64 });
+export const position = struct({ epoch: digits, offset: u64 });
 const member = struct({ id: digits, user: option(string) });
 const line = { text: string, timestamp: number };
-const members = list(member);
-const attendance = { connections: number, users: number };
+export const members = list(member);
+export const attendance = { connections: number, users: number };
 // PROTOCOL §3.4
 const message = variants({
   notification: line,
@@ -69,13 +64,13 @@ const message = variants({
 // PROTOCOL §4.10
 const start = variants({ head: {}, after: { position }, latest: { count: u64 }, afterOrOldest: { position } });
 
-const request = { request: u64 };
-const channel = { ...request, channel: string };
+export const request = { request: u64 };
+export const channel = { ...request, channel: string };
 const subscription = { subscription: u64 };
 const range = { from: u64, to: u64 };
 const ended = { code: u32, reason: string };
 
-/** The fields of each body; of those frames that this client says, or is told, by others there are none. */
+/** The fields of each body; `requests.ts` adds those of {@link Rare}. Of those frames that this client says, or is told, by others there are none. */
 export const bodies = {
   [HELLO]: { version: u16, token: option(string), client: string, features: list(string) },
   [WELCOME]: {
@@ -93,23 +88,12 @@ export const bodies = {
   [UNSUBSCRIBE]: { ...request, ...subscription },
   [PING]: request,
   [SUBSCRIBE_FROM]: { ...channel, start },
-  [READ_HISTORY]: { ...channel, query: struct({ from: option(position), limit: u64, reverse: bool }) },
-  [REFRESH]: { ...request, token: string },
   [PUBLISH_WITH]: { ...channel, key: option(string), conflationKey: option(string), echo: bool, message },
-  [READ_PRESENCE]: { ...channel, limit: u64 },
   [FAILED]: { ...request, ...ended },
   [SUBSCRIBED]: { ...request, ...subscription, position },
   [UNSUBSCRIBED]: request,
   [PONG]: { ...request, time: number },
-  [HISTORY_PAGE]: {
-    ...request,
-    kept: option(struct({ epoch: digits, first: u64, last: u64 })),
-    complete: bool,
-    count: number,
-  },
   [PUBLISHED_ONCE]: { ...request, position, level: u8, duplicate: bool },
-  [REFRESHED]: { ...request, expires: option(number) },
-  [PRESENCE_PAGE]: { ...request, position: option(position), ...attendance, members, complete: bool },
   [HEADER]: { ...subscription, source: u8, name: string, epoch: digits, first: u64, recovered: bool, delivery: u8 },
   [PUBLICATION]: { offset: u64, time: number, publisher: option(string), message },
   [LAGGED]: range,
@@ -120,7 +104,7 @@ export const bodies = {
   [OWN]: range,
 };
 
-type Bodies = typeof bodies;
+type Bodies = typeof bodies & Rare;
 /** Of any frame. */
 type Body = Record<string, Codec<unknown>>;
 
@@ -142,6 +126,9 @@ export type Request = {
   [T in keyof Bodies]: Bodies[T] extends typeof request ? Written<Omit<FrameOf<T>, 'request'>> : never;
 }[keyof Bodies];
 
+/** The fields of every known type, by its number. */
+const known = bodies as unknown as Record<number, Body | undefined>;
+
 /** The numbers of all known types. */
 export const types = (): number[] => Object.keys(bodies).map(Number);
 
@@ -150,7 +137,7 @@ export const encode = (frame: Written<Frame> | (Request & { request: bigint })):
   const parts: ArrayLike<number>[] = [];
   const to = writer(parts);
   to.integer(frame.type);
-  struct(bodies[frame.type] as Body)(to, frame as Struct<Body>);
+  struct(known[frame.type]!)(to, frame as Struct<Body>);
   bytes(to, concat(parts.splice(0)));
   return concat(parts);
 };
@@ -159,8 +146,8 @@ export const encode = (frame: Written<Frame> | (Request & { request: bigint })):
 export const decode = (inner: Uint8Array): Frame | undefined => {
   const found = peek(inner, 0);
   if (!found) throw wireError('Truncated');
-  const type = Number(found[0]) as keyof Bodies;
-  const fields = bodies[type] as Body | undefined;
+  const type = Number(found[0]);
+  const fields = known[type];
   if (!fields) return undefined;
   const from = reader(inner, found[1]);
   try {
@@ -170,19 +157,4 @@ export const decode = (inner: Uint8Array): Frame | undefined => {
     // As below.
   }
   throw wireError('Body');
-};
-
-/**
- * A datagram (PROTOCOL §5.6): the id of its subscription, and its publication. `undefined` for everything else: nothing that arrives as
- * a datagram ends a connection.
- */
-export const decodeDatagram = (datagram: Uint8Array): [bigint, FrameOf<typeof PUBLICATION>] | undefined => {
-  try {
-    const from = reader(datagram, 0);
-    const subscription = u64(from);
-    const frame = decode(bytes(from));
-    return frame?.type === PUBLICATION && !from.left() ? [subscription, frame] : undefined;
-  } catch {
-    return undefined;
-  }
 };

@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { decodeDatagram } from '../../src/datagram.ts';
 import { string, type WireFault, wireError } from '../../src/wire/codec.ts';
 import { newCutter } from '../../src/wire/cutter.ts';
 import {
   bodies,
-  decodeDatagram,
   encode,
   type Frame,
   PING,
@@ -20,8 +20,10 @@ import {
   SUBSCRIBE,
   types,
 } from '../../src/wire/frames.ts';
+import { addRare } from '../../src/wire/rare.ts';
 import { fromVector, hex, octets } from './vector.ts';
 
+addRare();
 // The frames that the client has no use for are made of the same parts.
 const { request, channel, message } = bodies[PUBLISH_WITH];
 const { position, level } = bodies[PUBLISHED_ONCE];

@@ -18,6 +18,7 @@ import {
   SUBSCRIBE_FROM,
   WELCOME,
 } from '../../src/wire/frames.ts';
+import { addRare } from '../../src/wire/rare.ts';
 
 // Plain objects, as those that are read.
 const record = <T>(model: { [K in keyof T]: fc.Arbitrary<T[K]> }) => fc.record(model, { noNullPrototype: true });
@@ -103,6 +104,8 @@ const frame: fc.Arbitrary<Frame> = fc.oneof(
   partial({ type: type(PUBLICATION), offset: u64, time: number, message }, { publisher: text }),
   record({ type: type(LAGGED), from: u64, to: u64 }),
 );
+
+addRare();
 
 test('what is written is read, split at any bytes', () => {
   const property = fc.property(fc.array(frame), fc.array(fc.nat(2000)), (frames, cuts) => {
