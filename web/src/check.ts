@@ -4,7 +4,7 @@ import { INVALID_ARGUMENT, INVALID_CHANNEL, INVALID_KEY, TidingsError } from './
 import { utf8 } from './wire/codec.ts';
 
 /** A test of a value, what it expects in words, and the code where that is not {@link INVALID_ARGUMENT}. */
-export type Rule = readonly [fits: (value: never) => unknown, expected: string, code?: number];
+export type Rule = readonly [fits: (value: never) => unknown, expected: string | RegExp, code?: number];
 
 /** Name of a value's built-in class, in every realm: `Uint8Array`, `Null`. */
 export const tag = (value: unknown): string => ({}).toString.call(value).slice(8, -1);
@@ -16,7 +16,7 @@ const shown = (value: unknown): string =>
 export const invalid = (
   what: string,
   value: unknown,
-  expected: string,
+  expected: string | RegExp,
   code: number = INVALID_ARGUMENT,
 ): TidingsError => new TidingsError(code, `${what}: expected ${expected}, got ${shown(value)}`);
 
@@ -41,16 +41,19 @@ const whole =
   (value: number): boolean =>
     Number.isInteger(value) && value >= 0 && value <= most;
 
+const CHANNEL_PATTERN = /^[\w\-.:/@+=~,|%]{1,255}$/;
 /** Whether this is the name of a channel (PROTOCOL §3.1). */
-export const isChannel = (name: unknown): boolean => typeof name === 'string' && /^[\w\-.:/@+=~,|%]{1,255}$/.test(name);
+export const isChannel = (name: unknown): boolean => typeof name === 'string' && CHANNEL_PATTERN.test(name);
 
-const OBJECT: Rule = [value => typeof value === 'object' && value, 'an object'];
-export const CHANNEL_NAME: Rule = [isChannel, 'a channel name: 1 to 255 of A-Z a-z 0-9 -_.:/@+=~,|%', INVALID_CHANNEL];
-export const TEXT: Rule = [isText, 'a string without lone surrogates'];
+const typed = (type: string): Rule => [value => typeof value === type, type];
+
+const OBJECT: Rule = [value => typeof value === 'object' && value, 'object'];
+export const CHANNEL_NAME: Rule = [isChannel, CHANNEL_PATTERN, INVALID_CHANNEL];
+export const TEXT: Rule = [isText, 'a string, no lone surrogates'];
 export const FILLED: Rule = [value => isText(value) && value, 'a non-empty string'];
 export const KEY: Rule = [
   value => isText(value) && value && utf8.encode(value).length < 129,
-  'a string of 1 to 128 bytes',
+  '1 to 128 bytes',
   INVALID_KEY,
 ];
 /** Checks a token. Its text is a secret: the error shows its type alone. */
@@ -58,9 +61,9 @@ export const checkToken = (what: string, token: unknown): void => {
   if (!FILLED[0](token as never)) throw invalid(what, tag(token), FILLED[1]);
 };
 
-export const COUNT: Rule = [whole(Number.MAX_SAFE_INTEGER), 'a whole number from 0'];
+export const COUNT: Rule = [whole(Number.MAX_SAFE_INTEGER), 'a whole number'];
 /** Most that `setTimeout` takes. */
 export const TIME: Rule = [whole(0x7fff_ffff), 'whole ms below 2^31'];
-export const FLAG: Rule = [value => typeof value === 'boolean', 'a boolean'];
-export const FUNCTION: Rule = [value => typeof value === 'function', 'a function'];
-export const BYTES: Rule = [value => tag(value) === 'Uint8Array', 'a Uint8Array'];
+export const FLAG: Rule = typed('boolean');
+export const FUNCTION: Rule = typed('function');
+export const BYTES: Rule = [value => tag(value) === 'Uint8Array', 'Uint8Array'];

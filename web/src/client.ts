@@ -154,7 +154,7 @@ export class Client extends Events<ClientEvents> {
       // Told below.
     }
     if (target?.protocol !== 'https:' || target.username || target.password || target.hash) {
-      throw invalid('url', target ? target.origin : url, 'https://HOST:PORT without a user or fragment');
+      throw invalid('url', target ? target.origin : url, 'https://HOST:PORT');
     }
     checkOptions('Client', options, CLIENT_OPTIONS);
     if (options.token !== undefined) checkToken('token', options.token);
@@ -322,10 +322,7 @@ export class Client extends Events<ClientEvents> {
       this.#feeds.set(key, feed);
       claim.ready.catch(gone);
     } else if (from && from !== feed.from) {
-      throw new TidingsError(
-        ALREADY_SUBSCRIBED,
-        `${name} is shared and began with ${feed.from || 'the head'}: not with ${from}`,
-      );
+      throw new TidingsError(ALREADY_SUBSCRIBED, `${name} began with ${feed.from || 'the head'}: not with ${from}`);
     }
     return new Subscription(feed);
   }
@@ -338,10 +335,9 @@ export class Client extends Events<ClientEvents> {
 }
 
 const HASHES: Rule = [Array.isArray, 'an array of hashes'];
-const TRANSPORT: Rule = [
-  (kind: string) => ['auto', 'webtransport', 'websocket'].includes(kind),
-  'auto, webtransport or websocket',
-];
+const KINDS: Kind[] = ['webtransport', 'websocket'];
+const TRANSPORTS: string[] = ['auto', ...KINDS];
+const TRANSPORT: Rule = [(kind: string) => TRANSPORTS.includes(kind), TRANSPORTS.join()];
 const CLIENT_OPTIONS: Record<string, Rule> = {
   getToken: FUNCTION,
   transport: TRANSPORT,
@@ -394,17 +390,15 @@ const connector = (url: URL, tokens: Tokens, options: ClientOptions) => {
   } = options;
   const hashes = certificateHashes.map(toHash);
   const dials: Record<Kind, Dial> = { webtransport, websocket, ...dial };
+  const tried = transport === 'auto' ? KINDS : [transport];
   const ways = async () => {
     const can: Record<Kind, unknown> = {
       webtransport: dial?.webtransport || (transport === 'auto' ? available() : exists()),
       websocket: dial?.websocket || globalThis.WebSocket,
     };
-    const kinds = (transport === 'auto' ? KINDS : [transport]).filter(kind => can[kind]);
+    const kinds = tried.filter(kind => can[kind]);
     if (!kinds[0]) {
-      throw new TidingsError(
-        UNSUPPORTED,
-        `no ${transport === 'auto' ? KINDS.join(' and no ') : transport} in this runtime: connect in a browser`,
-      );
+      throw new TidingsError(UNSUPPORTED, `no ${tried.join(' and no ')} in this runtime`);
     }
     const token = await tokens.next();
     if (remembered(url.origin) === 'websocket') kinds.reverse();
@@ -422,5 +416,3 @@ const connector = (url: URL, tokens: Tokens, options: ClientOptions) => {
     return connected;
   };
 };
-
-const KINDS: Kind[] = ['webtransport', 'websocket'];

@@ -74,7 +74,6 @@ export const toHash = (hash: string | Uint8Array): Uint8Array<ArrayBuffer> => {
       // No base64.
     }
   } else if (BYTES[0](hash as never) || tag(hash) === 'ArrayBuffer') bytes = new Uint8Array(hash);
-  if (bytes?.length !== 32)
-    throw invalid('certificateHashes', hash, 'the 32 bytes of a SHA-256 hash, in hex, base64 or a Uint8Array');
+  if (bytes?.length !== 32) throw invalid('certificateHashes', hash, '32 bytes, or their hex or base64');
   return bytes;
 };

@@ -153,8 +153,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
 
   /** Once only, and not beside listeners. */
   [Symbol.asyncIterator](): AsyncIterator<SubscriptionEvent, undefined> {
-    if (this.#reading)
-      throw new TidingsError(ALREADY_SUBSCRIBED, `${this.channel} is read already: subscribe once more`);
+    if (this.#reading) throw new TidingsError(ALREADY_SUBSCRIBED, `${this.channel} is read already`);
     this.#reading = true;
     return {
       next: () => this.#next(),

@@ -64,7 +64,7 @@ export const newTokens = (
     }
     if (token === null) {
       current = undefined;
-      throw new TidingsError(SIGNED_OUT, 'getToken returned null: signed out');
+      throw new TidingsError(SIGNED_OUT, 'signed out');
     }
     checkToken('getToken', token);
     return token;

@@ -21,17 +21,16 @@ export const race = <T>(
   discard: (value: T) => void,
 ): Promise<T> =>
   new Promise((resolve, reject) => {
-    const whole = new AbortController();
-    const over = whole.signal;
     const others = new Set<AbortController>();
     const errors: TidingsError[] = [];
     let attempts: Attempt<T>[] = [];
     let failed = 0;
+    let over = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const finish = () => {
+      over = true;
       clearTimeout(timer);
       clearTimeout(late);
-      whole.abort();
       for (const other of others) other.abort();
     };
     const fail = (error: unknown) => {
@@ -43,13 +42,13 @@ export const race = <T>(
       clearTimeout(timer);
       const number = others.size;
       const attempt = attempts[number];
-      if (over.aborted || !attempt) return;
+      if (over || !attempt) return;
       const mine = new AbortController();
       others.add(mine);
       timer = setTimeout(start, headStart);
       attempt(mine.signal).then(
         value => {
-          if (over.aborted) return discard(value);
+          if (over) return discard(value);
           others.delete(mine);
           finish();
           resolve(value);
@@ -64,8 +63,7 @@ export const race = <T>(
         },
       );
     };
-    signal.addEventListener('abort', () => fail(signal.reason), { signal: over });
-    if (signal.aborted) return fail(signal.reason);
+    signal.addEventListener('abort', () => fail(signal.reason));
     ways().then(found => {
       attempts = found;
       start();

@@ -31,7 +31,7 @@ export const dial = async (url: URL, { certificateHashes, signal }: DialOptions)
   } catch (error) {
     throw new TidingsError(
       LOST,
-      `no WebTransport with ${url.host} (${(error as Error).message}): no server or UDP, a bad certificate, or this page's origin (${globalThis.location?.origin}) is not on the server's list`,
+      `no WebTransport with ${url.host} (${(error as Error).message}): no server, UDP or trust, or this page's origin (${globalThis.location?.origin}) is not on the server's list`,
     );
   }
 };
