@@ -360,7 +360,7 @@ async fn server_or_proxy_without_tls_1_3_is_named_as_the_cause() {
     let hello = [&[0x16, 3, 3, 0, length + 4, 2, 0, 0, length][..], &body].concat();
     for answer in [alert, hello] {
         let address = older_server(answer).await;
-        let client = tidings::client::Client::builder(&format!("wss://{address}"));
+        let client = tidings::client::Client::builder(format!("wss://{address}"));
         match client.connect().await {
             Err(ClientError::Dial(DialError::Failed { reason, .. })) => {
                 assert!(reason.contains("does not offer TLS 1.3"), "{reason}");

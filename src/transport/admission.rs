@@ -230,7 +230,7 @@ impl Permit {
 }
 
 impl Eviction {
-    /// Sets what ends the handshake when its place is taken,until the permit is dropped. Never called where the permit was
+    /// Sets what ends the handshake when its place is taken, until the permit is dropped. Never called where the permit was
     /// dropped or its place was taken before.
     pub(crate) fn set(self, end: impl FnOnce() + Send + 'static) {
         let Some(table) = self.table.upgrade() else {
