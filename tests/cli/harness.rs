@@ -98,8 +98,17 @@ impl Place {
 
     /// A development server on free ports with these limits of open files, once it is up.
     pub(crate) fn serve_with_files(&self, soft: u32, hard: u32, env: &[(&str, &str)]) -> Running {
+        self.serve_limited(&format!("ulimit -Sn {soft} && ulimit -Hn {hard}"), env)
+    }
+
+    /// A development server on free ports with a limit of its address space, in KiB, once it is up.
+    pub(crate) fn serve_within(&self, kibibytes: u64, env: &[(&str, &str)]) -> Running {
+        self.serve_limited(&format!("ulimit -v {kibibytes}"), env)
+    }
+
+    fn serve_limited(&self, limits: &str, env: &[(&str, &str)]) -> Running {
         let mut command = Command::new("sh");
-        let limited = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        let limited = format!("{limits} && exec \"$0\" \"$@\"");
         command.args(["-c", &limited, env!("CARGO_BIN_EXE_tidings")]);
         let args = [
             "serve",

@@ -10,6 +10,8 @@ mod descriptors;
 mod failures;
 mod flow;
 mod logging;
+#[cfg(target_os = "linux")]
+mod memory;
 mod pages;
 mod publish;
 mod shutdown;

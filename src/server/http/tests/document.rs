@@ -138,6 +138,7 @@ async fn every_example_of_the_document_is_true() {
             "unsupported_content_type",
             "internal",
             "too_many_channels",
+            "overloaded",
             "going_away",
             "invalid_key",
             "key_reused",
