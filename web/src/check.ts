@@ -3,8 +3,13 @@
 import { INVALID_ARGUMENT, INVALID_CHANNEL, INVALID_KEY, TidingsError } from './codes.ts';
 import { utf8 } from './wire/codec.ts';
 
-/** A test of a value, what it expects in words, and the code where that is not {@link INVALID_ARGUMENT}. */
-export type Rule = readonly [fits: (value: never) => unknown, expected: string | RegExp, code?: number];
+/** A test of a value, what it expects, the code where that is not {@link INVALID_ARGUMENT}, and how the value is shown. */
+export type Rule = readonly [
+  fits: (value: never) => unknown,
+  expected: string | RegExp,
+  code?: number | undefined,
+  show?: (value: unknown) => string,
+];
 
 /** Name of a value's built-in class, in every realm: `Uint8Array`, `Null`. */
 export const tag = (value: unknown): string => ({}).toString.call(value).slice(8, -1);
@@ -18,11 +23,12 @@ export const invalid = (
   value: unknown,
   expected: string | RegExp,
   code: number = INVALID_ARGUMENT,
-): TidingsError => new TidingsError(code, `${what}: expected ${expected}, got ${shown(value)}`);
+  show: (value: unknown) => string = shown,
+): TidingsError => new TidingsError(code, `${what}: expected ${expected}, got ${show(value)}`);
 
 /** Throws a {@link TidingsError} where the value does not fit. */
-export const check = (what: string, value: unknown, [fits, expected, code]: Rule): void => {
-  if (!fits(value as never)) throw invalid(what, value, expected, code);
+export const check = (what: string, value: unknown, [fits, ...rest]: Rule): void => {
+  if (!fits(value as never)) throw invalid(what, value, ...rest);
 };
 
 /** Checks options by name; those that are `undefined` are left out. */
@@ -39,7 +45,7 @@ const isText = (value: unknown): value is string => typeof value === 'string' &&
 const whole =
   (most: number) =>
   (value: number): boolean =>
-    Number.isInteger(value) && value >= 0 && value <= most;
+    Number.isSafeInteger(value) && value >= 0 && value <= most;
 
 const CHANNEL_PATTERN = /^[\w\-.:/@+=~,|%]{1,255}$/;
 /** Whether this is the name of a channel (PROTOCOL §3.1). */
@@ -56,12 +62,10 @@ export const KEY: Rule = [
   '1 to 128 bytes',
   INVALID_KEY,
 ];
-/** Checks a token. Its text is a secret: the error shows its type alone. */
-export const checkToken = (what: string, token: unknown): void => {
-  if (!FILLED[0](token as never)) throw invalid(what, tag(token), FILLED[1]);
-};
+/** The text of a token is a secret: the error shows its type alone. */
+export const TOKEN: Rule = [FILLED[0], FILLED[1], undefined, tag];
 
-export const COUNT: Rule = [whole(Number.MAX_SAFE_INTEGER), 'a whole number'];
+export const COUNT: Rule = [whole(Infinity), 'a whole number'];
 /** Most that `setTimeout` takes. */
 export const TIME: Rule = [whole(0x7fff_ffff), 'whole ms below 2^31'];
 export const FLAG: Rule = typed('boolean');

@@ -6,7 +6,6 @@ import {
   COUNT,
   check,
   checkOptions,
-  checkToken,
   FLAG,
   FUNCTION,
   invalid,
@@ -14,6 +13,7 @@ import {
   type Rule,
   TEXT,
   TIME,
+  TOKEN,
 } from './check.ts';
 import { newClaim } from './claim.ts';
 import { ALREADY_SUBSCRIBED, CLOSED, LOST, MESSAGE_TOO_LARGE, TidingsError, toError, UNSUPPORTED } from './codes.ts';
@@ -39,7 +39,7 @@ import { Subscription } from './subscription.ts';
 import { newTokens, type Tokens } from './tokens.ts';
 import { race, remember, remembered } from './transport/connect.ts';
 import type { Dial, Kind } from './transport/transport.ts';
-import { available, exists, dial as webtransport } from './transport/webtransport.ts';
+import { available, dial as webtransport } from './transport/webtransport.ts';
 import {
   CHANNEL,
   ENDPOINT,
@@ -153,11 +153,11 @@ export class Client extends Events<ClientEvents> {
     } catch {
       // Told below.
     }
-    if (target?.protocol !== 'https:' || target.username || target.password || target.hash) {
+    // Without a user, a password and a fragment.
+    if (!target || !/^https:\/\/[^/@]+\/[^#]*#?$/.test(target.href)) {
       throw invalid('url', target ? target.origin : url, 'https://HOST:PORT');
     }
     checkOptions('Client', options, CLIENT_OPTIONS);
-    if (options.token !== undefined) checkToken('token', options.token);
     checkOptions('dial', options.dial ?? {}, DIALS);
     if (target.pathname === '/') target.pathname = '/tidings';
     this.#tokens = newTokens(
@@ -226,8 +226,8 @@ export class Client extends Events<ClientEvents> {
     const [wire, size] = toWire(message);
     const { key, conflationKey, echo = true } = options;
     for (;;) {
-      const most = (this.#state as Partial<ConnectedState>).limits?.message ?? size;
-      if (size > most) throw new TidingsError(MESSAGE_TOO_LARGE, `${size} bytes, the server takes ${most}`);
+      const most = (this.#state as Partial<ConnectedState>).limits?.message;
+      if (size > most!) throw new TidingsError(MESSAGE_TOO_LARGE, `${size} bytes, the server takes ${most}`);
       try {
         const frame: Request = { type: PUBLISH_WITH, channel, key, conflationKey, echo, message: wire };
         const [{ position, level, duplicate }] = await this.#ask(PUBLISHED_ONCE, frame, size);
@@ -240,12 +240,12 @@ export class Client extends Events<ClientEvents> {
 
   /** Reads a part of a channel's log. A subscription is not needed. */
   async history(channel: string, options?: HistoryOptions): Promise<History> {
-    return (await requests()).history(this.#ask, channel, options);
+    return (await this.#requests()).history(this.#ask, channel, options);
   }
 
   /** Who is in a channel, `limit` and 256 of them listed at most. The client must be allowed to subscribe; it need not have done so. */
   async presence(channel: string, options?: { limit?: number }): Promise<Attendance> {
-    return (await requests()).presence(this.#ask, channel, options);
+    return (await this.#requests()).presence(this.#ask, channel, options);
   }
 
   /**
@@ -253,7 +253,7 @@ export class Client extends Events<ClientEvents> {
    * as long. Later connections show it too. Returns when it ends, in ms since 1970; `undefined` for never.
    */
   async refresh(token: string): Promise<number | undefined> {
-    return (await requests()).refresh(this.#ask, token, this.#tokens.keep);
+    return (await this.#requests()).refresh(this.#ask, token, this.#tokens.keep);
   }
 
   /** Asks the server for a sign of life: the time in ms until it came. */
@@ -262,6 +262,18 @@ export class Client extends Events<ClientEvents> {
     const start = performance.now();
     await this.#ask(PONG, { type: PING });
     return performance.now() - start;
+  }
+
+  /** Loaded with the first of them; where that fails, once more as soon as there is a connection. */
+  async #requests(): Promise<typeof import('./requests.ts')> {
+    try {
+      return await import('./requests.ts');
+    } catch {
+      await this.ready();
+      return import('./requests.ts').catch(error => {
+        throw toError(error);
+      });
+    }
   }
 
   /** First use. */
@@ -282,12 +294,17 @@ export class Client extends Events<ClientEvents> {
       this.#tokens,
       (attempt, error) => this.#become({ status: 'connecting', attempt, error }),
       this.#connect,
-      connected => {
-        const state = welcomed(connected);
-        this.#tokens.welcomed(state.expires);
-        this.#become(state);
-        for (const refused of state.refused) this.emit('refused', refused);
-        return serve(connected[1], registry, line, this.#tokens.watch);
+      ([transport, session]) => {
+        const { type: _, subscriptions, ...welcome } = session[1];
+        this.#tokens.welcomed(welcome.expires);
+        this.#become({
+          ...welcome,
+          status: 'connected',
+          transport,
+          subscriptions: subscriptions.map(({ channel }) => channel),
+        });
+        for (const refused of welcome.refused) this.emit('refused', refused);
+        return serve(session, registry, line, this.#tokens.watch);
       },
     );
     const end = (error: TidingsError) => {
@@ -339,6 +356,7 @@ const KINDS: Kind[] = ['webtransport', 'websocket'];
 const TRANSPORTS: string[] = ['auto', ...KINDS];
 const TRANSPORT: Rule = [(kind: string) => TRANSPORTS.includes(kind), TRANSPORTS.join()];
 const CLIENT_OPTIONS: Record<string, Rule> = {
+  token: TOKEN,
   getToken: FUNCTION,
   transport: TRANSPORT,
   headStart: TIME,
@@ -363,19 +381,6 @@ const startOf = (options: SubscribeOptions): [WireStart, string] => {
   return [{ kind: 'afterOrOldest', position }, `since: ${since === 'oldest' ? since : toText(position)}`];
 };
 
-const welcomed = ([transport, [, { type: _, subscriptions, ...welcome }]]: Connected): ConnectedState => ({
-  ...welcome,
-  status: 'connected',
-  transport,
-  subscriptions: subscriptions.map(({ channel }) => channel),
-});
-
-/** Loaded where they are needed: a page that only subscribes and publishes has no use of them. */
-const requests = () =>
-  import('./requests.ts').catch(error => {
-    throw toError(error);
-  });
-
 /** Loaded where it is needed, which in most browsers is never. */
 const websocket: Dial = async (url, options) => (await import('./transport/websocket.ts')).dial(url, options);
 
@@ -390,10 +395,11 @@ const connector = (url: URL, tokens: Tokens, options: ClientOptions) => {
   } = options;
   const hashes = certificateHashes.map(toHash);
   const dials: Record<Kind, Dial> = { webtransport, websocket, ...dial };
-  const tried = transport === 'auto' ? KINDS : [transport];
+  const auto = transport === 'auto';
+  const tried = auto ? KINDS : [transport];
   const ways = async () => {
     const can: Record<Kind, unknown> = {
-      webtransport: dial?.webtransport || (transport === 'auto' ? available() : exists()),
+      webtransport: dial?.webtransport || available(auto),
       websocket: dial?.websocket || globalThis.WebSocket,
     };
     const kinds = tried.filter(kind => can[kind]);

@@ -55,8 +55,9 @@ export const drive = (
     for (let attempt = 0; ; attempt++) {
       // After whoever started it has returned.
       await undefined;
-      if (!signal.aborted) connecting(attempt, error);
-      if (attempt && !signal.aborted) {
+      if (signal.aborted) return signal.reason;
+      connecting(attempt, error);
+      if (attempt) {
         await new Promise<void>(resolve => {
           wake = resolve;
           if (!left) timer = setTimeout(resolve, backoff(attempt));

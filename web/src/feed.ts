@@ -90,8 +90,8 @@ export const newFeed = (registry: Registry, claim: Claim, from: string, gone: ()
         // Given already.
         if (frame.offset < due) continue;
         // The newest wins (PROTOCOL §5.6); elsewhere nothing is passed over in silence.
-        if (frame.offset > due && delivery !== 2) break;
         if (frame.offset > due) {
+          if (delivery !== 2) break;
           claim.at = { epoch, offset: frame.offset - 1n };
           yield { type: 'skipped', from: due, to: frame.offset - 1n };
         }

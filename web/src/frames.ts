@@ -48,21 +48,19 @@ export interface StreamReader extends Frames {
   readonly cutter: Cutter;
 }
 
+const ENDED = { value: undefined };
+
 /** Reads a stream. `heard` is called for every chunk. */
 export const readStream = (stream: ReadableStream<Uint8Array>, limit: number, heard: () => void): StreamReader => {
   const reader = stream.getReader();
   const cutter = newCutter(limit);
   let reading: Promise<void> | undefined;
   const read = async () => {
-    try {
-      const { value, done } = await reader.read();
-      if (done) {
-        frames.over = true;
-      } else {
-        heard();
-        cutter.push(value);
-      }
-    } catch {
+    const { value } = await reader.read().catch(() => ENDED);
+    if (value) {
+      heard();
+      cutter.push(value);
+    } else {
       frames.over = true;
     }
     reading = undefined;

@@ -7,7 +7,7 @@ import type { Frame, FrameOf, PUBLICATION, Request } from './wire/frames.ts';
 type Publications = FrameOf<typeof PUBLICATION>[];
 
 /** Hears the answer to a request, with the publications of a page of history; or why there is none. */
-export type Done = (answer: Frame | TidingsError, publications: Publications) => void;
+export type Done = (answer: Frame | TidingsError, publications?: Publications) => void;
 /** The type of the answer to a request, the request, and who hears what becomes of it. */
 export type Call = [type: Frame['type'], frame: Request, done: Done];
 
@@ -47,7 +47,7 @@ export const newLine = (): Line => {
         }
         count++;
         bytes += size;
-        const done: Done = (answer, publications) => {
+        const done: Done = (answer, publications = []) => {
           count--;
           bytes -= size;
           if (answer instanceof TidingsError) reject(answer);
@@ -59,7 +59,7 @@ export const newLine = (): Line => {
     take: () => calls.shift(),
     end(error) {
       closed = error.code < 0 ? error : new TidingsError(CLOSED, error.message);
-      for (const [, , done] of calls.splice(0)) done(closed, []);
+      for (const [, , done] of calls.splice(0)) done(closed);
     },
   };
   return line;

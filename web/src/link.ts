@@ -63,7 +63,7 @@ export const serve = (
       bytes = encode({ ...frame, request: ++last });
     } catch (error) {
       // There is no such message, and never will be.
-      return done(new TidingsError(INVALID_ARGUMENT, String(error)), []);
+      return done(new TidingsError(INVALID_ARGUMENT, String(error)));
     }
     pending.set(last, [type, done]);
     if (pending.size > PENDING) end(new TidingsError(PROTOCOL_VIOLATION, 'the server does not answer'));
@@ -106,7 +106,7 @@ export const serve = (
         }
       }
       pending.delete(frame.request);
-      if (frame.type === FAILED) done?.(new TidingsError(frame.code, frame.reason), publications);
+      if (frame.type === FAILED) done?.(new TidingsError(frame.code, frame.reason));
       else done?.(frame.type === type ? frame : unexpected(frame, PROTOCOL_VIOLATION), publications);
     }
   };
@@ -124,13 +124,15 @@ export const serve = (
     clearTimeout(timer);
     stream.cutter.limit = MAX_FRAME;
     // Both are loaded where a server needs them: few channels go by datagram, and browsers permit a hundred streams without lanes.
-    if (first?.type === LANE || (first?.type === HEADER && first.delivery === 2)) {
+    const header = first?.type === HEADER ? first : undefined;
+    const lane = first?.type === LANE;
+    if (lane || header?.delivery === 2) {
       const { newInboxes } = await import('./datagram.ts');
       inboxes ??= newInboxes(early);
     }
-    if (first?.type === HEADER) {
-      begins(first, stream);
-    } else if (first?.type === LANE && lanes < LANES) {
+    if (header) {
+      begins(header, stream);
+    } else if (lane && lanes < LANES) {
       lanes++;
       await (await import('./lane.ts')).readLane(stream, begins, server.unsubscribe);
       lanes--;
@@ -180,7 +182,7 @@ export const serve = (
     clearInterval(looks);
     for (const timer of timers) clearTimeout(timer);
     const interrupted = new TidingsError(LOST, `${reason.message}: whether it was done is not known`);
-    for (const [, done] of pending.values()) done(interrupted, []);
+    for (const [, done] of pending.values()) done(interrupted);
     // What is answered all the same is heard by nobody.
     pending.clear();
     close(transport, reason);

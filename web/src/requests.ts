@@ -1,7 +1,7 @@
 // Requests that many pages never make, loaded with the first of them: history, presence and a new token.
 
 import { Attendance } from './attendance.ts';
-import { CHANNEL_NAME, COUNT, check, checkOptions, checkToken, FLAG, type Rule } from './check.ts';
+import { CHANNEL_NAME, COUNT, check, checkOptions, FLAG, type Rule, TOKEN } from './check.ts';
 import { publication } from './feed.ts';
 import type { Ask } from './line.ts';
 import type { HistoryOptions } from './options.ts';
@@ -51,7 +51,7 @@ export const presence = async (ask: Ask, channel: string, options: { limit?: num
 
 /** Shows the server a token in place of the one before. `keep` hears of it once the server took it. */
 export const refresh = async (ask: Ask, token: string, keep: Tokens['keep']): Promise<number | undefined> => {
-  checkToken('token', token);
+  check('token', token, TOKEN);
   const [{ expires }] = await ask(REFRESHED, { type: REFRESH, token });
   keep(token, expires);
   return expires;

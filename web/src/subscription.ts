@@ -3,7 +3,7 @@
 import { ALREADY_SUBSCRIBED, type Retry, TidingsError, UNSUBSCRIBED } from './codes.ts';
 import { Events } from './events.ts';
 import type { Feed, Reader } from './feed.ts';
-import { newSignal } from './frames.ts';
+import { newSignal, type Signal } from './frames.ts';
 import { READER_EVENTS } from './limits.ts';
 import type { Message } from './message.ts';
 import { plain } from './plain.ts';
@@ -76,7 +76,7 @@ type Queue = [event: SubscriptionEvent, at: WirePosition | undefined][];
 /** What a reader that is too slow misses becomes one gap; breaks and the end stay. */
 const condense = (queue: Queue): void => {
   for (const [event, at] of queue.splice(0)) {
-    const [from, to] = 'offset' in event ? [event.offset, event.offset] : 'from' in event ? [event.from, event.to] : [];
+    const { offset, from = offset, to = offset } = event as Partial<Publication & GapEvent>;
     const last = queue.at(-1);
     if (to === undefined) queue.push([event, at]);
     else if (last?.[0].type === 'lagged') queue.splice(-1, 1, [plain({ ...last[0], to }), at]);
@@ -99,8 +99,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
   readonly #feed: Feed;
   readonly #queue: Queue = [];
   readonly #put: Reader;
-  readonly #wake: () => void;
-  readonly #changed: () => Promise<void>;
+  readonly #signal: Signal = newSignal();
   /** After what was given last. */
   #at: WirePosition | undefined;
   #over = false;
@@ -111,11 +110,8 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
   constructor(feed: Feed) {
     super();
     const { claim } = feed;
-    const [changed, wake] = newSignal();
     this.channel = claim.name;
     this.#feed = feed;
-    this.#changed = changed;
-    this.#wake = wake;
     this.#at = claim.at;
     // A later reader begins where the stream is.
     const joined = claim.stood && claim.at;
@@ -127,7 +123,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
     this.ready.catch(() => {});
     this.#put = (event, at) => {
       if (this.#queue.push([event, at]) > READER_EVENTS) condense(this.#queue);
-      wake();
+      this.#signal[1]();
     };
     feed.readers.add(this.#put);
   }
@@ -161,7 +157,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
         this.unsubscribe();
         this.#over = true;
         this.#queue.length = 0;
-        this.#wake();
+        this.#signal[1]();
         return DONE;
       },
     };
@@ -179,7 +175,7 @@ export class Subscription extends Events<SubscriptionEvents> implements AsyncIte
   async #next(): Promise<IteratorResult<SubscriptionEvent, undefined>> {
     while (!this.#over && !this.#queue.length) {
       this.#feed.pull();
-      await this.#changed();
+      await this.#signal[0]();
     }
     const [value, at] = this.#queue.shift() ?? [];
     if (!value) return DONE;

@@ -1,7 +1,7 @@
 // Where tokens come from, and when the next is asked for.
 
 import { backoff } from './backoff.ts';
-import { checkToken } from './check.ts';
+import { check, TOKEN } from './check.ts';
 import { LOST, type Retry, SIGNED_OUT, TidingsError, toError } from './codes.ts';
 import { LITTLE, LONGEST } from './limits.ts';
 
@@ -66,7 +66,7 @@ export const newTokens = (
       current = undefined;
       throw new TidingsError(SIGNED_OUT, 'signed out');
     }
-    checkToken('getToken', token);
+    check('getToken', token, TOKEN);
     return token;
   };
   const later = (ms: number) => {

@@ -3,15 +3,12 @@
 import { LOST, TidingsError } from '../codes.ts';
 import type { DialOptions, Transport } from './transport.ts';
 
-/** Whether there is WebTransport at all. */
-export const exists = (): boolean => 'WebTransport' in globalThis;
-
 /**
- * Whether this browser has WebTransport that can be relied upon. WebKit's stalls after some thousand streams, Firefox before 153 shows two
- * streams of a server at a time.
+ * Whether this browser has WebTransport, and where `reliable` is asked for, one that can be relied upon: WebKit's stalls after some thousand
+ * streams, Firefox before 153 shows two streams of a server at a time.
  */
-export const available = (): boolean =>
-  exists() && !/AppleWebKit\/6|Firefox\/1([1-4]|5[0-2])/.test(navigator.userAgent);
+export const available = (reliable: boolean): boolean =>
+  'WebTransport' in globalThis && !(reliable && /AppleWebKit\/6|Firefox\/1([1-4]|5[0-2])/.test(navigator.userAgent));
 
 export const dial = async (url: URL, { certificateHashes, signal }: DialOptions): Promise<Transport> => {
   const session = new WebTransport(url.href, {
