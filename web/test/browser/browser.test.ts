@@ -206,6 +206,18 @@ test('a token that ends without another ends the client', async () => {
   assert.equal(closed.code, 202);
 });
 
+test('history whose code cannot be loaded at first is read all the same', async () => {
+  const page = await open('ada');
+  let loads = 0;
+  await page.route('**/sdk/requests.js', route => (loads++ ? route.continue() : route.abort()));
+  const publications = await page.evaluate(async () => {
+    const { client } = globalThis as unknown as Globals;
+    await client.publish('room-late', 'one');
+    return (await client.history('room-late', { limit: 1 })).publications.length;
+  });
+  assert.deepEqual([publications, loads], [1, 2]);
+});
+
 test('a page of another origin is refused, and told what it may be', async () => {
   const page = await chromium.page('other.localhost');
   pages.push(page);
