@@ -106,8 +106,8 @@ export const serve = (
         }
       }
       pending.delete(frame.request);
-      if (frame.type === FAILED) done?.(new TidingsError(frame.code, frame.reason));
-      else done?.(frame.type === type ? frame : unexpected(frame, PROTOCOL_VIOLATION), publications);
+      const answer = frame.type === type ? frame : unexpected(frame, PROTOCOL_VIOLATION);
+      done?.(frame.type === FAILED ? new TidingsError(frame.code, frame.reason) : answer, publications);
     }
   };
 

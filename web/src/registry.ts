@@ -68,8 +68,8 @@ export const newRegistry = (): Registry => {
   const orphans = new Set<bigint>();
 
   const slotOf = (named: Named): Slot => {
-    let slot = slots.get(key(named));
-    if (!slot) slots.set(key(named), (slot = { waiting: [] }));
+    const slot = slots.get(key(named)) ?? { waiting: [] };
+    slots.set(key(named), slot);
     return slot;
   };
 

@@ -104,10 +104,7 @@ export const newTokens = (
       return ask !== undefined;
     },
     async next() {
-      if (ask && (current === undefined || left() < LITTLE)) {
-        const token = await fresh();
-        keep(token);
-      }
+      if (ask && (current === undefined || left() < LITTLE)) keep(await fresh());
       return current;
     },
     welcomed: ends => keep(current, ends),

@@ -43,12 +43,9 @@ export const newWatch = (last: number): Watch => {
         silent ||= streak >= STREAK;
         streak = 0;
       }
-      if (due === undefined) {
-        if (!silent && now - last < Math.min(IDLE, idle / 3)) return undefined;
-      } else {
-        if (now - due > ANSWER) return 'lost';
-        if (now - last < AGAIN) return undefined;
-      }
+      if (due !== undefined && now - due > ANSWER) return 'lost';
+      const pause = due !== undefined ? AGAIN : silent ? 0 : Math.min(IDLE, idle / 3);
+      if (now - last < pause) return undefined;
       asked(now);
       return 'ask';
     },
