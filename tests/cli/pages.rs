@@ -111,9 +111,15 @@ fn head_of_a_page_is_that_of_get_without_a_body() {
         let (status, head, body) = get(http, path, headers);
         let (same, bare, nothing) = ask("HEAD", http, path, headers);
         assert_eq!((same, nothing.as_str()), (status, ""), "{path}");
+        // Each token has the time of its issue, whose length differs with its last digits.
+        let fresh = path.starts_with("/dev/token?");
         let fields = |head: &str| {
-            let lines = head.lines().map(str::to_owned);
-            let mut fields: Vec<_> = lines.filter(|line| !line.starts_with("date: ")).collect();
+            let mut fields: Vec<_> = head
+                .lines()
+                .filter(|line| !line.starts_with("date: "))
+                .filter(|line| !(fresh && line.starts_with("content-length: ")))
+                .map(str::to_owned)
+                .collect();
             fields.sort();
             fields
         };
