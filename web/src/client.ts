@@ -36,7 +36,7 @@ import { OLDEST, type Position, parts, toText } from './position.ts';
 import { newRegistry, type Registry } from './registry.ts';
 import type { History } from './requests.ts';
 import { Subscription } from './subscription.ts';
-import { newTokens, type Tokens } from './tokens.ts';
+import { type GetToken, newTokens, type Tokens } from './tokens.ts';
 import { race, remember, remembered } from './transport/connect.ts';
 import type { Dial, Kind } from './transport/transport.ts';
 import { available, dial as webtransport } from './transport/webtransport.ts';
@@ -124,8 +124,10 @@ export interface Acknowledgement {
 export class Client extends Events<ClientEvents> {
   /** Why it is over, once it is. Never rejects. Another promise after `connect` has started it again. */
   declare closed: Promise<{ code: number; reason: string }>;
-  readonly #connect: (signal: AbortSignal) => Promise<Connected>;
-  readonly #tokens: Tokens;
+  readonly #connect: (tokens: Tokens, signal: AbortSignal) => Promise<Connected>;
+  readonly #getToken: GetToken | undefined;
+  /** Another for each run: what was asked for one user is not shown for the next. */
+  #tokens!: Tokens;
   /** Asks the server; the first use starts the client. */
   readonly #ask: Ask = (...request) => {
     this.listened();
@@ -160,14 +162,9 @@ export class Client extends Events<ClientEvents> {
     checkOptions('Client', options, CLIENT_OPTIONS);
     checkOptions('dial', options.dial ?? {}, DIALS);
     if (target.pathname === '/') target.pathname = '/tidings';
-    this.#tokens = newTokens(
-      options.token,
-      options.getToken,
-      token => this.refresh(token),
-      error => this.#end(error),
-    );
-    this.#connect = connector(target, this.#tokens, options);
-    this.#open();
+    this.#getToken = options.getToken;
+    this.#connect = connector(target, options);
+    this.#open(options.token);
   }
 
   /** What the client is doing now. */
@@ -178,7 +175,7 @@ export class Client extends Events<ClientEvents> {
   /** Starts the client, where it is not running; then as {@link ready}, but that a rejection may be left alone. */
   connect(): Promise<ConnectedState> {
     if (this.#state.status === 'disconnected') {
-      this.#open();
+      this.#open(this.#tokens.last());
       this.#start();
     }
     const ready = this.ready();
@@ -281,22 +278,33 @@ export class Client extends Events<ClientEvents> {
     if (this.#state.status === 'idle') this.#start();
   }
 
-  #open(): void {
+  #open(token: string | undefined): void {
     this.closed = new Promise(resolve => (this.#settle = resolve));
+    const tokens: Tokens = newTokens(
+      token,
+      this.#getToken,
+      async token => {
+        const { refresh } = await this.#requests();
+        return tokens === this.#tokens && refresh(this.#ask, token, tokens.keep);
+      },
+      error => tokens === this.#tokens && this.#end(error),
+    );
+    this.#tokens = tokens;
   }
 
   #start(): void {
     const registry = (this.#registry = newRegistry());
     const line = (this.#line = newLine());
+    const tokens = this.#tokens;
     const settle = this.#settle;
     let over = false;
     const [finished, stop] = drive(
-      this.#tokens,
+      tokens,
       (attempt, error) => this.#become({ status: 'connecting', attempt, error }),
-      this.#connect,
+      signal => this.#connect(tokens, signal),
       ([transport, session]) => {
         const { type: _, subscriptions, ...welcome } = session[1];
-        this.#tokens.welcomed(welcome.expires);
+        tokens.welcomed(welcome.expires);
         this.#become({
           ...welcome,
           status: 'connected',
@@ -304,7 +312,7 @@ export class Client extends Events<ClientEvents> {
           subscriptions: subscriptions.map(({ channel }) => channel),
         });
         for (const refused of welcome.refused) this.emit('refused', refused);
-        return serve(session, registry, line, this.#tokens.watch);
+        return serve(session, registry, line, tokens.watch);
       },
     );
     const end = (error: TidingsError) => {
@@ -384,7 +392,7 @@ const startOf = (options: SubscribeOptions): [WireStart, string] => {
 /** Loaded where it is needed, which in most browsers is never. */
 const websocket: Dial = async (url, options) => (await import('./transport/websocket.ts')).dial(url, options);
 
-const connector = (url: URL, tokens: Tokens, options: ClientOptions) => {
+const connector = (url: URL, options: ClientOptions) => {
   const {
     transport = 'auto',
     headStart = 500,
@@ -397,7 +405,7 @@ const connector = (url: URL, tokens: Tokens, options: ClientOptions) => {
   const dials: Record<Kind, Dial> = { webtransport, websocket, ...dial };
   const auto = transport === 'auto';
   const tried = auto ? KINDS : [transport];
-  const ways = async () => {
+  const ways = async (tokens: Tokens) => {
     const can: Record<Kind, unknown> = {
       webtransport: dial?.webtransport || available(auto),
       websocket: dial?.websocket || globalThis.WebSocket,
@@ -416,8 +424,14 @@ const connector = (url: URL, tokens: Tokens, options: ClientOptions) => {
       return [kind, await greet(opened, token, name, signal)];
     });
   };
-  return async (signal: AbortSignal): Promise<Connected> => {
-    const connected = await race(ways, headStart, deadline, signal, ([, [transport]]) => transport.close());
+  return async (tokens: Tokens, signal: AbortSignal): Promise<Connected> => {
+    const connected = await race(
+      () => ways(tokens),
+      headStart,
+      deadline,
+      signal,
+      ([, [transport]]) => transport.close(),
+    );
     remember(url.origin, connected[0]);
     return connected;
   };

@@ -41,7 +41,11 @@ export const drive = (
       clearTimeout(timer);
       interrupt(new TidingsError(LOST, 'the page was left'));
     }
-    if (type === 'pageshow') left = false;
+    if (type === 'pageshow') {
+      left = false;
+      // Also in a hidden tab: no timer runs.
+      wake();
+    }
     if (left || globalThis.document?.hidden) return;
     wake();
     link?.ping();

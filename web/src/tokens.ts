@@ -37,6 +37,8 @@ export interface Tokens {
   welcomed(ends: number | undefined): void;
   /** No more: the connection is over. */
   stop(): void;
+  /** The token for the next run: none where there is a source, which knows who is signed in then. */
+  last(): string | undefined;
 }
 
 /** `refresh` shows a token to the server, and keeps what that took. `end` hears of an error after which there is nothing to try. */
@@ -53,15 +55,19 @@ export const newTokens = (
   let watching: object | undefined;
   let skew = 0;
   let attempt = 0;
+  /** Requests to `ask`: only the newest answer counts. */
+  let asked = 0;
 
   const left = () => (ends ?? Infinity) - Date.now();
   const fresh = async () => {
+    const mine = ++asked;
     let token: string | null;
     try {
       token = await ask!();
     } catch (error) {
       throw new TidingsError(LOST, `no token: ${toError(error).message}`);
     }
+    if (mine !== asked) throw new TidingsError(LOST, 'asked again');
     if (token === null) {
       current = undefined;
       throw new TidingsError(SIGNED_OUT, 'signed out');
@@ -84,8 +90,10 @@ export const newTokens = (
       const token = await fresh();
       if (watching === started) await refresh(token);
     } catch (error) {
+      const { code } = toError(error);
+      if (code === SIGNED_OUT) return end(error as TidingsError);
       if (watching !== started) return;
-      if (toError(error).code < LOST) end(error as TidingsError);
+      if (code < LOST) end(error as TidingsError);
       else later(LITTLE + backoff(++attempt));
     }
   };
@@ -100,8 +108,8 @@ export const newTokens = (
     keep,
     mayRetry(retry) {
       if (retry !== 'credentials') return retry === 'backoff';
-      current = undefined;
-      return ask !== undefined;
+      if (ask) current = undefined;
+      return !!ask;
     },
     async next() {
       if (ask && (current === undefined || left() < LITTLE)) keep(await fresh());
@@ -118,5 +126,6 @@ export const newTokens = (
       clearTimeout(timer);
       watching = undefined;
     },
+    last: () => (ask ? undefined : current),
   };
 };

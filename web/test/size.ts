@@ -22,7 +22,7 @@ async function size(entry: string): Promise<number> {
 /** What is imported, and the most bytes that may take. */
 const wanted: [entry: string, most: number][] = [
   // Everything, as a page gets it that uses all.
-  ["export * from './index.js'", 11_200],
+  ["export * from './index.js'", 11_300],
   // What is not used is left out.
   ["export { TidingsError } from './index.js'", 300],
   ["import './index.js'", 30],

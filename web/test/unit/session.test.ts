@@ -92,6 +92,110 @@ test('the expiry of Welcome decides when the next token is asked for, also of on
   assert.equal(connection.told?.closeCode, 0);
 });
 
+test('a restarted client asks for a token, and drops the answer to a request before', async () => {
+  const server = new FakeServer();
+  const answers: ((token: string | null) => void)[] = [];
+  const client = server.client({ token: 'first', getToken: () => new Promise(resolve => answers.push(resolve)) });
+  const hello = async (): Promise<string | undefined> => {
+    const [connection, { token }] = await server.accept();
+    connection.welcome();
+    await client.ready();
+    return token;
+  };
+  assert.equal(await hello(), 'first');
+  await client.close();
+  void client.connect();
+  await until(() => answers.length === 1);
+  // Given up before its token came.
+  void client.close();
+  void client.connect();
+  await until(() => answers.length === 2);
+  answers[1]!('second');
+  assert.equal(await hello(), 'second');
+  answers[0]!('late');
+  await client.rtt();
+  void client.close();
+  void client.connect();
+  await until(() => answers.length === 3);
+  answers[2]!('third');
+  assert.equal(await hello(), 'third');
+  await client.close();
+});
+
+test('an attempt that was given up does not replace the token of the next, nor end the client', async t => {
+  for (const late of ['late', null]) {
+    const page = new EventTarget();
+    for (const name of ['addEventListener', 'removeEventListener'] as const) {
+      Object.defineProperty(globalThis, name, { configurable: true, value: page[name].bind(page) });
+      t.after(() => Reflect.deleteProperty(globalThis, name));
+    }
+    const server = new FakeServer();
+    const answers: ((token: string | null) => void)[] = [];
+    const client = server.client({ getToken: () => new Promise(resolve => answers.push(resolve)) });
+    await until(() => answers.length === 1);
+    page.dispatchEvent(new Event('pagehide'));
+    await until(() => client.state.status === 'connecting' && client.state.attempt === 1);
+    page.dispatchEvent(new Event('pageshow'));
+    await until(() => answers.length === 2);
+    answers[1]!('new');
+    const [first] = await server.accept();
+    first.welcome();
+    await client.ready();
+    answers[0]!(late);
+    await client.rtt();
+    first.break();
+    const [second, { token }] = await server.accept();
+    assert.equal(token, 'new');
+    second.welcome();
+    await client.ready();
+    await client.close();
+  }
+});
+
+test('a client without getToken shows its token again after it was refused', async () => {
+  const server = new FakeServer();
+  const client = server.client({ token: 'mine' });
+  for (const code of [codes.TOKEN_EXPIRED, codes.INVALID_TOKEN, codes.REVOKED]) {
+    const [connection, { token }] = await server.accept();
+    assert.equal(token, 'mine');
+    connection.shut(code, 'refused');
+    assert.equal((await client.closed).code, code);
+    void client.connect();
+  }
+  const [connection] = await server.accept();
+  connection.welcome();
+  const refreshed = client.refresh('newer');
+  const { request } = await connection.expect(REFRESH);
+  connection.send({ type: REFRESHED, request });
+  await refreshed;
+  await client.close();
+  void client.connect();
+  const [, { token }] = await server.accept();
+  assert.equal(token, 'newer');
+  await client.close();
+});
+
+test('signing out ends the client, also where the connection changed before getToken answered', async t => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'], now: 1_000_000 });
+  const server = new FakeServer();
+  const answers: ((token: string | null) => void)[] = [];
+  const client = server.client({ token: 'opaque', getToken: () => new Promise(resolve => answers.push(resolve)) });
+  const [connection] = await server.accept();
+  connection.welcome({ expires: 1_010_000 });
+  await client.rtt();
+  t.mock.timers.tick(8_000);
+  await until(() => answers.length);
+  connection.shut(codes.GOING_AWAY, 'restart');
+  await until(() => client.state.status === 'connecting' && client.state.attempt === 1);
+  t.mock.timers.tick(1_000);
+  const [second] = await server.accept();
+  second.welcome({ expires: 1_100_000 });
+  await client.ready();
+  answers[0]!(null);
+  await until(() => client.state.status === 'disconnected');
+  assert.equal((await client.closed).code, codes.SIGNED_OUT);
+});
+
 test('automatic subscriptions that were refused are on the state and an event each', async () => {
   const server = new FakeServer();
   const client = server.client();
@@ -181,6 +285,27 @@ test('a page that is left closes its session, and one that comes back from the c
   const { request, start } = await third.expect(SUBSCRIBE_FROM);
   assert.deepEqual(start, { kind: 'afterOrOldest', position: at(0n) });
   third.send({ type: SUBSCRIBED, request, subscription: 2n, position: at(0n) });
+  await client.close();
+});
+
+test('a page that comes back from the cache in a hidden tab connects again', async t => {
+  const page = new EventTarget();
+  const globals = {
+    addEventListener: page.addEventListener.bind(page),
+    removeEventListener: page.removeEventListener.bind(page),
+    document: { hidden: true },
+  };
+  for (const [name, value] of Object.entries(globals)) {
+    Object.defineProperty(globalThis, name, { configurable: true, value });
+    t.after(() => Reflect.deleteProperty(globalThis, name));
+  }
+  const [client, , server] = await connected();
+  page.dispatchEvent(new Event('pagehide'));
+  await until(() => client.state.status === 'connecting' && client.state.attempt === 1);
+  page.dispatchEvent(new Event('pageshow'));
+  const [second] = await server.accept();
+  second.welcome();
+  await client.ready();
   await client.close();
 });
 
