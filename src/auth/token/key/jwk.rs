@@ -24,9 +24,10 @@ pub(super) fn read(value: &Value) -> Result<Entry, InvalidKey> {
     let Some(jwk) = value.as_object() else {
         return Ok(skipped("it is no object"));
     };
-    if let Some(reason) = other_purpose(jwk)? {
-        return Ok(Entry::Skipped(reason));
-    }
+    // Some issuers write absent members as null.
+    let mut jwk = jwk.clone();
+    jwk.retain(|_, member| !member.is_null());
+    let jwk = &jwk;
     let (kty, crv) = (text(jwk, "kty")?, text(jwk, "crv")?);
     let natural: &'static [Algorithm] = match (kty, crv) {
         (Some("EC"), Some("P-256")) => Algorithm::ES256.alone(),
@@ -43,6 +44,9 @@ pub(super) fn read(value: &Value) -> Result<Entry, InvalidKey> {
         }
         (Some(kty), _) => return Ok(Entry::Skipped(format!("its type {kty:?} is not supported"))),
     };
+    if let Some(reason) = other_purpose(jwk)? {
+        return Ok(Entry::Skipped(reason));
+    }
     let algorithms = match text(jwk, "alg")? {
         None => natural,
         Some(alg) => match named(alg, natural) {
