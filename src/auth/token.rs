@@ -106,7 +106,10 @@ impl JwtAuthenticator {
     fn check_claims(&self, presented: Presented, now: SystemTime) -> Result<Grant, Denied> {
         self.check_addressee(&presented)?;
         let expires_at = self.check_time(&presented, now)?;
-        Ok(presented.into_grant()?.expires_at(expires_at))
+        let mut grant = presented.into_grant()?.expires_at(expires_at);
+        // A time of issue that is still to come says nothing of the order of issue and revocation.
+        grant.issued_at = grant.issued_at.filter(|at| *at <= now + self.leeway);
+        Ok(grant)
     }
 
     /// The signature of `token`, with the keys that its header asks for. Nothing is verified yet.

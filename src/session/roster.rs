@@ -40,13 +40,18 @@ struct State {
 struct Revoked {
     /// Those that were issued before, by the microsecond.
     issued_before: SystemTime,
-    /// Expiries of credentials of that very second which sessions had that the revocation ended.
-    used: Vec<Option<SystemTime>>,
+    /// Credentials of that very second, or issued later by a clock that is ahead, which sessions had that the revocation ended.
+    used: Vec<Used>,
+    /// Latest time of issue of further such credentials, beyond [`MAX_USED`]: none up to there is accepted.
+    used_until: Option<SystemTime>,
     /// When that is forgotten; `None` for never.
     until: Option<SystemTime>,
 }
 
-/// Most expiries in [`Revoked::used`]. Beyond it all credentials of that second are refused.
+/// Times of issue and expiry of credentials.
+type Used = (SystemTime, Option<SystemTime>);
+
+/// Most entries of [`Revoked::used`].
 const MAX_USED: usize = 64;
 
 impl Revoked {
@@ -59,11 +64,23 @@ impl Revoked {
             return true;
         };
         // Most issuers write `iat` in whole seconds: it does not say on which side of the revocation its second is.
-        let permitted = issued_at >= self.issued_before
-            || issued_at == to_second(self.issued_before)
-                && self.used.len() <= MAX_USED
-                && !self.used.contains(&grant.expires_at);
-        !permitted
+        let later = issued_at >= self.issued_before || issued_at == to_second(self.issued_before);
+        !later
+            || self.used_until.is_some_and(|until| issued_at <= until)
+            || self.used.contains(&(issued_at, grant.expires_at))
+    }
+
+    /// Refuses credentials of a session that the revocation ends, where their time of issue does not.
+    fn refuse(&mut self, (issued_at, expires_at): Used) {
+        if issued_at < to_second(self.issued_before) || self.used.contains(&(issued_at, expires_at))
+        {
+            return;
+        }
+        if self.used.len() < MAX_USED {
+            self.used.push((issued_at, expires_at));
+        } else {
+            self.used_until = self.used_until.max(Some(issued_at));
+        }
     }
 }
 
@@ -150,7 +167,8 @@ impl Sessions {
     /// that there is already stays.
     ///
     /// Credentials that are issued afterwards are accepted at once. Where their time of issue has whole seconds (`iat` of most tokens),
-    /// those of the revocation's own second are accepted, unless they are credentials of a session that the revocation ended.
+    /// those of the revocation's own second are accepted, unless they are credentials of a session that the revocation ended. So are
+    /// credentials of an issuer whose clock is ahead.
     ///
     /// # Errors
     /// [`TooManyRevocations`]: nothing was done.
@@ -165,30 +183,27 @@ impl Sessions {
                 return Err(TooManyRevocations);
             }
             // What a clock cannot show is for ever, and what was revoked for longer stays so.
-            let mut until = now.checked_add(keep);
-            let mut used = Vec::new();
+            let mut revoked = Revoked {
+                issued_before: now,
+                used: Vec::new(),
+                used_until: None,
+                until: now.checked_add(keep),
+            };
             if let Some(known) = state.revoked.remove(user) {
-                until = match (known.until, until) {
+                revoked.until = match (known.until, revoked.until) {
                     (Some(known), Some(until)) => Some(known.max(until)),
                     _ => None,
                 };
-                if to_second(known.issued_before) == to_second(now) {
-                    used = known.used;
-                }
+                revoked.used_until = known.used_until;
+                known.used.into_iter().for_each(|used| revoked.refuse(used));
             }
+            let until = revoked.until;
             let sessions = state.of_user(user);
-            for session in &sessions {
-                let grant = session.grant();
-                let same_second = grant.issued_at == Some(to_second(now));
-                if same_second && used.len() <= MAX_USED && !used.contains(&grant.expires_at) {
-                    used.push(grant.expires_at);
+            for grant in sessions.iter().map(Session::grant) {
+                if let Some(issued_at) = grant.issued_at {
+                    revoked.refuse((issued_at, grant.expires_at));
                 }
             }
-            let revoked = Revoked {
-                issued_before: now,
-                used,
-                until,
-            };
             state.lost.forget_all(user);
             // Who comes from here on is checked before it is on the list.
             state.revoked.insert(user.clone(), revoked);
@@ -358,13 +373,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_of_too_many_ended_sessions_refuse_the_whole_second() {
+    fn credentials_of_ended_sessions_are_refused_and_of_too_many_all_up_to_the_latest() {
         let second = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let after = |micros| second + Duration::from_micros(micros);
         let grant = |issued_at| Grant::anonymous().issued_at(issued_at);
         let mut revoked = Revoked {
             issued_before: to_micros(after(400) + Duration::from_nanos(999)),
             used: Vec::new(),
+            used_until: None,
             until: None,
         };
         assert_eq!(revoked.issued_before, after(400));
@@ -383,11 +399,21 @@ mod tests {
                 "{issued_at:?}"
             );
         }
-        let expiries = (0..=MAX_USED as u64).map(|number| Some(after(number)));
-        revoked.used.extend(expiries);
-        assert!(revoked.concerns(&grant(second)));
-        revoked.used.pop();
+        // An issuer whose clock is three seconds ahead.
+        let ahead = second + Duration::from_secs(3);
+        revoked.refuse((ahead, Some(after(1))));
+        assert!(revoked.concerns(&grant(ahead).expires_at(after(1))));
+        assert!(!revoked.concerns(&grant(ahead).expires_at(after(2))));
+        for number in 1..MAX_USED as u64 {
+            revoked.refuse((second, Some(after(number))));
+        }
         assert!(!revoked.concerns(&grant(second)));
         assert!(revoked.concerns(&grant(second).expires_at(after(7))));
+        revoked.refuse((second, Some(after(MAX_USED as u64))));
+        assert!(revoked.concerns(&grant(second)));
+        assert!(!revoked.concerns(&grant(after(400))));
+        revoked.refuse((ahead, None));
+        assert!(revoked.concerns(&grant(ahead)));
+        assert!(!revoked.concerns(&grant(ahead + Duration::from_secs(1))));
     }
 }
