@@ -50,9 +50,8 @@ impl Inner {
     /// Ends the session where its client has taken nothing for as long as `limit` of what waits for it.
     pub(super) fn check_stall(&self, now: Instant, limit: Duration) {
         let streams = self.stall.since(self.writers.mark(), now);
-        let packets = self.connection.unanswered_since();
         let over = |since: Instant| now.saturating_duration_since(since) >= limit;
-        if streams.is_some_and(over) || packets.is_some_and(over) {
+        if streams.is_some_and(over) || self.connection.acknowledges_nothing(limit) {
             self.end(&stalled(limit));
         }
     }

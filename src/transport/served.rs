@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 #[cfg(feature = "client")]
@@ -61,12 +61,12 @@ impl Connection {
         }
     }
 
-    /// Time since which the peer acknowledged nothing of what was sent to it; `None` where all is acknowledged, and over a WebSocket, whose
-    /// own idle timeout counts a peer that takes nothing as silent.
-    pub(crate) fn unanswered_since(&self) -> Option<Instant> {
+    /// Whether the client acknowledges nothing of what is in flight, for `limit`, although it sends. To be asked several times within
+    /// `limit`. False over a WebSocket, whose own idle timeout counts a peer that takes nothing as silent.
+    pub(crate) fn acknowledges_nothing(&self, limit: Duration) -> bool {
         match self.carrier() {
-            Some(Carrier::Quic(connection)) => connection.unanswered_since(),
-            Some(Carrier::Mux(_)) | None => None,
+            Some(Carrier::Quic(connection)) => connection.acknowledges_nothing(limit),
+            Some(Carrier::Mux(_)) | None => false,
         }
     }
 

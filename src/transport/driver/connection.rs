@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -78,6 +78,8 @@ pub(super) struct State {
     /// When the client has been silent for the idle timeout. quinn-proto's own timer begins anew with what is sent after a silence
     /// (RFC 9000 §10.1).
     silent_at: Instant,
+    /// PING that asks a client for an acknowledgement which acknowledges nothing.
+    probe: Option<Probe>,
     /// A task was told that this stream takes more, and has not tried yet: its source, which could take all there is first, waits
     /// for that. Answers to requests so pass what subscriptions have waiting.
     pub(super) reserved: Option<StreamId>,
@@ -89,7 +91,51 @@ pub(super) struct State {
     waiting: Vec<(Interest, Waker)>,
 }
 
+/// A PING to a client that has acknowledged nothing for a while. Clients that send no acknowledgement with their own PINGs do not
+/// acknowledge our acknowledgements (RFC 9000 §13.2.1), but they acknowledge this.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    sent: Instant,
+    /// When the client was heard last since.
+    heard: Option<Instant>,
+}
+
+/// What is known of a client's acknowledgements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acknowledgement {
+    /// None is due, or it may still come.
+    InTime,
+    /// A PING that asks for one is to be sent.
+    Requested,
+    /// The client sends, and acknowledges nothing.
+    Missing,
+}
+
 impl State {
+    /// What is known of a client's acknowledgements within `limit`. To be called several times within `limit`.
+    pub(super) fn acknowledgement(&mut self, now: Instant, limit: Duration) -> Acknowledgement {
+        let since = congestion::unanswered_since(self.proto.congestion_state());
+        if since.is_none_or(|since| now.saturating_duration_since(since) < limit / 2) {
+            self.probe = None;
+            return Acknowledgement::InTime;
+        }
+        let Some(probe) = self.probe else {
+            self.proto.ping();
+            self.probe = Some(Probe {
+                sent: now,
+                heard: None,
+            });
+            return Acknowledgement::Requested;
+        };
+        // A client that is silent is left to the idle timeout.
+        let late = |heard: Instant| heard >= probe.sent + limit / 4;
+        if now >= probe.sent + limit / 2 && probe.heard.is_some_and(late) {
+            Acknowledgement::Missing
+        } else {
+            Acknowledgement::InTime
+        }
+    }
+
     fn streams(&mut self, http3: bool) -> source::Streams<'_> {
         Streams::new(&mut self.proto, &mut self.hurry, http3).into()
     }
@@ -104,6 +150,9 @@ impl State {
         silent_at: Instant,
     ) {
         self.silent_at = silent_at;
+        if let Some(probe) = &mut self.probe {
+            probe.heard = Some(Instant::now());
+        }
         let before = self.proto.remote_address();
         self.proto.handle_event(event);
         if self.proto.remote_address() != before {
@@ -199,6 +248,7 @@ impl Shared {
                 paths,
                 abandoned: false,
                 silent_at,
+                probe: None,
                 reserved: None,
                 hurry: Hurry::default(),
                 error: None,

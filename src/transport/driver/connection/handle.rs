@@ -10,10 +10,9 @@ use std::{
 use bytes::Bytes;
 use quinn_proto::{ConnectionError, Dir, StreamId, VarInt};
 
-use super::{Interest, Shared, State};
+use super::{Acknowledgement, Interest, Shared, State};
 use crate::{
     transport::{
-        congestion,
         driver::stream::{RecvStream, SendStream},
         sockets::canonical,
         source::{Source, Streams},
@@ -201,9 +200,13 @@ impl Connection {
         self.lock().proto.stats().path.lost_packets
     }
 
-    /// Time since which the peer acknowledged nothing of what was sent to it; `None` where all is acknowledged.
-    pub(in crate::transport) fn unanswered_since(&self) -> Option<Instant> {
-        congestion::unanswered_since(self.lock().proto.congestion_state())
+    /// Whether the client acknowledges nothing of what is in flight, for `limit`, although it sends. To be asked several times within `limit`.
+    pub(in crate::transport) fn acknowledges_nothing(&self, limit: Duration) -> bool {
+        let found = self.lock().acknowledgement(Instant::now(), limit);
+        if found == Acknowledgement::Requested {
+            self.drive();
+        }
+        found == Acknowledgement::Missing
     }
 
     pub(in crate::transport) fn rtt(&self) -> Duration {
