@@ -444,8 +444,10 @@ impl Channel {
 
     /// Trims by age. True where this call evicts the channel: it had no readers for `idle` milliseconds, and retention has precedence: it
     /// holds no message that is younger than its age.
-    pub(super) fn sweep(&self, now: Uptime, idle: u64) -> bool {
+    /// Listeners that it forgets go to `removed`, to be dropped outside of all locks.
+    pub(super) fn sweep(&self, now: Uptime, idle: u64, removed: &mut Vec<List<Listener>>) -> bool {
         let mut state = self.lock();
+        removed.extend(state.forget_removed());
         if self.trim(&mut state, now) {
             state.idle_since = None;
             return false;

@@ -129,11 +129,12 @@ impl Hub {
     /// other way round.
     pub(super) fn sweep(&self, now: Uptime, idle: u64) -> usize {
         let (mut evicted, mut of_clients) = (0, 0);
+        let mut removed = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let before = shard.len();
             shard.retain(|channel| {
-                let evicted = channel.sweep(now, idle);
+                let evicted = channel.sweep(now, idle, &mut removed);
                 of_clients += usize::from(evicted && channel.is_of_client());
                 !evicted
             });
@@ -141,6 +142,8 @@ impl Hub {
             if shard.capacity() > 64 && shard.len() < shard.capacity() / 4 {
                 shard.shrink_to_fit(self.hash());
             }
+            drop(shard);
+            removed.clear();
         }
         self.channels.fetch_sub(evicted, Ordering::Relaxed);
         self.of_clients.fetch_sub(of_clients, Ordering::Relaxed);

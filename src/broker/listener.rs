@@ -161,7 +161,7 @@ impl Listener {
 
     /// Calls the closure for all that stands after its cursor, or sees to it that the queue's reader looks.
     pub(super) fn pump(self: &Arc<Self>, channel: &Arc<Channel>) {
-        if self.due.fetch_add(1, Ordering::AcqRel) > 0 {
+        if self.is_removed() || self.due.fetch_add(1, Ordering::AcqRel) > 0 {
             return;
         }
         match &self.registration.call {

@@ -25,6 +25,8 @@ pub(super) struct Queue(Mutex<State>);
 struct State {
     due: VecDeque<(Arc<Channel>, Arc<Listener>)>,
     waker: Option<Waker>,
+    /// The receiver was dropped.
+    closed: bool,
 }
 
 impl Queue {
@@ -35,12 +37,26 @@ impl Queue {
     pub(super) fn put(&self, channel: Arc<Channel>, listener: Arc<Listener>) {
         let waker = {
             let mut state = self.lock();
+            if state.closed {
+                return;
+            }
             state.due.push_back((channel, listener));
             state.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Lets go of the channels, which would otherwise hold the queue through their listeners.
+    fn close(&self) {
+        let due = {
+            let mut state = self.lock();
+            state.closed = true;
+            std::mem::take(&mut state.due)
+        };
+        // Outside of the lock: a channel may end with it.
+        drop(due);
     }
 
     fn poll_next(&self, cx: &Context<'_>) -> Poll<(Arc<Channel>, Arc<Listener>)> {
@@ -99,6 +115,12 @@ impl Receiver {
                 self.queue.put(channel, listener);
             }
         }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{Channel, Evicted, Life, Next, State};
 use crate::{
     broker::{
+        list::List,
         listener::{Listener, Registration},
         log::{Read, Wanted},
     },
@@ -44,9 +45,17 @@ impl State {
     }
 
     /// Whether a listener keeps the channel: one of its own, or one of a pattern that has not read everything.
-    pub(super) fn is_listened_to(&mut self) -> bool {
-        self.listeners.retain(|listener| !listener.is_removed());
+    pub(super) fn is_listened_to(&self) -> bool {
         self.listeners.iter().any(|listener| listener.keeps())
+    }
+
+    /// Forgets listeners of patterns that were removed. The list before is returned where it differs, to be dropped outside of all locks:
+    /// it may be the last that holds a closure of user code.
+    pub(super) fn forget_removed(&mut self) -> Option<List<Listener>> {
+        let before = self.listeners.clone();
+        self.listeners.retain(|listener| !listener.is_removed());
+        let fewer = self.listeners.iter().count() < before.iter().count();
+        fewer.then_some(before)
     }
 
     /// Listeners of this very channel.

@@ -239,6 +239,22 @@ fn a_dropped_receiver_is_forgotten() {
         broker.sweep();
     }
     assert_eq!(broker.stats().channels, 0);
+    assert_eq!(broker.stats().memory, 0, "no channel is held by its queue");
+}
+
+#[test]
+fn a_dropped_pattern_listener_is_forgotten_in_channels_with_subscribers() {
+    let (broker, _) = broker(|_| {});
+    let (channel, closure) = (name("a"), Arc::new(()));
+    let _subscription = broker.subscribe(&channel).unwrap();
+    let held = Arc::clone(&closure);
+    let guard = broker.listen_pattern(&pattern("*"), move |_| {
+        let _ = &held;
+    });
+    assert_eq!(Arc::strong_count(&closure), 2);
+    drop(guard);
+    broker.sweep();
+    assert_eq!(Arc::strong_count(&closure), 1);
 }
 
 #[test]
