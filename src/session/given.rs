@@ -12,11 +12,16 @@ const KEEP: Duration = Duration::from_secs(120);
 /// Most channels of all users. Beyond it what expired goes, and otherwise nothing more is kept.
 const MAX: usize = 100_000;
 
+/// Pause between searches for what expired.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// What was given to sessions that were lost.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
     users: HashMap<UserId, Vec<(ChannelName, Instant)>>,
     count: usize,
+    /// When it was last looked for what expired.
+    expired: Option<Instant>,
 }
 
 impl Lost {
@@ -24,7 +29,10 @@ impl Lost {
         if channels.is_empty() {
             return;
         }
-        if self.count + channels.len() > MAX {
+        // Many sessions may end at once, and nothing expires so soon.
+        let due = self.expired.is_none_or(|last| now >= last + PAUSE);
+        if self.count + channels.len() > MAX && due {
+            self.expired = Some(now);
             self.expire(now);
         }
         let until = now + KEEP;
