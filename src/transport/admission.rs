@@ -230,14 +230,19 @@ impl Permit {
 }
 
 impl Eviction {
-    /// Sets what ends the handshake when its place is taken, until the permit is dropped. Never called where the permit was
-    /// dropped or its place was taken before.
+    /// Sets what ends the handshake when its place is taken, until the permit is dropped; called at once where its place was
+    /// taken already. To be set before the permit may be dropped.
     pub(crate) fn set(self, end: impl FnOnce() + Send + 'static) {
-        let Some(table) = self.table.upgrade() else {
+        let Some(shared) = self.table.upgrade() else {
             return;
         };
-        if let Some(handshake) = lock(&table).open.get_mut(&self.number) {
-            handshake.end = Some(Box::new(end));
+        let mut table = lock(&shared);
+        match table.open.get_mut(&self.number) {
+            Some(handshake) => handshake.end = Some(Box::new(end)),
+            None => {
+                drop(table);
+                end();
+            }
         }
     }
 }

@@ -138,13 +138,14 @@ impl Door {
             match std::task::ready!(self.listener.poll_accept(cx)) {
                 Ok((stream, peer)) => {
                     let peer = sockets::canonical(peer);
+                    // First, so that a connection that is refused ends no handshake.
+                    let Some(open) = self.port.connections.enter(peer, Tie::Refuse) else {
+                        self.port.shortage.refused();
+                        continue;
+                    };
                     let Some(permit) = self.port.admission.enter(peer, Tie::EndOldest) else {
                         // With a limit of 0.
                         throttled!(FULL, info, %peer, "refused: no TCP connection may be in its handshake");
-                        continue;
-                    };
-                    let Some(open) = self.port.connections.enter(peer, Tie::Refuse) else {
-                        self.port.shortage.refused();
                         continue;
                     };
                     adjust(&stream);
