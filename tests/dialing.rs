@@ -13,7 +13,7 @@ use std::{
 use common::{TempDir, both, certificate, each, publication, text};
 use tidings::{
     Code, Message,
-    client::{ClientError, DialError, Event, Sha256, Socket, State, Transport, Trust},
+    client::{ClientError, DialError, Event, Sha256, Socket, Transport, Trust},
     endpoint::{Endpoint, Session},
     server::CertificateFiles,
     testing::TestServer,
@@ -138,21 +138,4 @@ async fn a_connection_that_is_made_again_resumes_the_tls_session(transport: Tran
         .await
         .unwrap();
     assert_eq!(text(&publication(&mut room).await), "back");
-}
-
-both!(who_sends_pings_often_enough_stays_where_another_is_given_up);
-async fn who_sends_pings_often_enough_stays_where_another_is_given_up(transport: Transport) {
-    let server = TestServer::start_with(|builder| builder.idle(Duration::from_secs(1))).await;
-    let often = server
-        .client_builder(transport)
-        .token(server.token("1"))
-        .keep_alive(Duration::from_millis(100));
-    let often = often.connect().await.unwrap();
-    let mut states = often.states();
-    states.borrow_and_update();
-    // It connects later, and its pings come after 10 s.
-    let seldom = server.client("2", transport).await.unwrap();
-    let given_up = |state: &State| !matches!(state, State::Connected(_));
-    seldom.states().wait_for(given_up).await.unwrap();
-    assert!(!states.has_changed().unwrap(), "{:?}", often.state());
 }
