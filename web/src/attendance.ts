@@ -17,19 +17,21 @@ export class Attendance {
   declare complete: boolean;
   /** It is exactly what the channel's log says up to this offset; `undefined` where the channel did not exist. */
   declare offset: bigint | undefined;
+  /** The channel's log that `offset` is in. */
+  declare epoch: string | undefined;
 
   /** @internal Made by `Client`. */
   constructor({ members, connections, users, complete, position }: Omit<FrameOf<typeof PRESENCE_PAGE>, 'request'>) {
     plain(this);
-    Object.assign(this, { members, connections, users, complete, offset: position?.offset });
+    Object.assign(this, { members, connections, users, complete, offset: position?.offset, epoch: position?.epoch });
   }
 
-  /** Takes in what a subscription of the channel is given; what is no change, or known, is passed over. */
+  /** Takes in what a subscription of the channel is given; what is no change, known, or of another log, is passed over. */
   apply(publication: Publication): void {
-    const { offset, message } = publication ?? {};
+    const { epoch, offset, message } = publication ?? {};
     if (message?.kind !== 'presence') return;
     if (this.offset === undefined) this.complete = false;
-    else if (offset > this.offset) {
+    else if (epoch === this.epoch && offset > this.offset) {
       const stay = this.members.filter(({ id }) => !message.left.some(gone => gone.id === id));
       this.members = [...stay, ...message.joined];
       this.connections = message.connections;

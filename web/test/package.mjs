@@ -81,6 +81,8 @@ test('a clean folder packs modules, maps with sources, declarations, both licenc
     assert.match(text, new RegExp(`sourceMappingURL=${name.split('/').at(-1)}\\.js\\.map`));
     const map = JSON.parse(readFileSync(join(installed, `dist/${name}.js.map`), 'utf8'));
     assert.ok(map.sourcesContent.length === map.sources.length && map.sourcesContent[0]);
+    // The hooks are for components of the client only.
+    assert.equal(/^['"]use client['"];/.test(text), name === 'react/index');
     assert.doesNotMatch(readFileSync(join(installed, `dist/${name}.d.ts`), 'utf8'), /\.ts'|Uint8Array</);
   }
 });

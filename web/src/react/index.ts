@@ -1,3 +1,4 @@
+'use client';
 // React hooks over a client. Nothing connects while React renders, on a server or in a browser: effects do.
 
 import {
@@ -13,7 +14,7 @@ import {
   useSyncExternalStore,
 } from 'react';
 import type { Client, State } from '../client.ts';
-import type { TidingsError } from '../codes.ts';
+import { ALREADY_SUBSCRIBED, LOST, type TidingsError } from '../codes.ts';
 import type { Member } from '../message.ts';
 import type { SubscribeOptions } from '../options.ts';
 import type { EndEvent, Publication, Subscription, SubscriptionEvent } from '../subscription.ts';
@@ -54,6 +55,15 @@ export const useConnection = (options: { client?: Client } = {}): State => {
   );
 };
 
+const NEVER = () => () => {};
+
+/** Identity of the client's run, for effects that subscribe: `connect` starts another after the client ended. */
+const useRun = (client: Client, used: boolean): unknown => {
+  const subscribe = useCallback((changed: () => void) => client.on('connecting', changed), [client]);
+  const run = () => client.closed;
+  return useSyncExternalStore(used ? subscribe : NEVER, run, run);
+};
+
 /** Options of {@link useChannel}. */
 export interface UseChannelOptions extends SubscribeOptions {
   /** Most publications that are kept, the newest. Default 100; 0 for none, where `onEvent` is enough. */
@@ -69,7 +79,7 @@ export interface ChannelState {
   status: 'idle' | 'subscribing' | 'subscribed' | 'ended';
   /** The newest, in the order of their offsets. */
   publications: Publication[];
-  /** Why it ended, or could not begin. */
+  /** Why it ended, or could not begin. While `subscribed`: why publications before the subscription could not be read. */
   error: TidingsError | EndEvent | undefined;
 }
 
@@ -87,6 +97,8 @@ export const useChannel = (channel: string | null | undefined, options: UseChann
   latestOptions.current = options;
   const since = textOf(options.since);
   const { latest } = options;
+  const run = useRun(client, typeof channel === 'string');
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a run of the client has subscriptions of its own.
   useEffect(() => {
     if (channel === null || channel === undefined) return setState(NO_CHANNEL);
     setState({ ...NO_CHANNEL, status: 'subscribing' });
@@ -106,9 +118,10 @@ export const useChannel = (channel: string | null | undefined, options: UseChann
           onEvent?.(event);
         },
         failed: error => setState({ ...NO_CHANNEL, status: 'ended', error }),
+        incomplete: error => setState(state => ({ ...state, error })),
       },
     );
-  }, [client, channel, since, latest]);
+  }, [client, run, channel, since, latest]);
   return state;
 };
 
@@ -139,6 +152,8 @@ const NOBODY: PresenceState = {
 export const usePresence = (channel: string | null | undefined, options: { client?: Client } = {}): PresenceState => {
   const client = useClient(options.client);
   const [state, setState] = useState(NOBODY);
+  const run = useRun(client, typeof channel === 'string');
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a run of the client has subscriptions of its own.
   useEffect(() => {
     setState(NOBODY);
     if (channel === null || channel === undefined) return;
@@ -164,7 +179,9 @@ export const usePresence = (channel: string | null | undefined, options: { clien
         again = false;
         attendance = undefined;
         try {
-          attendance = await client.presence(channel);
+          const page = await client.presence(channel);
+          if (again) continue;
+          attendance = page;
           for (const publication of waiting.splice(0)) attendance.apply(publication);
           show();
         } catch (error) {
@@ -181,6 +198,7 @@ export const usePresence = (channel: string | null | undefined, options: { clien
         ready: () => void load(),
         event(event) {
           if (event.type === 'end') return failed(event);
+          if (event.type === 'break') waiting = [];
           if (event.type !== 'publication') return void load();
           if (event.message.kind !== 'presence') return;
           if (!attendance) waiting = [...waiting, event].slice(-WAITING);
@@ -199,7 +217,7 @@ export const usePresence = (channel: string | null | undefined, options: { clien
       over = true;
       off();
     };
-  }, [client, channel]);
+  }, [client, run, channel]);
   return state;
 };
 
@@ -215,20 +233,54 @@ const subscribe = (
     ready: () => void;
     event: (event: SubscriptionEvent) => void;
     failed: (error: TidingsError) => void;
+    /** What `options` ask for could not be read; what is published from now on is heard. */
+    incomplete?: (error: TidingsError) => void;
   },
 ): (() => void) => {
   let subscription: Subscription;
+  let conflict = false;
   try {
-    subscription = client.subscribe(channel, options);
+    try {
+      subscription = client.subscribe(channel, options);
+    } catch (error) {
+      conflict = (error as TidingsError).code === ALREADY_SUBSCRIBED;
+      if (!conflict) throw error;
+      subscription = client.subscribe(channel);
+    }
   } catch (error) {
     hears.failed(error as TidingsError);
     return () => {};
   }
   let over = false;
+  /** The newest publication of the history that was given. */
+  let last: Publication | undefined;
   const hear = (event: SubscriptionEvent) => {
+    const to = 'offset' in event ? event.offset : 'to' in event ? event.to : undefined;
+    if (event.type === 'break' && !event.after.startsWith(`${last?.epoch}:`)) last = undefined;
+    // Given already.
+    if (last && to !== undefined && to <= last.offset) return;
     if (!over) hears.event(event);
   };
-  for (const type of ['publication', 'lagged', 'skipped', 'break', 'end'] as const) subscription.on(type, hear);
+  const listen = () => {
+    for (const type of ['publication', 'lagged', 'skipped', 'break', 'end'] as const) subscription.on(type, hear);
+  };
+  /** The stream is past the beginning that was asked for: what it gave before is in the history. Until then its events wait. */
+  const joined = async () => {
+    try {
+      await subscription.ready;
+      const publications = await past(client, channel, options);
+      for (const publication of publications) if (!over) hears.event({ ...publication, type: 'publication' });
+      last = publications.at(-1);
+    } catch (error) {
+      if (!over) hears.incomplete?.(error as TidingsError);
+    }
+    if (!over) listen();
+  };
+  const { since, latest } = options;
+  const { position } = subscription;
+  const wanted = since !== undefined || latest !== undefined;
+  if (wanted && (conflict || (position !== undefined && position !== since))) void joined();
+  else listen();
   subscription.ready.then(
     () => {
       if (!over) hears.ready();
@@ -240,4 +292,35 @@ const subscribe = (
     over = true;
     subscription.unsubscribe();
   };
+};
+
+/** Pages that are asked for again where the connection breaks meanwhile. */
+const TRIES = 3;
+
+/** The publications from where `options` say to begin, oldest first. */
+const past = async (
+  client: Client,
+  channel: string,
+  { since, latest = Infinity }: SubscribeOptions,
+): Promise<Publication[]> => {
+  const reverse = since === undefined;
+  const found: Publication[] = [];
+  let from = since === 'oldest' ? undefined : since;
+  for (let tries = 1; found.length < latest; ) {
+    try {
+      const limit = Math.min(256, latest - found.length);
+      const page = await client.history(channel, { ...(from !== undefined && { from }), limit, reverse });
+      if (from && !found.length && !page.complete) {
+        // Not there any more: from the oldest that is.
+        from = undefined;
+        continue;
+      }
+      found.push(...page.publications);
+      from = page.next;
+      if (!from || found.at(-1)!.offset === page.kept?.[reverse ? 'first' : 'last']) break;
+    } catch (error) {
+      if ((error as TidingsError).code !== LOST || tries++ === TRIES) throw error;
+    }
+  }
+  return reverse ? found.reverse() : found;
 };

@@ -110,7 +110,7 @@ test('history, presence and refresh', async () => {
   connection.send({ type: PRESENCE_PAGE, request: who.request, position: at(4n), ...counts, members, complete: true });
   const attendance = await presence;
   assert.deepEqual(attendance.members, [{ id: '0000000000000001', user: 'ada' }, { id: '0000000000000002' }]);
-  const publication = { epoch: '', position: '', time: 0 };
+  const publication = { epoch: EPOCH, position: '', time: 0 };
   const change = {
     joined: [{ id: '03' }],
     left: [{ id: '0000000000000001' }],
