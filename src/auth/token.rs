@@ -107,8 +107,9 @@ impl JwtAuthenticator {
         self.check_addressee(&presented)?;
         let expires_at = self.check_time(&presented, now)?;
         let mut grant = presented.into_grant()?.expires_at(expires_at);
-        // A time of issue that is still to come says nothing of the order of issue and revocation.
-        grant.issued_at = grant.issued_at.filter(|at| *at <= now + self.leeway);
+        // A time of issue that no clock in step could have written says nothing of the order of issue and revocation.
+        let latest = now + self.leeway.max(DEFAULT_LEEWAY);
+        grant.issued_at = grant.issued_at.filter(|at| *at <= latest);
         Ok(grant)
     }
 

@@ -100,3 +100,17 @@ fn a_clock_before_1970_does_no_harm() {
     let before = UNIX_EPOCH - Duration::from_secs(1);
     assert!(authenticator().verify(&hs256(json!({})), before).is_ok());
 }
+
+#[test]
+fn time_of_issue_that_is_far_ahead_counts_as_absent() {
+    let issued_at = |iat| {
+        let token = hs256(json!({"iat": iat}));
+        authenticator().verify(&token, now()).unwrap().issued_at
+    };
+    assert_eq!(issued_at(NOW - 7), Some(at(NOW - 7)));
+    // A clock that is ahead by the leeway.
+    assert_eq!(issued_at(NOW + 5), Some(at(NOW + 5)));
+    assert_eq!(issued_at(NOW + 6), None);
+    // Milliseconds in place of seconds.
+    assert_eq!(issued_at(NOW * 1000), None);
+}
