@@ -1,6 +1,7 @@
 //! One channel: a bounded log with a head to wait on.
 
 mod listeners;
+mod space;
 
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -20,7 +21,7 @@ use super::{
     log::{Log, Page, Read, Retention, Wanted},
     marks::Mark,
     presence::{Members, Shown},
-    quota::{Account, CHANNEL, KEY, Ledger, MEMBER, PUBLICATION, Report},
+    quota::{Account, CHANNEL, Ledger, Report},
 };
 use crate::wire::{
     Attendance, ChannelName, Epoch, HistoryQuery, Message, Offset, Position, Start, UserId,
@@ -139,17 +140,6 @@ impl State {
             read => Next::Read(read),
         }
     }
-
-    /// Estimated bytes of the channel.
-    fn size(&self) -> usize {
-        CHANNEL
-            + self.log.size()
-            + self.keys.as_ref().map_or(0, |keys| keys.len() * KEY)
-            + self
-                .members
-                .as_ref()
-                .map_or(0, |members| members.len() * MEMBER)
-    }
 }
 
 impl Channel {
@@ -236,41 +226,6 @@ impl Channel {
             listener.pump(self);
         }
         Ok(self.accepted(offset, false))
-    }
-
-    /// Refuses a publication that neither fits into the quota of its payer and the memory, nor can take the place of older ones.
-    fn make_room(
-        &self,
-        state: &mut State,
-        size: usize,
-        payer: Option<&Arc<Account>>,
-    ) -> Result<(), Refused> {
-        let size = size + PUBLICATION;
-        if let Some(payer) = payer
-            && payer.exceeds(size)
-            && !state.log.make_room(size, Some(payer))
-        {
-            let max = payer.max_bytes();
-            return Err(Refused::MemoryQuota { max });
-        }
-        if self.ledger.exceeds(size, payer.is_some()) && !state.log.make_room(size, None) {
-            return Err(Refused::Overloaded);
-        }
-        Ok(())
-    }
-
-    /// Reports what the channel takes, where that changed by much.
-    fn report(&self, state: &mut State) {
-        let size = state.size();
-        state.report.update(&self.ledger, size);
-    }
-
-    /// Trims the log to this many bytes, and to its newest publication at most.
-    pub(super) fn shed(&self, bytes: usize) {
-        let mut state = self.lock();
-        state.log.shed(bytes);
-        let size = state.size();
-        state.report.settle(&self.ledger, size);
     }
 
     pub(super) const fn is_of_client(&self) -> bool {
@@ -440,36 +395,6 @@ impl Channel {
             state.sections.clone()
         };
         self.wake(&sections);
-    }
-
-    /// Trims by age. True where this call evicts the channel: it had no readers for `idle` milliseconds, and retention has precedence: it
-    /// holds no message that is younger than its age.
-    /// Listeners that it forgets go to `removed`, to be dropped outside of all locks.
-    pub(super) fn sweep(&self, now: Uptime, idle: u64, removed: &mut Vec<List<Listener>>) -> bool {
-        let mut state = self.lock();
-        removed.extend(state.forget_removed());
-        if self.trim(&mut state, now) {
-            state.idle_since = None;
-            return false;
-        }
-        if state.subscribers > 0 || state.is_listened_to() || state.members.is_some() {
-            return false;
-        }
-        let since = *state.idle_since.get_or_insert(now);
-        if now.saturating_sub(since) < idle || state.log.holds_young(now) {
-            return false;
-        }
-        state.life = Life::Evicted;
-        true
-    }
-
-    /// Trims what is too old. Whether a key is still remembered: the channel's epoch lasts as long as somebody may try again.
-    fn trim(&self, state: &mut State, now: Uptime) -> bool {
-        state.log.trim(now);
-        let forgotten = state.keys.take_if(|keys| !keys.expire(now)).is_some();
-        let size = state.size();
-        state.report.settle(&self.ledger, size);
-        !forgotten && state.keys.is_some()
     }
 
     pub(super) fn position(&self) -> Position {
