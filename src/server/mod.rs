@@ -15,6 +15,7 @@ mod heartbeat;
 mod host;
 #[cfg(feature = "http")]
 pub mod http;
+mod limits;
 mod memory;
 mod tcp;
 mod worker;
@@ -32,8 +33,9 @@ use crate::{
 
 pub use crate::session::{Revocation, Sessions, TooManyRevocations};
 pub use crate::transport::{BindError, Certificate, InvalidOrigin, InvalidTls, Origins};
-pub use builder::{Builder, Limits};
+pub use builder::Builder;
 pub use certificates::CertificateFiles;
+pub use limits::Limits;
 
 use certificates::Certificates;
 use worker::Workers;
