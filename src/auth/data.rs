@@ -32,7 +32,7 @@ impl GrantData {
         values.find_map(|known| Arc::downcast(Arc::clone(known)).ok())
     }
 
-    /// Whether there is no value.
+    /// True without a value.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.values.is_empty()

@@ -102,7 +102,7 @@ impl Delivery {
         conflates || self.max_age.is_some() || self.datagrams.is_some()
     }
 
-    /// Whether the newest publication is a state, which outlives its age.
+    /// True where the newest publication is a state, which outlives its age.
     pub(crate) const fn is_of_states(&self) -> bool {
         matches!(self.on_lag, OnLag::Latest | OnLag::LatestPerKey) || self.datagrams.is_some()
     }

@@ -68,7 +68,7 @@ impl Grant {
         self
     }
 
-    /// The same, with a value of the application, such as a role or a display name, for user code: see [`data`](Self::data). It takes the
+    /// This grant with a value of the application, such as a role or a display name, for user code: see [`data`](Self::data). It takes the
     /// place of one of the same type.
     #[must_use]
     pub fn with_data<T: Any + Send + Sync>(mut self, value: T) -> Self {

@@ -69,7 +69,7 @@ impl<'a> Credentials<'a> {
         }
     }
 
-    /// The same credentials over another transport, with the HTTP request that opened the connection.
+    /// These credentials over another transport, with the HTTP request that opened the connection.
     #[must_use]
     pub const fn over(mut self, transport: Transport, request: Option<&'a Request>) -> Self {
         self.transport = transport;
@@ -77,7 +77,7 @@ impl<'a> Credentials<'a> {
         self
     }
 
-    /// The same credentials for the refresh of a session with this grant.
+    /// These credentials for the refresh of a session with this grant.
     #[must_use]
     pub const fn of_session(mut self, current: &'a Grant) -> Self {
         self.current = Some(current);
@@ -150,7 +150,7 @@ pub trait Authenticator: Send + Sync + 'static {
     /// [`Denied`], whose message the client gets to read.
     async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Grant, Denied>;
 
-    /// Whether [`Credentials::request`] is wanted. Default: yes. It is kept for as long as its session lives, because a refresh shows it
+    /// True where [`Credentials::request`] is wanted. Default: true. The request is kept for as long as its session lives, because a refresh shows it
     /// again: up to 16 KiB a session, about 1 KiB from a browser.
     fn reads_request(&self) -> bool {
         true

@@ -236,7 +236,7 @@ pub enum InvalidRule {
 /// let rules = Rules::new(vec![
 ///     // Each user has an inbox, and is subscribed to it from the beginning.
 ///     Rule::new("user-{user}".parse()?, Who::Owner, Who::Nobody).auto_subscribe(),
-///     // Whoever has a user may chat, and sees who else is there.
+///     // Every authenticated user may chat, and sees who else is there.
 ///     Rule::new("chat-*".parse()?, Who::Authenticated, Who::Authenticated).presence(),
 ///     // Prices are worthless when they are old.
 ///     Rule::new("price-*".parse()?, Who::Everyone, Who::Nobody)

@@ -15,8 +15,8 @@ const ADDRESS_SPACE: u64 = 900 * 1024;
 /// A hang is a failure.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// One user after the other fills new rooms with the largest messages, until each has its quota and the server nothing left. Whoever was
-/// there goes on.
+/// One user after the other fills new rooms with the largest messages, until each has its quota and the server nothing left. A client that
+/// was connected before goes on.
 #[test]
 fn server_within_a_limit_of_address_space_refuses_instead_of_aborting() {
     let place = Place::new();
